@@ -1,0 +1,49 @@
+//! A session's questions and their answers.
+
+use std::sync::Arc;
+
+use crate::{config::Config, id::ConnId, interception, target::Target, time::Duration};
+
+/// A question to the [`Bridge`](crate::Bridge), answered at once.
+#[derive(Clone, Debug)]
+pub enum Query {
+    /// May a request begin?
+    Admit,
+    /// A connection to this origin.
+    Connect {
+        /// The origin.
+        target: Target,
+        /// Only a new one will do: a parked one has just turned out to be dead.
+        fresh: bool,
+    },
+    /// An interception's own question.
+    Interception(interception::Query),
+    /// This connection is idle. (The session emits `Park` once the answer is to keep it.)
+    Park(ConnId, Target),
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It may, under this configuration; or not.
+    Admit(Result<Arc<Config>, Refused>),
+    /// Use this connection: parked before (`Unpark` it), or new (`Open` it).
+    Connect {
+        /// The connection.
+        conn: ConnId,
+        /// Whether it is on the shelf.
+        parked: bool,
+    },
+    /// To the interception.
+    Interception(interception::Answer),
+    /// Keep it on the shelf, or close it.
+    Park(bool),
+}
+
+/// Why nothing new is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The bridge is shutting down. Come back after this long.
+    Draining(Duration),
+}

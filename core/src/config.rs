@@ -1,0 +1,130 @@
+//! What a bridge is told at start, as values: resolved, validated, immutable, shared.
+
+use std::sync::Arc;
+
+use crate::{
+    api::Vendor,
+    http1,
+    keypool::{Failover, Policy},
+    secret::Secret,
+    target::Target,
+    time::Duration,
+};
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Providers, names unique.
+    pub providers: Vec<Arc<Provider>>,
+    /// Who may use the bridge; nobody named: everybody may.
+    pub clients: Vec<Client>,
+    /// How much a client or an upstream may send.
+    pub limits: http1::Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+}
+
+/// One who may use the bridge.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The actor in the records.
+    pub name: Arc<str>,
+    /// What the client shows.
+    pub token: Secret,
+}
+
+/// One provider.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Route prefix: lower-case letters, digits and hyphens.
+    pub name: Arc<str>,
+    /// Which API it speaks.
+    pub vendor: Vendor,
+    /// Where it is.
+    pub target: Target,
+    /// What comes before the rest of a request's path: empty, or `/v1`; never ends in a slash.
+    pub base_path: Arc<str>,
+    /// The organisation's keys, in order; may be empty where clients bring their own.
+    pub keys: Vec<Secret>,
+    /// May clients bring their own key?
+    pub byok: bool,
+    /// Whether upstream is told the actor, in `X-AI-Bridge-Actor-ID`.
+    pub send_actor: bool,
+    /// What outcomes mean.
+    pub policy: Arc<dyn Policy>,
+    /// The cooldown where none is named.
+    pub default_cooldown: Duration,
+    /// The longest cooldown.
+    pub max_cooldown: Duration,
+}
+
+impl Provider {
+    /// A provider with the default policy, no keys, and BYOK allowed.
+    pub fn new(name: &str, vendor: Vendor, target: Target, base_path: &str) -> Self {
+        let failover = Failover::default();
+        Self {
+            name: name.into(),
+            vendor,
+            target,
+            base_path: base_path.trim_end_matches('/').into(),
+            keys: Vec::new(),
+            byok: true,
+            send_actor: false,
+            policy: Arc::new(failover),
+            default_cooldown: failover.default_cooldown,
+            max_cooldown: failover.max_cooldown,
+        }
+    }
+
+    /// The same with these keys.
+    #[must_use]
+    pub fn with_keys<S: AsRef<str>>(mut self, keys: impl IntoIterator<Item = S>) -> Self {
+        self.keys = keys
+            .into_iter()
+            .map(|key| Secret::new(key.as_ref()))
+            .collect();
+        self
+    }
+}
+
+/// How long things may take. Zero means no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A connection to upstream, TLS included.
+    pub connect: Duration,
+    /// Upstream's reply head after the request was sent.
+    pub header: Duration,
+    /// The same for requests that do not stream, whose replies take as long as the model does.
+    pub header_blocking: Duration,
+    /// Silence between upstream's bytes.
+    pub idle: Duration,
+    /// Silence between events of a stream after which the client is sent a keep-alive.
+    pub ping: Duration,
+    /// A client's request head, from its first byte to its last.
+    pub client_header: Duration,
+    /// Silence within a client's request body, and of a client that does not read.
+    pub client_body: Duration,
+    /// How long a client may hold an idle connection.
+    pub client_idle: Duration,
+    /// How long an idle upstream connection is kept.
+    pub upstream_idle: Duration,
+    /// How long running interceptions have after a shutdown began.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            header: Duration::from_secs(60),
+            header_blocking: Duration::from_secs(600),
+            idle: Duration::from_secs(300),
+            ping: Duration::from_secs(15),
+            client_header: Duration::from_secs(30),
+            client_body: Duration::from_secs(60),
+            client_idle: Duration::from_secs(120),
+            upstream_idle: Duration::from_secs(55),
+            drain: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Identifiers. All are minted in the core, so that equal runs have equal names in traces.
+
+use std::fmt;
+
+use crate::rng::Rng;
+
+/// One connection of a session, in the session's and the adapter's shared language.
+///
+/// [`ConnId::CLIENT`] is the client's own connection. Connections to upstreams have numbers that
+/// are unique within a [`Bridge`](crate::Bridge), because an idle one moves between sessions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(u64);
+
+impl ConnId {
+    /// The client's connection, the same in every session.
+    pub const CLIENT: Self = Self(0);
+
+    /// The connection of this number; 0 is the client's.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Whether this is the client's connection.
+    pub const fn is_client(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// One call to an upstream within an interception, counted from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u32);
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "u{}", self.0)
+    }
+}
+
+/// An interception's identifier: a version 4 UUID (RFC 9562) drawn from the seeded generator.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InterceptionId([u8; 16]);
+
+impl InterceptionId {
+    /// Draws the next identifier.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&rng.next_u64().to_be_bytes());
+        bytes[8..].copy_from_slice(&rng.next_u64().to_be_bytes());
+        bytes[6] = bytes[6] & 0x0f | 0x40; // version 4
+        bytes[8] = bytes[8] & 0x3f | 0x80; // variant of RFC 9562
+        Self(bytes)
+    }
+
+    /// The hyphenated lower-case form, as ASCII.
+    pub fn ascii(self) -> [u8; 36] {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut out = [b'-'; 36];
+        let mut at = 0;
+        for (i, byte) in self.0.into_iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                at += 1;
+            }
+            out[at] = HEX[usize::from(byte >> 4)];
+            out[at + 1] = HEX[usize::from(byte & 15)];
+            at += 2;
+        }
+        out
+    }
+}
+
+impl fmt::Display for InterceptionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.ascii()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for InterceptionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interception_id_is_a_version_4_uuid() {
+        let id = InterceptionId::draw(&mut Rng::new(42)).to_string();
+        assert_eq!(id.len(), 36);
+        assert_eq!(id.as_bytes()[14], b'4');
+        assert!(matches!(id.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+        assert_eq!(id.matches('-').count(), 4);
+    }
+}

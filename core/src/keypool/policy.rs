@@ -1,0 +1,196 @@
+//! What an attempt's outcome means.
+
+use std::fmt;
+
+use http::{HeaderMap, StatusCode};
+
+use crate::{
+    fault::Fault,
+    time::{Duration, Instant},
+};
+
+/// Judges attempts, and picks keys. One pure function each: no state, no clock, no I/O.
+pub trait Policy: fmt::Debug + Send + Sync {
+    /// What this attempt's outcome means for its key and for the request.
+    fn judge(&self, attempt: &Attempt<'_>) -> Verdict;
+
+    /// How many bytes of the body of a reply with this status [`judge`](Self::judge) wants to see.
+    /// None by default, so that a reply is judged as soon as its head is here. At most 64 KiB are waited for.
+    fn body_wanted(&self, _status: StatusCode) -> usize {
+        0
+    }
+
+    /// Which of the candidates (valid now, not tried in this iteration, configured order) goes next.
+    /// By default the first one behind the last one tried: a walk moves forward only.
+    fn pick(&self, offer: &Offer<'_>) -> Option<usize> {
+        offer
+            .candidates
+            .iter()
+            .position(|c| offer.last.is_none_or(|last| c.index > last))
+    }
+}
+
+/// The facts of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// When its outcome was known.
+    pub now: Instant,
+    /// The model asked for; `None` on passthrough routes.
+    pub model: Option<&'a str>,
+    /// What came back.
+    pub outcome: Outcome<'a>,
+    /// How many bytes of this reply the client already has: more than 0 only for a fault mid-body.
+    pub relayed: u64,
+}
+
+/// What came back.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
+    /// No reply, or not all of it.
+    Fault(Fault),
+    /// A reply.
+    Reply {
+        /// Status.
+        status: StatusCode,
+        /// Header fields.
+        headers: &'a HeaderMap,
+        /// As much of the body as was asked for and is there.
+        body: &'a [u8],
+    },
+}
+
+/// A judgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What becomes of the key.
+    pub fate: Fate,
+    /// How far a cooldown reaches.
+    pub scope: Scope,
+    /// What becomes of the request.
+    pub step: NextStep,
+}
+
+/// What becomes of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays as it is.
+    Keep,
+    /// It is not used for this long; `None` or zero means the pool's default.
+    Cool(Option<Duration>, Reason),
+    /// It is not used until an administrator resets it.
+    Retire(Reason),
+}
+
+/// Why a key is out of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Reason {
+    /// 403.
+    Forbidden,
+    /// A reason of a user's own policy.
+    Other(&'static str),
+    /// 429.
+    RateLimited,
+    /// 401.
+    Unauthorized,
+}
+
+impl Reason {
+    /// As records and the admin endpoints spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::Other(text) => text,
+            Self::RateLimited => "rate_limited",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
+}
+
+/// How far a cooldown reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The key for every model.
+    #[default]
+    Key,
+    /// The key for the model asked for only: some providers limit per model.
+    Model,
+}
+
+/// What becomes of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// The request ends here with an error of the bridge's own (502).
+    GiveUp,
+    /// The next key is tried. Without effect on BYOK requests and once the reply has started.
+    NextKey,
+    /// The client gets this reply. For a fault, which has none, the same as `GiveUp`.
+    Relay,
+}
+
+/// What a walk can go on with.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    /// The time.
+    pub now: Instant,
+    /// Keys that are valid and untried, in configured order; never empty.
+    pub candidates: &'a [Candidate<'a>],
+    /// Index of the key tried last in this iteration.
+    pub last: Option<usize>,
+    /// The model asked for.
+    pub model: Option<&'a str>,
+    /// The client's session, where it told one.
+    pub session: Option<&'a str>,
+}
+
+/// One key on offer.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Its place in the configuration, from 0.
+    pub index: usize,
+    /// What may be shown of it.
+    pub hint: &'a str,
+    /// When its last cooldown ended or will end; the epoch if it never had one.
+    pub limited_until: Instant,
+}
+
+/// The policy of the reference, with the knobs of `[provider.failover]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failover {
+    /// What a 401 does to the key.
+    pub unauthorized: Rejected,
+    /// What a 403 does to the key.
+    pub forbidden: Rejected,
+    /// The cooldown of a 429 that names none.
+    pub default_cooldown: Duration,
+    /// The longest cooldown, whatever the provider says.
+    pub max_cooldown: Duration,
+}
+
+/// What a rejection does to its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// Cool it down this long, try the next.
+    Cool(Duration),
+    /// Leave the key alone and relay the reply.
+    Relay,
+    /// Retire it, try the next.
+    Retire,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Self {
+            unauthorized: Rejected::Retire,
+            forbidden: Rejected::Retire,
+            default_cooldown: Duration::from_secs(60),
+            max_cooldown: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Policy for Failover {
+    fn judge(&self, _attempt: &Attempt<'_>) -> Verdict {
+        todo!()
+    }
+}
