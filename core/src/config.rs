@@ -11,8 +11,8 @@ use crate::{
     time::Duration,
 };
 
-/// The whole configuration.
-#[derive(Clone, Debug)]
+/// The whole configuration. By default without providers, and with the limits and timeouts of the shipped server.
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Providers, names unique.
     pub providers: Vec<Arc<Provider>>,

@@ -17,7 +17,7 @@ pub enum Record {
     /// A call to upstream was judged.
     Attempt(InterceptionId, Attempt),
     /// The interception is over.
-    Ended(InterceptionId, Ended),
+    Ended(InterceptionId, Box<Ended>),
     /// A key changed state.
     KeyChanged {
         /// The provider's name.

@@ -1,17 +1,25 @@
 //! What sessions share: keys, idle connections, admission.
+//!
+//! A [`Bridge`] is a registry: a pure function of its questions, that never waits and never queues a waiter. An adapter keeps it behind a
+//! lock and holds that for one [`answer`](Bridge::answer) at a time, a few times per request.
 
+mod idle;
 mod query;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    config::Config,
+    config::{Config, Provider},
     id::ConnId,
     interception,
-    keypool::{KeyStatus, PoolError},
+    keypool::{Exhausted, KeyStatus, Pool, PoolError},
     rng::Rng,
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use idle::Idle;
 
 pub use query::{Answer, Query, Refused};
 
@@ -25,8 +33,31 @@ pub struct ProviderKeys {
 }
 
 /// What sessions share. See the [module](self).
+///
+/// ```
+/// use std::sync::Arc;
+/// use aibridge_core::{Bridge, Instant, Target, api::Vendor, config::{Config, Provider}, keypool::KeyState};
+///
+/// let target = Target { host: "api.example".into(), port: 443, tls: true };
+/// let provider = Provider::new("anthropic", Vendor::Anthropic, target, "").with_keys(["key-one", "key-two"]);
+/// let config = Config { providers: vec![Arc::new(provider)], ..Config::default() };
+/// let bridge = Bridge::new(Arc::new(config), 42).unwrap();
+///
+/// let keys = &bridge.keys(Instant::from_secs(1))[0].keys;
+/// assert_eq!((keys.len(), keys[0].state), (2, KeyState::Valid));
+/// ```
 #[derive(Debug)]
-pub struct Bridge {}
+pub struct Bridge {
+    config: Arc<Config>,
+    pools: BTreeMap<Arc<str>, Pool>,
+    idle: Idle,
+    rng: Rng,
+    last_conn: u64,
+    draining: bool,
+}
+
+/// How long a client that was refused for a shutdown is asked to wait: about what a restart takes.
+const RETRY_AFTER_DRAIN: Duration = Duration::from_secs(5);
 
 impl Bridge {
     /// A bridge with every key valid. `seed` decides all identifiers.
@@ -34,65 +65,170 @@ impl Bridge {
     /// # Errors
     /// A provider's keys do not make a pool; with the provider's name. A provider without keys has no pool, and that is
     /// no error.
-    pub fn new(_config: Arc<Config>, _seed: u64) -> Result<Self, (Arc<str>, PoolError)> {
-        todo!()
+    pub fn new(config: Arc<Config>, seed: u64) -> Result<Self, (Arc<str>, PoolError)> {
+        let mut pools = BTreeMap::new();
+        for provider in config
+            .providers
+            .iter()
+            .filter(|provider| !provider.keys.is_empty())
+        {
+            let keys = provider.keys.clone();
+            let pool = Pool::new(keys, provider.default_cooldown, provider.max_cooldown)
+                .map_err(|error| (Arc::clone(&provider.name), error))?;
+            pools.insert(Arc::clone(&provider.name), pool);
+        }
+        let rng = Rng::new(seed);
+        Ok(Self {
+            config,
+            pools,
+            idle: Idle::default(),
+            rng,
+            last_conn: 0,
+            draining: false,
+        })
     }
+
     /// Answers a session's question.
-    pub fn answer(&mut self, _now: Instant, _query: Query) -> Answer {
-        todo!()
+    pub fn answer(&mut self, now: Instant, query: Query) -> Answer {
+        match query {
+            Query::Admit if self.draining => {
+                Answer::Admit(Err(Refused::Draining(RETRY_AFTER_DRAIN)))
+            }
+            Query::Admit => Answer::Admit(Ok(Arc::clone(&self.config))),
+            Query::Connect { target, fresh } => {
+                let parked = if fresh {
+                    None
+                } else {
+                    self.idle.take(now, &target)
+                };
+                match parked {
+                    Some(conn) => Answer::Connect { conn, parked: true },
+                    None => Answer::Connect {
+                        conn: self.dial(),
+                        parked: false,
+                    },
+                }
+            }
+            Query::Interception(query) => {
+                Answer::Interception(self.answer_interception(now, query))
+            }
+            Query::Park(..) if self.draining => Answer::Park(false),
+            Query::Park(conn, target) => {
+                self.idle
+                    .park(conn, target, now + self.config.timeouts.upstream_idle);
+                Answer::Park(true)
+            }
+        }
     }
+
     /// Answers an interception's question, where there is no session around it.
     pub fn answer_interception(
         &mut self,
-        _now: Instant,
-        _query: interception::Query,
+        now: Instant,
+        query: interception::Query,
     ) -> interception::Answer {
-        todo!()
+        match query {
+            interception::Query::Lease {
+                provider,
+                mut walker,
+                model,
+                session,
+            } => {
+                let policy = self
+                    .config
+                    .providers
+                    .iter()
+                    .find(|known| known.name == provider);
+                let lease = match (self.pools.get(&provider), policy) {
+                    (Some(pool), Some(provider)) => pool.lease(
+                        now,
+                        &mut walker,
+                        &*provider.policy,
+                        model.as_deref(),
+                        session.as_deref(),
+                    ),
+                    _ => Err(Exhausted::Unauthorized),
+                };
+                interception::Answer::Lease(lease, walker)
+            }
+            interception::Query::Report {
+                provider,
+                key,
+                verdict,
+                model,
+            } => {
+                let pool = self.pools.get_mut(&provider);
+                let transition =
+                    pool.and_then(|pool| pool.apply(now, key, &verdict, model.as_deref()));
+                interception::Answer::Reported(transition)
+            }
+        }
     }
+
     /// A generator for a new session.
     pub fn fork_rng(&mut self) -> Rng {
-        todo!()
+        self.rng.fork()
     }
+
     /// The configuration in force.
     pub fn config(&self) -> &Arc<Config> {
-        todo!()
+        &self.config
     }
-    /// From now on nothing new is admitted.
+
+    /// From now on nothing new is admitted, and no connection is kept.
     pub fn drain(&mut self) {
-        todo!()
+        self.draining = true;
+        self.idle.clear();
     }
+
     /// Whether `drain` was called.
     pub fn is_draining(&self) -> bool {
-        todo!()
+        self.draining
     }
-    /// A session is gone with these connections (given up by its adapter rather than by itself).
-    pub fn forget(&mut self, _conns: &[ConnId]) {
-        todo!()
+
+    /// These connections are gone without their session having said so: its adapter dropped it.
+    pub fn forget(&mut self, conns: &[ConnId]) {
+        for conn in conns {
+            self.idle.forget(*conn);
+        }
     }
-    /// All keys.
-    pub fn keys(&self, _now: Instant) -> Vec<ProviderKeys> {
-        todo!()
+
+    /// All keys, by provider in configured order.
+    pub fn keys(&self, now: Instant) -> Vec<ProviderKeys> {
+        let keys = |provider: &Arc<Provider>| ProviderKeys {
+            name: Arc::clone(&provider.name),
+            keys: self
+                .pools
+                .get(&provider.name)
+                .map_or_else(Vec::new, |pool| pool.statuses(now)),
+        };
+        self.config.providers.iter().map(keys).collect()
     }
+
     /// Makes a key valid again; `None` if there is no such key.
-    pub fn reset_key(
-        &mut self,
-        _now: Instant,
-        _provider: &str,
-        _index: usize,
-    ) -> Option<KeyStatus> {
-        todo!()
+    pub fn reset_key(&mut self, now: Instant, provider: &str, index: usize) -> Option<KeyStatus> {
+        self.pools.get_mut(provider)?.reset(now, index)
     }
-    /// Drops idle connections whose time is over.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+
+    /// Takes idle connections off whose time is over.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.idle.expire(now);
     }
+
     /// When to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.idle.deadline()
     }
+
     /// The next parked connection that the adapter shall take off its shelf and close.
     #[must_use]
     pub fn poll_close(&mut self) -> Option<ConnId> {
-        todo!()
+        self.idle.close.pop_front()
+    }
+
+    /// The number of a new connection.
+    fn dial(&mut self) -> ConnId {
+        self.last_conn += 1;
+        ConnId::new(self.last_conn)
     }
 }

@@ -1,8 +1,25 @@
 //! One client request and all that it causes, at the level of HTTP messages.
+//!
+//! An [`Interception`] is fed with what happens ([`Event`]) and the answers to its questions
+//! ([`Query`], [`Answer`]), and says what to do ([`Action`]). It knows no bytes of HTTP and no sockets: whoever has an
+//! HTTP stack already embeds this, and [`Session`](crate::Session) is built on it.
+//!
+//! ```text
+//!             key            head, judged "relay"            end, fault, client gone
+//!  Leasing ─────────▶ Calling ───────────────────▶ Relaying ──────────────────────▶ Over
+//!     ▲                  │ judged "next key"                                          ▲
+//!     └──────────────────┘                                                            │
+//!     └── no key left, refused, timed out ────────────────────────────────────────────┘
+//! ```
+//!
+//! The request's replayable body belongs to the first two states and is dropped on the way into the third: once the
+//! client has been given a byte, nothing can be tried again, and there is no flag to get wrong.
+//!
+//! After each call of `new` or `handle*`: answer every [`poll_query`](Interception::poll_query), then take every
+//! [`poll_action`](Interception::poll_action), then wait for an event or for
+//! [`poll_timeout`](Interception::poll_timeout). Late events for calls that are over are ignored.
 
-mod query;
-
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -15,7 +32,24 @@ use crate::{
     time::Instant,
 };
 
+mod attempt;
+mod caller;
+mod headers;
+mod intake;
+mod journal;
+mod program;
+mod query;
+mod relay;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use attempt::State;
+use journal::Journal;
+
+pub use intake::{Intake, Refusal};
 pub use query::{Answer, Query};
+pub use route::Route;
 
 /// What happens to an interception.
 #[derive(Debug)]
@@ -35,20 +69,20 @@ pub enum Event {
 /// What an interception wants done.
 #[derive(Debug)]
 pub enum Action {
-    /// Give up a call; nothing it brings is wanted any more.
+    /// Give up a call; nothing more of it is wanted.
     Abort(CallId),
     /// Call upstream.
     Call(CallId, UpstreamRequest),
     /// Keep a record.
     Emit(Box<Record>),
-    /// The reply's head. Comes once, before all other `Reply*`.
-    ReplyHead(Reply),
+    /// The reply is broken off, and the client's library must see it: no proper end, the connection is closed.
+    ReplyAbort,
     /// Some of the reply's body; never empty.
     ReplyBody(Bytes),
     /// The reply is complete.
     ReplyEnd,
-    /// The reply is broken off, and the client's library must see it: no proper end, the connection is closed.
-    ReplyAbort,
+    /// The reply's head. Comes once, before all other `Reply*`.
+    ReplyHead(Reply),
 }
 
 /// A reply's head.
@@ -58,7 +92,7 @@ pub struct Reply {
     pub status: StatusCode,
     /// Header fields, none of them hop-by-hop or framing.
     pub headers: HeaderMap,
-    /// The body's length, where it is known.
+    /// The body's length in bytes, where it is known.
     pub length: Option<u64>,
 }
 
@@ -79,48 +113,167 @@ pub struct UpstreamRequest {
     pub body: Bytes,
 }
 
+impl UpstreamRequest {
+    /// As a request of the `http` crate, for embedders with a client of their own.
+    ///
+    /// # Errors
+    /// The provider's address does not make a URI.
+    pub fn into_http(self) -> Result<Request<Bytes>, http::Error> {
+        let uri = format!("{}{}", self.provider.target, self.path);
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(uri)
+            .body(self.body)?;
+        *request.headers_mut() = Arc::unwrap_or_clone(self.headers);
+        let (name, value) = self.credential;
+        request.headers_mut().insert(name, value);
+        Ok(request)
+    }
+}
+
+/// What the parts of an interception push their outputs into.
+#[derive(Debug, Default)]
+struct Outbox {
+    queries: VecDeque<Query>,
+    actions: VecDeque<Action>,
+}
+
+impl Outbox {
+    /// Pushes some of the reply's body; says how many bytes.
+    fn body(&mut self, bytes: Bytes) -> u64 {
+        let len = bytes.len() as u64;
+        if len > 0 {
+            self.actions.push_back(Action::ReplyBody(bytes));
+        }
+        len
+    }
+
+    fn emit(&mut self, record: Record) {
+        self.actions.push_back(Action::Emit(Box::new(record)));
+    }
+}
+
 /// One client request and all that it causes. See the [module](self).
+///
+/// Without any socket, one key rate-limited and the next good:
+///
+/// ```
+/// use std::sync::Arc;
+/// use aibridge_core::{
+///     Bridge, Instant, Interception, InterceptionId, Rng, Target,
+///     api::Vendor,
+///     config::{Config, Provider},
+///     interception::{Action, Event},
+/// };
+/// use bytes::Bytes;
+/// use http::{HeaderMap, Request, StatusCode};
+///
+/// let target = Target { host: "api.example".into(), port: 443, tls: true };
+/// let provider = Provider::new("anthropic", Vendor::Anthropic, target, "").with_keys(["key-one", "key-two"]);
+/// let config = Arc::new(Config { providers: vec![Arc::new(provider)], ..Config::default() });
+/// let mut bridge = Bridge::new(Arc::clone(&config), 1).unwrap();
+///
+/// let now = Instant::from_secs(1);
+/// let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+/// let request = Request::post("/anthropic/v1/messages").body(Bytes::from(body)).unwrap();
+/// let id = InterceptionId::draw(&mut Rng::new(1));
+/// let mut interception = Interception::new(now, &config, id, request);
+///
+/// let mut statuses = vec![StatusCode::OK, StatusCode::TOO_MANY_REQUESTS];
+/// let mut keys = vec![];
+/// let mut replied = None;
+/// while !interception.is_done() {
+///     while let Some(query) = interception.poll_query() {
+///         let answer = bridge.answer_interception(now, query);
+///         interception.handle_answer(now, answer);
+///     }
+///     while let Some(action) = interception.poll_action() {
+///         match action {
+///             Action::Call(call, request) => {
+///                 keys.push(request.credential.1.to_str().unwrap().to_owned());
+///                 let status = statuses.pop().unwrap();
+///                 interception.handle(now, Event::UpstreamHead(call, status, HeaderMap::new()));
+///                 interception.handle(now, Event::UpstreamEnd(call));
+///             }
+///             Action::ReplyHead(reply) => replied = Some(reply.status),
+///             _ => {}
+///         }
+///     }
+/// }
+/// assert_eq!(keys, ["key-one", "key-two"]);
+/// assert_eq!(replied, Some(StatusCode::OK));
+/// ```
 #[derive(Debug)]
-pub struct Interception {}
+pub struct Interception {
+    state: State,
+    journal: Journal,
+    /// Queries asked and not yet answered.
+    unanswered: usize,
+    out: Outbox,
+}
 
 impl Interception {
     /// Begins with a client's whole request. `id` is a fresh one.
-    pub fn new(
-        _now: Instant,
-        _config: Arc<Config>,
-        _id: InterceptionId,
-        _request: Request<Bytes>,
-    ) -> Self {
-        todo!()
+    pub fn new(now: Instant, config: &Config, id: InterceptionId, request: Request<Bytes>) -> Self {
+        let (parts, body) = request.into_parts();
+        match Intake::new(config, parts.method, &parts.uri, parts.headers) {
+            Ok(intake) => Self::admitted(now, config, id, intake, body),
+            Err(refusal) => Self::refused(refusal, id),
+        }
     }
+
     /// Something happened.
-    pub fn handle(&mut self, _now: Instant, _event: Event) {
-        todo!()
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        self.state = self.step(now, state, event);
     }
+
     /// The answer to the last query.
-    pub fn handle_answer(&mut self, _now: Instant, _answer: Answer) {
-        todo!()
+    pub fn handle_answer(&mut self, now: Instant, answer: Answer) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        match answer {
+            Answer::Lease(lease, walker) => {
+                let state = std::mem::replace(&mut self.state, State::Over);
+                self.state = self.leased(now, state, lease, walker);
+            }
+            Answer::Reported(transition) => {
+                if let Some(transition) = transition {
+                    self.journal.key_changed(now, transition, &mut self.out);
+                }
+            }
+        }
     }
+
     /// Time has passed; may be called at any time.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        self.state = self.timed_out(now, state);
     }
+
     /// The next question. Each is answered before the next is asked.
     #[must_use]
     pub fn poll_query(&mut self) -> Option<Query> {
-        todo!()
+        let query = self.out.queries.pop_front()?;
+        self.unanswered += 1;
+        Some(query)
     }
+
     /// The next thing to do.
     #[must_use]
     pub fn poll_action(&mut self) -> Option<Action> {
-        todo!()
+        self.out.actions.pop_front()
     }
+
     /// When to call `handle_timeout` at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.state.deadline()
     }
-    /// Whether all is over and every action has been taken.
+
+    /// Whether all is over, every question answered and every action taken.
     pub fn is_done(&self) -> bool {
-        todo!()
+        matches!(self.state, State::Over)
+            && self.unanswered == 0
+            && self.out.queries.is_empty()
+            && self.out.actions.is_empty()
     }
 }

@@ -3,6 +3,8 @@
 mod policy;
 mod pool;
 mod retry_after;
+#[cfg(test)]
+mod tests;
 mod walker;
 
 pub use policy::{

@@ -6,10 +6,34 @@ use http::{HeaderMap, StatusCode};
 
 use crate::{
     fault::Fault,
+    keypool::retry_after,
     time::{Duration, Instant},
 };
 
 /// Judges attempts, and picks keys. One pure function each: no state, no clock, no I/O.
+///
+/// A policy that cools a key as soon as Anthropic says that it has no request left:
+///
+/// ```
+/// use std::time::Duration;
+/// use aibridge_core::keypool::{Attempt, Failover, Fate, Outcome, Policy, Reason, Verdict};
+///
+/// #[derive(Debug)]
+/// struct Proactive(Failover);
+///
+/// impl Policy for Proactive {
+///     fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
+///         let verdict = self.0.judge(attempt);
+///         let Outcome::Reply { headers, .. } = attempt.outcome else { return verdict };
+///         let used_up = headers.get("anthropic-ratelimit-requests-remaining").is_some_and(|left| left == "0");
+///         if verdict.fate == Fate::Keep && used_up {
+///             let fate = Fate::Cool(Some(Duration::from_secs(10)), Reason::RateLimited);
+///             return Verdict { fate, ..verdict };
+///         }
+///         verdict
+///     }
+/// }
+/// ```
 pub trait Policy: fmt::Debug + Send + Sync {
     /// What this attempt's outcome means for its key and for the request.
     fn judge(&self, attempt: &Attempt<'_>) -> Verdict;
@@ -68,6 +92,24 @@ pub struct Verdict {
     pub scope: Scope,
     /// What becomes of the request.
     pub step: NextStep,
+}
+
+impl Verdict {
+    /// The key is kept and the client gets the reply.
+    pub const RELAY: Self = Self {
+        fate: Fate::Keep,
+        scope: Scope::Key,
+        step: NextStep::Relay,
+    };
+
+    /// This becomes of the key, for every model, and the next key is tried.
+    pub const fn next_key(fate: Fate) -> Self {
+        Self {
+            fate,
+            scope: Scope::Key,
+            step: NextStep::NextKey,
+        }
+    }
 }
 
 /// What becomes of the key.
@@ -190,7 +232,102 @@ impl Default for Failover {
 }
 
 impl Policy for Failover {
-    fn judge(&self, _attempt: &Attempt<'_>) -> Verdict {
-        todo!()
+    fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
+        let Outcome::Reply {
+            status, headers, ..
+        } = attempt.outcome
+        else {
+            return Verdict::RELAY;
+        };
+        let rejected = |rejected, reason| match rejected {
+            Rejected::Cool(wait) => Verdict::next_key(Fate::Cool(Some(wait), reason)),
+            Rejected::Relay => Verdict::RELAY,
+            Rejected::Retire => Verdict::next_key(Fate::Retire(reason)),
+        };
+        match status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                let wait = retry_after(attempt.now, headers).unwrap_or(self.default_cooldown);
+                let wait = wait.min(self.max_cooldown);
+                Verdict::next_key(Fate::Cool(Some(wait), Reason::RateLimited))
+            }
+            StatusCode::UNAUTHORIZED => rejected(self.unauthorized, Reason::Unauthorized),
+            StatusCode::FORBIDDEN => rejected(self.forbidden, Reason::Forbidden),
+            _ => Verdict::RELAY,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, header::RETRY_AFTER};
+
+    use super::*;
+
+    fn judged(policy: &Failover, outcome: Outcome<'_>) -> Verdict {
+        policy.judge(&Attempt {
+            now: Instant::from_secs(9),
+            model: None,
+            outcome,
+            relayed: 0,
+        })
+    }
+
+    fn replied(policy: &Failover, status: u16, headers: &HeaderMap) -> Verdict {
+        let status = StatusCode::from_u16(status).unwrap();
+        judged(
+            policy,
+            Outcome::Reply {
+                status,
+                headers,
+                body: b"<html>no JSON",
+            },
+        )
+    }
+
+    #[test]
+    fn the_default_verdicts() {
+        let policy = Failover::default();
+        let none = HeaderMap::new();
+        let cool = |secs| Fate::Cool(Some(Duration::from_secs(secs)), Reason::RateLimited);
+        for (status, verdict) in [
+            (200, Verdict::RELAY),
+            (400, Verdict::RELAY),
+            (404, Verdict::RELAY),
+            (500, Verdict::RELAY),
+            (503, Verdict::RELAY),
+            (529, Verdict::RELAY),
+            (401, Verdict::next_key(Fate::Retire(Reason::Unauthorized))),
+            (403, Verdict::next_key(Fate::Retire(Reason::Forbidden))),
+            (429, Verdict::next_key(cool(60))),
+        ] {
+            assert_eq!(replied(&policy, status, &none), verdict, "{status}");
+        }
+        assert_eq!(
+            judged(&policy, Outcome::Fault(Fault::Reset)),
+            Verdict::RELAY
+        );
+
+        let wait = |text| HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+        assert_eq!(
+            replied(&policy, 429, &wait("5")),
+            Verdict::next_key(cool(5))
+        );
+        assert_eq!(
+            replied(&policy, 429, &wait("86400")),
+            Verdict::next_key(cool(3600))
+        );
+    }
+
+    #[test]
+    fn rejections_may_cool_or_be_relayed() {
+        let policy = Failover {
+            unauthorized: Rejected::Cool(Duration::from_secs(300)),
+            forbidden: Rejected::Relay,
+            ..Failover::default()
+        };
+        let none = HeaderMap::new();
+        let cool = Fate::Cool(Some(Duration::from_secs(300)), Reason::Unauthorized);
+        assert_eq!(replied(&policy, 401, &none), Verdict::next_key(cool));
+        assert_eq!(replied(&policy, 403, &none), Verdict::RELAY);
     }
 }

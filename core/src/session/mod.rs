@@ -1,26 +1,70 @@
 //! One client connection, at the level of bytes.
+//!
+//! A [`Session`] reads HTTP/1.1 requests from its client one at a time (pipelined ones wait in the decoder),
+//! runs an [`Interception`](crate::Interception) for each, speaks HTTP/1.1 to upstreams on connections of its own, and
+//! writes the reply. What it shares with other sessions (keys, idle connections, admission) it never touches: it asks.
+//!
+//! # The contract
+//!
+//! After `new` and after every `handle*`:
+//! 1. drain [`poll_query`](Session::poll_query), answering each with [`handle_answer`](Session::handle_answer);
+//! 2. drain [`poll_action`](Session::poll_action), doing each; begin again at 1 until neither has anything;
+//! 3. look at [`poll_timeout`](Session::poll_timeout) and, per connection, [`wants_read`](Session::wants_read);
+//! 4. wait for one thing, tell it, repeat.
+//!
+//! `handle*` cannot fail: what a peer does wrong becomes actions and records. Late events for a closed connection
+//! are normal and ignored. `now` never decreases. `handle_timeout` may be called spuriously.
+//!
+//! # States of the client's connection
+//!
+//! ```text
+//!            head              admitted            body complete
+//!   Head ──────────▶ Admitting ────────▶ Body ─────────────────▶ Running
+//!    ▲                   │                 │                        │
+//!    └───────────────────┼── keep-alive ───┼────────────────────────┤
+//!                        └── refused ──────┴───────▶ (error reply) ─┤
+//!                                                                   ▼ close
+//!                                                               Lingering ──▶ Over
+//! ```
+
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
     bridge::{Answer, Query},
+    config::Config,
     fault::Fault,
     frame::Frame,
     id::ConnId,
+    interception,
     record::Record,
     rng::Rng,
     target::Target,
-    time::Instant,
+    time::{Instant, earliest},
 };
+
+mod client;
+mod flow;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use client::Client;
+use flow::Flow;
+use upstream::Exchange;
 
 /// What happens to a session's connections.
 #[derive(Debug)]
 pub enum Event {
     /// The bridge is shutting down: finish what runs, take nothing new.
     Drain,
-    /// The peer ended its side: no more bytes will come. Buffered ones came before.
+    /// The peer ended its side: no more bytes will come. Those that came, came before.
     Ended(ConnId),
-    /// The connection failed, or could not be opened, or was not on the shelf any more.
+    /// The connection failed, or could not be opened, or was not alive on the shelf. It is gone.
+    ///
+    /// An adapter that has to give a session up tells it that the client's connection failed, and drains it
+    /// once more: so nothing goes unrecorded.
     Failed(ConnId, Fault),
     /// `Open` has succeeded, TLS included.
     Opened(ConnId),
@@ -35,16 +79,16 @@ pub enum Event {
 pub enum Action {
     /// Drop the connection at once, unsent bytes too.
     Close(ConnId),
-    /// The session is over: drop it and what it still holds.
+    /// The session is over: drop it. Every connection of its own has been closed or parked before.
     Done,
     /// Keep a record.
     Emit(Box<Record>),
-    /// When all that was given is written: end our side, and drop the connection once the peer has ended its own or
-    /// after a second or so. (Closing at once can destroy bytes on their way to the client: RFC 9112 §9.6.)
+    /// When all that was given is written, end our side (`shutdown(SHUT_WR)`). `Close` follows when the peer has ended its own,
+    /// or soon after: closing at once could destroy bytes on their way to the client (RFC 9112 §9.6).
     Finish(ConnId),
-    /// Connect. Answered by `Opened` or `Failed`; `Send` may come before that and is queued.
+    /// Connect. Answered by `Opened` or `Failed`; `Send` may come before that and waits.
     Open(ConnId, Target),
-    /// Put the connection on the shelf, idle. Its unsent bytes are none.
+    /// Put the connection on the shelf, idle. It has no unsent bytes.
     Park(ConnId),
     /// Write.
     Send(ConnId, Frame),
@@ -52,43 +96,178 @@ pub enum Action {
     Unpark(ConnId),
 }
 
-/// One client connection. See the [module](self).
+/// Bytes on their way to the client above which upstream is not read, so that a slow client slows its upstream.
+const SEND_WINDOW: usize = 128 << 10;
+
+/// One client connection. See the [module](self) for the contract.
+///
+/// ```
+/// use std::sync::Arc;
+/// use aibridge_core::{Bridge, ConnId, Instant, Session, config::Config, session::{Action, Event}};
+/// use bytes::{Buf, Bytes};
+///
+/// let mut bridge = Bridge::new(Arc::new(Config::default()), 1).unwrap();
+/// let now = Instant::from_secs(1);
+/// let mut session = Session::new(now, Arc::clone(bridge.config()), bridge.fork_rng());
+///
+/// let request = Bytes::from_static(b"GET /nowhere HTTP/1.1\r\nhost: bridge\r\n\r\n");
+/// session.handle(now, Event::Received(ConnId::CLIENT, request));
+///
+/// let mut written = Vec::new();
+/// loop {
+///     while let Some(query) = session.poll_query() {
+///         let answer = bridge.answer(now, query);
+///         session.handle_answer(now, answer);
+///     }
+///     match session.poll_action() {
+///         Some(Action::Send(ConnId::CLIENT, mut frame)) => {
+///             let bytes = frame.copy_to_bytes(frame.remaining());
+///             session.handle(now, Event::Sent(ConnId::CLIENT, bytes.len()));
+///             written.extend_from_slice(&bytes);
+///         }
+///         Some(action) => panic!("{action:?}"),
+///         None => break,
+///     }
+/// }
+/// assert!(written.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
+/// assert!(session.wants_read(ConnId::CLIENT));
+/// ```
 #[derive(Debug)]
-pub struct Session {}
+pub struct Session {
+    config: Arc<Config>,
+    rng: Rng,
+    client: Client,
+    flow: Flow,
+    exchanges: Vec<Exchange>,
+    asked: VecDeque<Asked>,
+    out: Outbox,
+}
+
+/// What an outstanding query is for.
+#[derive(Debug)]
+enum Asked {
+    Admit,
+    Connect(crate::id::CallId),
+    Interception,
+    Park(ConnId),
+}
+
+/// What the parts of a session push their outputs into.
+#[derive(Debug, Default)]
+struct Outbox {
+    queries: VecDeque<Query>,
+    actions: VecDeque<Action>,
+}
 
 impl Session {
-    /// A session at the start of its connection. Get `rng` from [`Bridge::fork_rng`](crate::Bridge::fork_rng).
-    pub fn new(_now: Instant, _rng: Rng) -> Self {
-        todo!()
+    /// A session at the start of its connection, under the configuration in force
+    /// ([`Bridge::config`](crate::Bridge::config)). Get `rng` from [`Bridge::fork_rng`](crate::Bridge::fork_rng).
+    pub fn new(now: Instant, config: Arc<Config>, rng: Rng) -> Self {
+        Self {
+            client: Client::new(now, &config),
+            config,
+            rng,
+            flow: Flow::Head,
+            exchanges: Vec::new(),
+            asked: VecDeque::new(),
+            out: Outbox::default(),
+        }
     }
+
     /// Something happened to a connection.
-    pub fn handle(&mut self, _now: Instant, _event: Event) {
-        todo!()
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        match event {
+            _ if matches!(self.flow, Flow::Over) => {}
+            Event::Drain => self.drain(now),
+            Event::Ended(ConnId::CLIENT) => self.client_ended(now),
+            Event::Failed(ConnId::CLIENT, _) => self.client_gone(now),
+            Event::Opened(ConnId::CLIENT) => {}
+            Event::Received(ConnId::CLIENT, bytes) => self.client_sent(now, bytes),
+            Event::Sent(ConnId::CLIENT, count) => self.client_took(now, count),
+            Event::Ended(conn) => self.upstream_ended(now, conn),
+            Event::Failed(conn, fault) => self.upstream_failed(now, conn, fault),
+            Event::Opened(conn) => self.upstream_opened(conn),
+            Event::Received(conn, bytes) => self.upstream_sent(now, conn, bytes),
+            Event::Sent(conn, count) => self.upstream_took(conn, count),
+        }
     }
+
     /// The answer to the last query.
-    pub fn handle_answer(&mut self, _now: Instant, _answer: Answer) {
-        todo!()
+    pub fn handle_answer(&mut self, now: Instant, answer: Answer) {
+        let Some(asked) = self.asked.pop_front() else {
+            return;
+        };
+        match (asked, answer) {
+            (Asked::Admit, Answer::Admit(admitted)) => self.admitted(now, admitted),
+            (Asked::Connect(call), Answer::Connect { conn, parked }) => {
+                self.connect(now, call, conn, parked);
+            }
+            (Asked::Interception, Answer::Interception(answer)) => self.answered(now, answer),
+            (Asked::Park(conn), Answer::Park(keep)) => {
+                let action = if keep {
+                    Action::Park(conn)
+                } else {
+                    Action::Close(conn)
+                };
+                self.out.actions.push_back(action);
+            }
+            (asked, answer) => debug_assert!(false, "{asked:?} answered by {answer:?}"),
+        }
     }
+
     /// Time has passed; may be called at any time.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if matches!(self.flow, Flow::Over) {
+            return;
+        }
+        self.time_exchanges(now);
+        self.time_interception(now);
+        self.time_client(now);
     }
+
     /// The next question. Each is answered, with `handle_answer`, before the next is asked.
     #[must_use]
     pub fn poll_query(&mut self) -> Option<Query> {
-        todo!()
+        self.out.queries.pop_front()
     }
+
     /// The next thing to do.
     #[must_use]
     pub fn poll_action(&mut self) -> Option<Action> {
-        todo!()
+        self.out.actions.pop_front()
     }
+
     /// When to call `handle_timeout` at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let connecting = self.exchanges.iter().filter_map(Exchange::deadline).min();
+        let running = match &self.flow {
+            Flow::Running(running) => running.interception.poll_timeout(),
+            _ => None,
+        };
+        earliest(earliest(self.client.deadline(), running), connecting)
     }
+
     /// Whether bytes of this connection are wanted now. While not, the adapter reads none of them.
-    pub fn wants_read(&self, _conn: ConnId) -> bool {
-        todo!()
+    pub fn wants_read(&self, conn: ConnId) -> bool {
+        match &self.flow {
+            Flow::Over => false,
+            _ if !conn.is_client() => {
+                self.client.unsent < SEND_WINDOW && self.exchanges.iter().any(|e| e.is_on(conn))
+            }
+            Flow::Lingering => !self.client.ended,
+            _ => !self.client.ended && self.client.may_hold_more(),
+        }
+    }
+
+    fn ask(&mut self, asked: Asked, query: Query) {
+        self.asked.push_back(asked);
+        self.out.queries.push_back(query);
+    }
+
+    fn answered(&mut self, now: Instant, answer: interception::Answer) {
+        if let Flow::Running(running) = &mut self.flow {
+            running.interception.handle_answer(now, answer);
+        }
+        self.pump(now);
     }
 }

@@ -1,0 +1,153 @@
+use super::*;
+use crate::{
+    api::Vendor,
+    interception::{Answer as Told, Query as Asks},
+    keypool::{Fate, Reason, Verdict, Walker},
+    target::Target,
+};
+
+const NOW: Instant = Instant::from_secs(100);
+
+fn target() -> Target {
+    Target {
+        host: "api.example".into(),
+        port: 443,
+        tls: true,
+    }
+}
+
+fn bridge(keys: &[&str]) -> Bridge {
+    let provider = Provider::new("p", Vendor::Anthropic, target(), "").with_keys(keys);
+    let config = Config {
+        providers: vec![Arc::new(provider)],
+        ..Config::default()
+    };
+    Bridge::new(Arc::new(config), 1).unwrap()
+}
+
+fn connect(bridge: &mut Bridge, now: Instant, fresh: bool) -> (ConnId, bool) {
+    match bridge.answer(
+        now,
+        Query::Connect {
+            target: target(),
+            fresh,
+        },
+    ) {
+        Answer::Connect { conn, parked } => (conn, parked),
+        answer => panic!("{answer:?}"),
+    }
+}
+
+fn lease(bridge: &mut Bridge, now: Instant, walker: Walker) -> (Result<usize, Exhausted>, Walker) {
+    let query = Asks::Lease {
+        provider: "p".into(),
+        walker,
+        model: None,
+        session: None,
+    };
+    match bridge.answer_interception(now, query) {
+        Told::Lease(lease, walker) => (lease.map(|lease| lease.index), walker),
+        Told::Reported(_) => panic!("no lease"),
+    }
+}
+
+#[test]
+fn a_parked_connection_is_used_again_until_it_expires() {
+    let mut bridge = bridge(&["k0"]);
+    let (first, parked) = connect(&mut bridge, NOW, false);
+    assert!(!parked && first == ConnId::new(1));
+    assert!(matches!(
+        bridge.answer(NOW, Query::Park(first, target())),
+        Answer::Park(true)
+    ));
+    assert_eq!(connect(&mut bridge, NOW, true), (ConnId::new(2), false));
+    assert_eq!(connect(&mut bridge, NOW, false), (first, true));
+
+    let _ = bridge.answer(NOW, Query::Park(first, target()));
+    let expires = bridge.poll_timeout().unwrap();
+    assert_eq!(expires, NOW + Config::default().timeouts.upstream_idle);
+    bridge.handle_timeout(expires);
+    assert_eq!(
+        (bridge.poll_close(), bridge.poll_close()),
+        (Some(first), None)
+    );
+    assert_eq!(
+        connect(&mut bridge, expires, false),
+        (ConnId::new(3), false)
+    );
+}
+
+#[test]
+fn a_draining_bridge_admits_and_keeps_nothing() {
+    let mut bridge = bridge(&["k0"]);
+    let (conn, _) = connect(&mut bridge, NOW, false);
+    let _ = bridge.answer(NOW, Query::Park(conn, target()));
+    bridge.drain();
+    assert!(bridge.is_draining());
+    assert_eq!(bridge.poll_close(), Some(conn));
+    let refused = bridge.answer(NOW, Query::Admit);
+    assert!(matches!(refused, Answer::Admit(Err(Refused::Draining(_)))));
+    assert!(matches!(
+        bridge.answer(NOW, Query::Park(conn, target())),
+        Answer::Park(false)
+    ));
+}
+
+#[test]
+fn a_reported_key_is_passed_over_until_it_is_reset() {
+    let mut bridge = bridge(&["k0", "k1"]);
+    let (first, walker) = lease(&mut bridge, NOW, Walker::new());
+    assert_eq!(first, Ok(0));
+    let verdict = Verdict::next_key(Fate::Retire(Reason::Unauthorized));
+    let key = crate::keypool::KeyId(0);
+    let report = Asks::Report {
+        provider: "p".into(),
+        key,
+        verdict,
+        model: None,
+    };
+    let Told::Reported(Some(transition)) = bridge.answer_interception(NOW, report) else {
+        panic!("no transition");
+    };
+    assert_eq!(
+        (transition.from.as_str(), transition.to.as_str()),
+        ("valid", "permanent")
+    );
+    assert_eq!(lease(&mut bridge, NOW, walker).0, Ok(1));
+    assert_eq!(lease(&mut bridge, NOW, Walker::new()).0, Ok(1));
+
+    assert_eq!(
+        bridge.reset_key(NOW, "p", 0).unwrap().state.as_str(),
+        "valid"
+    );
+    assert!(bridge.reset_key(NOW, "p", 2).is_none() && bridge.reset_key(NOW, "q", 0).is_none());
+    assert_eq!(lease(&mut bridge, NOW, Walker::new()).0, Ok(0));
+}
+
+#[test]
+fn a_provider_without_keys_has_none_to_lease() {
+    let mut bridge = bridge(&[]);
+    assert_eq!(
+        lease(&mut bridge, NOW, Walker::new()).0,
+        Err(Exhausted::Unauthorized)
+    );
+    assert!(bridge.keys(NOW)[0].keys.is_empty());
+}
+
+#[test]
+fn bad_keys_are_named_with_their_provider() {
+    let provider = Provider::new("p", Vendor::OpenAi, target(), "/v1").with_keys(["k", "k"]);
+    let config = Config {
+        providers: vec![Arc::new(provider)],
+        ..Config::default()
+    };
+    let error = Bridge::new(Arc::new(config), 1).unwrap_err();
+    assert_eq!(error, ("p".into(), PoolError::Duplicate(1)));
+}
+
+#[test]
+fn equal_seeds_name_equally() {
+    let draw = |bridge: &mut Bridge| (bridge.fork_rng().next_u64(), bridge.fork_rng().next_u64());
+    let (mut one, mut other) = (bridge(&["k0"]), bridge(&["k0"]));
+    assert_eq!(draw(&mut one), draw(&mut other));
+}

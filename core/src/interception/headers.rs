@@ -1,0 +1,205 @@
+//! Which header fields cross the bridge, in each direction.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE,
+        COOKIE, EXPECT, FORWARDED, HOST, SET_COOKIE,
+    },
+};
+
+use super::caller::{API_KEY, TOKEN};
+use crate::{api::Vendor, config::Provider, http1::strip_hop_by_hop, id::InterceptionId};
+
+const ACTOR_ID: HeaderName = HeaderName::from_static("x-ai-bridge-actor-id");
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+const BRIDGE_ID: HeaderName = HeaderName::from_static("x-aibridge-id");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// The version of Anthropic's API that its documentation asks every client to send.
+const ANTHROPIC_VERSION_DEFAULT: HeaderValue = HeaderValue::from_static("2023-06-01");
+
+/// A client's header fields as upstream gets them, but for `host`, framing and the credential.
+pub(super) fn to_upstream(
+    mut headers: HeaderMap,
+    provider: &Provider,
+    actor: &str,
+    has_body: bool,
+) -> HeaderMap {
+    strip_hop_by_hop(&mut headers);
+    for name in [
+        HOST,
+        CONTENT_LENGTH,
+        EXPECT,
+        AUTHORIZATION,
+        API_KEY,
+        TOKEN,
+        COOKIE,
+        FORWARDED,
+        REAL_IP,
+    ] {
+        headers.remove(name);
+    }
+    let private = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-")
+            || name.starts_with("x-ai-bridge-actor")
+            || name.starts_with("proxy-")
+    };
+    while let Some(name) = headers.keys().find(private).cloned() {
+        headers.remove(name);
+    }
+    // Events can only be read as they come if nothing compresses them.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if provider.vendor == Vendor::Anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
+        headers.insert(ANTHROPIC_VERSION, ANTHROPIC_VERSION_DEFAULT);
+    }
+    if has_body && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if provider.send_actor
+        && let Ok(actor) = HeaderValue::from_str(actor)
+    {
+        headers.insert(ACTOR_ID, actor);
+    }
+    headers
+}
+
+/// Upstream's header fields as the client gets them, and the declared length of the body.
+pub(super) fn to_client(
+    headers: &mut HeaderMap,
+    id: InterceptionId,
+    is_stream: bool,
+) -> Option<u64> {
+    strip_hop_by_hop(headers);
+    let length = headers
+        .remove(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
+    headers.remove(SET_COOKIE);
+    // Says where else upstream's origin is served, which does not hold for ours.
+    headers.remove(ALT_SVC);
+    if is_stream {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    }
+    tag(headers, id);
+    length
+}
+
+/// Adds the interception's id.
+pub(super) fn tag(headers: &mut HeaderMap, id: InterceptionId) {
+    if let Ok(id) = HeaderValue::from_bytes(&id.ascii()) {
+        headers.insert(BRIDGE_ID, id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{rng::Rng, target::Target};
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &'static str)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        fields.iter().map(field).collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn private_and_hop_by_hop_fields_stay_here() {
+        let target = Target {
+            host: "api.example".into(),
+            port: 443,
+            tls: true,
+        };
+        let provider = Provider::new("p", Vendor::Anthropic, target, "");
+        let sent = map(&[
+            ("host", "bridge"),
+            ("connection", "keep-alive, x-hop"),
+            ("x-hop", "1"),
+            ("accept-encoding", "gzip"),
+            ("content-length", "3"),
+            ("cookie", "c"),
+            ("authorization", "Bearer k"),
+            ("x-api-key", "k"),
+            ("x-aibridge-token", "t"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-host", "inside"),
+            ("x-real-ip", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("proxy-authorization", "x"),
+            ("x-ai-bridge-actor-id", "root"),
+            ("x-ai-bridge-actor-metadata-team", "x"),
+            ("expect", "100-continue"),
+            ("anthropic-beta", "b"),
+            ("user-agent", "ua"),
+        ]);
+        let got = to_upstream(sent, &provider, "alice", true);
+        assert_eq!(
+            names(&got),
+            [
+                "accept-encoding",
+                "anthropic-beta",
+                "anthropic-version",
+                "content-type",
+                "user-agent"
+            ]
+        );
+        assert_eq!(got[ACCEPT_ENCODING], "identity");
+    }
+
+    #[test]
+    fn the_actor_is_told_only_where_configured() {
+        let target = Target {
+            host: "api.example".into(),
+            port: 443,
+            tls: true,
+        };
+        let provider = Provider {
+            send_actor: true,
+            ..Provider::new("p", Vendor::OpenAi, target, "/v1")
+        };
+        let got = to_upstream(
+            map(&[("x-ai-bridge-actor-id", "root")]),
+            &provider,
+            "alice",
+            false,
+        );
+        assert_eq!(got[ACTOR_ID], "alice");
+        assert_eq!(names(&got), ["accept-encoding", "x-ai-bridge-actor-id"]);
+    }
+
+    #[test]
+    fn the_client_sees_upstreams_fields() {
+        let mut headers = map(&[
+            ("request-id", "r"),
+            ("anthropic-ratelimit-requests-remaining", "9"),
+            ("content-length", "12"),
+            ("connection", "close"),
+            ("set-cookie", "c"),
+            ("content-type", "text/event-stream"),
+        ]);
+        let id = InterceptionId::draw(&mut Rng::new(1));
+        assert_eq!(to_client(&mut headers, id, true), Some(12));
+        assert_eq!(
+            names(&headers),
+            [
+                "anthropic-ratelimit-requests-remaining",
+                "cache-control",
+                "content-type",
+                "request-id",
+                "x-accel-buffering",
+                "x-aibridge-id",
+            ]
+        );
+    }
+}

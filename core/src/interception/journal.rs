@@ -1,0 +1,255 @@
+//! What an interception leaves behind: its records, each handed out when its facts are known.
+
+use std::sync::Arc;
+
+use http::{StatusCode, header::USER_AGENT};
+
+use super::{Outbox, intake::Intake, program, relay::Finished, route::Route};
+use crate::{
+    api::{Api, Inspected},
+    fault::Fault,
+    id::InterceptionId,
+    keypool::{NextStep, Transition},
+    record::{Attempt, Ended, Outcome, Passthrough, Record, Started, TokenUsage, ToolUsage},
+    time::Instant,
+};
+
+/// Longest error message kept, in bytes.
+const MAX_ERROR: usize = 1 << 10;
+
+/// Keeps count, and emits records.
+#[derive(Debug)]
+pub(super) struct Journal {
+    pub(super) id: InterceptionId,
+    kind: Kind,
+    provider: Arc<str>,
+    started: Instant,
+    first_byte: Option<Instant>,
+    status: Option<u16>,
+    attempts: u32,
+    hint: Arc<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bridged,
+    Passthrough,
+    /// Turned away at the door; leaves no record.
+    Refused,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<String>,
+}
+
+impl Ending {
+    pub(super) fn new(outcome: Outcome, error: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            error: Some(error.into()),
+        }
+    }
+}
+
+impl Journal {
+    /// The journal of a request that was turned away.
+    pub(super) fn refused(id: InterceptionId) -> Self {
+        Self {
+            id,
+            kind: Kind::Refused,
+            provider: Arc::default(),
+            started: Instant::EPOCH,
+            first_byte: None,
+            status: None,
+            attempts: 0,
+            hint: Arc::default(),
+        }
+    }
+
+    /// The journal of an admitted request, and the client's session. `inspected` is what the body told, if anything.
+    pub(super) fn begin(
+        now: Instant,
+        id: InterceptionId,
+        intake: &Intake,
+        inspected: Option<&mut Inspected>,
+        out: &mut Outbox,
+    ) -> (Self, Option<Arc<str>>) {
+        let provider = Arc::clone(&intake.provider.name);
+        let mut journal = Self {
+            kind: Kind::Passthrough,
+            provider,
+            started: now,
+            ..Self::refused(id)
+        };
+        let Route::Bridged(api) = intake.route else {
+            return (journal, None);
+        };
+        journal.kind = Kind::Bridged;
+        let session = journal.announce(api, intake, inspected, out);
+        (journal, session)
+    }
+
+    fn announce(
+        &self,
+        api: Api,
+        intake: &Intake,
+        inspected: Option<&mut Inspected>,
+        out: &mut Outbox,
+    ) -> Option<Arc<str>> {
+        let mut nothing = Inspected::default();
+        let inspected = inspected.unwrap_or(&mut nothing);
+        let program = program::guess(&intake.headers, inspected.session.take());
+        let agent = intake.headers.get(USER_AGENT);
+        let session = program.session.as_deref().map(Arc::from);
+        let started = Started {
+            provider: Arc::clone(&self.provider),
+            api,
+            model: inspected.model.as_str().into(),
+            streaming: inspected.stream,
+            actor: Arc::clone(&intake.caller.actor),
+            client: program.name,
+            session_id: program.session,
+            user_agent: agent
+                .and_then(|agent| agent.to_str().ok())
+                .map(str::to_owned),
+            credential_kind: intake.caller.credential.kind(),
+            correlating_tool_call_id: inspected.tool_result.take(),
+            at: self.started,
+        };
+        out.emit(Record::Started(self.id, Box::new(started)));
+        if let Some(prompt) = inspected.prompt.take() {
+            out.emit(Record::Prompt(self.id, prompt));
+        }
+        session
+    }
+
+    /// A key is used.
+    pub(super) fn uses(&mut self, hint: Arc<str>) {
+        self.attempts += 1;
+        self.hint = hint;
+    }
+
+    /// How many attempts there have been.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// An attempt was judged.
+    pub(super) fn attempt(
+        &self,
+        now: Instant,
+        key_index: Option<usize>,
+        result: Result<u16, Fault>,
+        step: NextStep,
+        out: &mut Outbox,
+    ) {
+        if self.kind != Kind::Bridged {
+            return;
+        }
+        let verdict = match step {
+            NextStep::GiveUp => "give_up",
+            NextStep::NextKey => "next_key",
+            NextStep::Relay => "relay",
+        };
+        let key_hint = Arc::clone(&self.hint);
+        let attempt = Attempt {
+            turn: 1,
+            key_index,
+            key_hint,
+            result,
+            verdict,
+            at: now,
+        };
+        out.emit(Record::Attempt(self.id, attempt));
+    }
+
+    /// A verdict of this request's changed a key.
+    pub(super) fn key_changed(&self, now: Instant, transition: Transition, out: &mut Outbox) {
+        out.emit(Record::KeyChanged {
+            provider: Arc::clone(&self.provider),
+            transition,
+            at: now,
+        });
+    }
+
+    /// The client has been given a status.
+    pub(super) fn replied(&mut self, status: StatusCode) {
+        self.status = Some(status.as_u16());
+    }
+
+    /// A reply's relay is over: what it told.
+    pub(super) fn told(
+        &mut self,
+        now: Instant,
+        first_byte: Option<Instant>,
+        relay: Finished,
+        out: &mut Outbox,
+    ) {
+        self.first_byte = first_byte;
+        if self.kind != Kind::Bridged {
+            return;
+        }
+        let told = relay.told;
+        if let Some(usage) = told.usage {
+            let usage = TokenUsage {
+                turn: 1,
+                reply_id: told.id,
+                usage,
+                at: now,
+            };
+            out.emit(Record::TokenUsage(self.id, usage));
+        }
+        for call in told.tool_calls {
+            let usage = ToolUsage {
+                turn: 1,
+                call,
+                injected: false,
+                server: None,
+                error: None,
+                at: now,
+            };
+            out.emit(Record::ToolUsage(self.id, usage));
+        }
+        for thought in told.thoughts {
+            out.emit(Record::Thought(self.id, thought));
+        }
+    }
+
+    /// The request is over.
+    pub(super) fn end(&mut self, now: Instant, ending: Ending, out: &mut Outbox) {
+        let record = match self.kind {
+            Kind::Refused => return,
+            Kind::Passthrough => Record::Passthrough(Passthrough {
+                provider: Arc::clone(&self.provider),
+                status: self.status,
+                outcome: ending.outcome,
+                total: now.since(self.started),
+                at: now,
+            }),
+            Kind::Bridged => {
+                let ended = Ended {
+                    at: now,
+                    status: self.status,
+                    outcome: ending.outcome,
+                    error: ending.error.map(clip),
+                    credential_hint: Arc::clone(&self.hint),
+                    attempts: self.attempts,
+                    turns: self.attempts.min(1),
+                    first_byte: self.first_byte.map(|at| at.since(self.started)),
+                    total: now.since(self.started),
+                };
+                Record::Ended(self.id, Box::new(ended))
+            }
+        };
+        out.emit(record);
+    }
+}
+
+/// At most `MAX_ERROR` bytes, cut between characters.
+fn clip(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MAX_ERROR));
+    message
+}

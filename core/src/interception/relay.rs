@@ -1,0 +1,369 @@
+//! From a judged reply to the client: bytes as they come, looked into on the way.
+//!
+//! The client gets upstream's bytes exactly. What the bridge adds, it adds between events or behind
+//! the last: a keep-alive where upstream is silent, an error event where it broke off. What it withholds is
+//! at most the usage chunk that only the bridge had asked for; a stream that may bring one is relayed event by event, every
+//! other one read by read.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING, header::CONTENT_TYPE};
+
+use super::{Action, Outbox};
+use crate::{
+    api::{self, Api, ApiError, Inspected, Pass, Told, Vendor},
+    codec::Step,
+    config::Timeouts,
+    fault::Fault,
+    id::{CallId, InterceptionId},
+    sse,
+    time::{Duration, Instant, earliest},
+};
+
+/// A blocking reply longer than this is relayed and not understood.
+const MAX_READ_BODY: usize = 16 << 20;
+
+/// A reply on its way to the client.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) call: CallId,
+    pub(super) status: StatusCode,
+    /// When the first byte of the body came.
+    pub(super) first_byte: Option<Instant>,
+    /// Bytes of upstream's that the client was given.
+    pub(super) relayed: u64,
+    id: InterceptionId,
+    follow: Follow,
+    timeouts: Timeouts,
+    idle: Option<Instant>,
+    ping: Option<Instant>,
+}
+
+/// How much of a body is understood.
+#[derive(Debug)]
+enum Follow {
+    /// A stream of events.
+    Events(Box<Events>),
+    /// Nothing: a passthrough, or an encoding that is not ours to read.
+    Opaque,
+    /// A blocking reply, read when it is complete.
+    Whole(Api, Whole),
+}
+
+#[derive(Debug)]
+struct Events {
+    api: Api,
+    decoder: sse::Decoder,
+    stream: api::Stream,
+    /// Bytes pushed into the decoder that have not come out of it; only kept where events may be withheld.
+    held: usize,
+}
+
+/// A body collected, without a copy where it comes in one piece.
+#[derive(Debug)]
+enum Whole {
+    Many(BytesMut),
+    One(Bytes),
+    TooLong,
+}
+
+/// How a relay ended.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) told: Told,
+    /// Why the reply is not complete.
+    pub(super) fault: Option<Fault>,
+    /// Whether what was there to be understood is understood in full.
+    pub(super) complete: bool,
+}
+
+impl Relay {
+    /// A relay for this reply. `api` is `None` where nothing is to be understood.
+    pub(super) fn new(
+        now: Instant,
+        call: CallId,
+        id: InterceptionId,
+        status: StatusCode,
+        headers: &HeaderMap,
+        api: Option<(Api, &Inspected)>,
+        timeouts: Timeouts,
+    ) -> Self {
+        let follow = match api {
+            Some((api, inspected)) if !is_encoded(headers) => {
+                if is_stream(status, headers, inspected) {
+                    Follow::Events(Box::new(Events {
+                        api,
+                        decoder: sse::Decoder::new(sse::MAX_EVENT),
+                        stream: api::Stream::new(api, inspected),
+                        held: 0,
+                    }))
+                } else {
+                    Follow::Whole(api, Whole::One(Bytes::new()))
+                }
+            }
+            _ => Follow::Opaque,
+        };
+        let mut relay = Self {
+            call,
+            status,
+            first_byte: None,
+            relayed: 0,
+            id,
+            follow,
+            timeouts,
+            idle: None,
+            ping: None,
+        };
+        relay.rest(now);
+        relay
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.follow, Follow::Events(_))
+    }
+
+    /// The stream's terminal event has come: whatever happens now, the client has all of it.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(&self.follow, Follow::Events(events) if events.stream.is_complete())
+    }
+
+    /// Some of the body.
+    pub(super) fn body(&mut self, now: Instant, bytes: Bytes, out: &mut Outbox) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.first_byte.get_or_insert(now);
+        self.rest(now);
+        self.relayed += match &mut self.follow {
+            Follow::Events(events) => events.relay(bytes, out),
+            Follow::Opaque => out.body(bytes),
+            Follow::Whole(_, whole) => {
+                whole.push(&bytes);
+                out.body(bytes)
+            }
+        };
+    }
+
+    /// The reply is complete.
+    pub(super) fn end(mut self, out: &mut Outbox) -> Finished {
+        if let Follow::Events(events) = &mut self.follow {
+            events.flush(out);
+        }
+        out.actions.push_back(Action::ReplyEnd);
+        self.finish(None)
+    }
+
+    /// The reply broke off.
+    pub(super) fn fail(mut self, fault: Fault, out: &mut Outbox) -> Finished {
+        if self.is_complete() {
+            return self.end(out);
+        }
+        let Follow::Events(events) = &mut self.follow else {
+            out.actions.push_back(Action::ReplyAbort);
+            return self.finish(Some(fault));
+        };
+        let error = match fault {
+            Fault::TimedOut => ApiError::upstream_timeout(),
+            fault => ApiError::upstream_failed(fault),
+        };
+        let event = events.break_off(&error, self.id);
+        out.body(event);
+        out.actions.push_back(Action::ReplyEnd);
+        self.finish(Some(fault))
+    }
+
+    /// The client left; nothing more is relayed.
+    pub(super) fn cancel(self) -> Finished {
+        self.finish(None)
+    }
+
+    /// Time has passed. True if upstream has been silent for too long.
+    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) -> bool {
+        if self.idle.is_some_and(|at| at <= now) {
+            return true;
+        }
+        if self.ping.is_some_and(|at| at <= now) {
+            self.ping = after(now, self.timeouts.ping);
+            if let Follow::Events(events) = &self.follow
+                && !events.decoder.mid_event()
+                && !events.stream.is_complete()
+            {
+                out.body(Bytes::from_static(keep_alive(events.api)));
+            }
+        }
+        false
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        earliest(self.idle, self.ping)
+    }
+
+    /// Upstream has just been heard.
+    fn rest(&mut self, now: Instant) {
+        self.idle = after(now, self.timeouts.idle);
+        self.ping = self
+            .is_stream()
+            .then(|| after(now, self.timeouts.ping))
+            .flatten();
+    }
+
+    fn finish(self, fault: Option<Fault>) -> Finished {
+        let (told, complete) = match self.follow {
+            Follow::Events(mut events) => {
+                let complete = events.stream.is_complete();
+                (events.stream.told(), complete)
+            }
+            Follow::Opaque => (Told::default(), true),
+            Follow::Whole(api, whole) => match whole.bytes() {
+                Some(body) => {
+                    let told = api::read_body(api, body);
+                    let complete = told.complete;
+                    (told, complete)
+                }
+                None => (Told::default(), true),
+            },
+        };
+        Finished {
+            told,
+            fault,
+            complete: complete && fault.is_none(),
+        }
+    }
+}
+
+impl Events {
+    /// Relays what may be; says how much that was.
+    fn relay(&mut self, bytes: Bytes, out: &mut Outbox) -> u64 {
+        if self.stream.may_withhold() {
+            return self.relay_by_event(&bytes, out);
+        }
+        self.decoder.push(bytes.clone());
+        while let Step::Item(item) = self.decoder.next() {
+            if let sse::Item::Event(event) = item {
+                self.stream.event(&event);
+            }
+        }
+        out.body(bytes)
+    }
+
+    /// As `relay`, but a part of an event waits for its rest. What passes is cut out of `bytes` in runs as long as possible: events
+    /// that came together leave together.
+    fn relay_by_event(&mut self, bytes: &Bytes, out: &mut Outbox) -> u64 {
+        let mut relayed = 0;
+        let (mut run, mut at) = (0, 0);
+        self.decoder.push(bytes.clone());
+        while let Step::Item(item) = self.decoder.next() {
+            let (raw, pass) = match item {
+                sse::Item::Event(event) => (event.raw().clone(), self.stream.event(&event)),
+                sse::Item::Raw(raw) => (raw, Pass::Relay),
+            };
+            let begun_before = self.held.min(raw.len());
+            self.held -= begun_before;
+            at += raw.len() - begun_before;
+            match pass {
+                Pass::Withhold => {
+                    relayed += out.body(bytes.slice(run..at - (raw.len() - begun_before)));
+                    run = at;
+                }
+                Pass::Relay if begun_before > 0 => {
+                    relayed += out.body(raw);
+                    run = at;
+                }
+                Pass::Relay => {}
+            }
+        }
+        relayed += out.body(bytes.slice(run..at));
+        self.held += bytes.len() - at;
+        relayed
+    }
+
+    /// The stream has ended properly: an event without its end is relayed too.
+    fn flush(&mut self, out: &mut Outbox) {
+        self.decoder.end();
+        while let Step::Item(item) = self.decoder.next() {
+            let raw = match item {
+                sse::Item::Event(event) => {
+                    self.stream.event(&event);
+                    event.raw().clone()
+                }
+                sse::Item::Raw(raw) => raw,
+            };
+            if self.stream.may_withhold() {
+                out.body(raw);
+            }
+        }
+    }
+
+    /// The error event, set off from whatever the stream broke off in.
+    fn break_off(&mut self, error: &ApiError, id: InterceptionId) -> Bytes {
+        let told_so_far = self.stream.sequence_number();
+        let event = error.event(self.api, id, told_so_far);
+        if !self.decoder.mid_event() || self.stream.may_withhold() {
+            return event;
+        }
+        // Half an event is out. Anthropic's clients skip events named `ping` unread, and the last name counts.
+        let close: &[u8] = match self.api.vendor() {
+            Vendor::Anthropic => b"\nevent: ping\n\n",
+            Vendor::OpenAi => b"\n\n",
+        };
+        [close, &event].concat().into()
+    }
+}
+
+impl Whole {
+    fn push(&mut self, bytes: &Bytes) {
+        match self {
+            Self::TooLong => {}
+            Self::One(one) if one.is_empty() => *self = Self::One(bytes.clone()),
+            Self::One(one) => {
+                let mut many = BytesMut::with_capacity(2 * (one.len() + bytes.len()));
+                many.extend_from_slice(one);
+                many.extend_from_slice(bytes);
+                *self = Self::Many(many);
+            }
+            Self::Many(many) if many.len() + bytes.len() > MAX_READ_BODY => *self = Self::TooLong,
+            Self::Many(many) => many.extend_from_slice(bytes),
+        }
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Many(many) => Some(many),
+            Self::One(one) => Some(one),
+            Self::TooLong => None,
+        }
+    }
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|coding| coding != "identity")
+}
+
+/// By what upstream says; where it says nothing, by what was asked for.
+fn is_stream(status: StatusCode, headers: &HeaderMap, inspected: &Inspected) -> bool {
+    if !status.is_success() {
+        return false;
+    }
+    match headers.get(CONTENT_TYPE) {
+        Some(kind) => {
+            let kind = kind.as_bytes();
+            let event_stream = b"text/event-stream";
+            kind.get(..event_stream.len())
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(event_stream))
+        }
+        None => inspected.stream,
+    }
+}
+
+const fn keep_alive(api: Api) -> &'static [u8] {
+    match api.vendor() {
+        Vendor::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        Vendor::OpenAi => b": keep-alive\n\n",
+    }
+}
+
+/// A deadline; none where the timeout is zero.
+pub(super) fn after(now: Instant, timeout: Duration) -> Option<Instant> {
+    (!timeout.is_zero()).then(|| now + timeout)
+}

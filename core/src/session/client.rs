@@ -1,0 +1,134 @@
+//! The client's end: what has been read and not understood, what has been written and not taken, and how long
+//! either may stay so.
+
+use bytes::Bytes;
+
+use super::{Action, Outbox};
+use crate::{
+    config::{Config, Timeouts},
+    frame::Frame,
+    http1::{Limits, server::Decoder},
+    id::ConnId,
+    time::{Duration, Instant, earliest},
+};
+
+/// Pipelined bytes above which the client is not read until its earlier requests are answered.
+const HOLD: usize = 64 << 10;
+/// How long a client may take to end its side after we ended ours.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+
+/// The client's end of a session.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) decoder: Decoder,
+    /// Bytes given to the adapter and not yet written.
+    pub(super) unsent: usize,
+    /// The client has ended its side.
+    pub(super) ended: bool,
+    /// A head has begun to come.
+    pub(super) in_head: bool,
+    /// The bridge is shutting down.
+    pub(super) draining: bool,
+    timeouts: Timeouts,
+    /// When the client must have sent what is waited for.
+    due: Option<Instant>,
+    /// When the client must have taken some of what was sent.
+    stalled: Option<Instant>,
+}
+
+impl Client {
+    pub(super) fn new(now: Instant, config: &Config) -> Self {
+        // The limit on bodies is the session's own: it knows by then in which API's shape to refuse.
+        let limits = Limits {
+            body: u64::MAX,
+            ..config.limits.clone()
+        };
+        let mut client = Self {
+            decoder: Decoder::new(limits),
+            unsent: 0,
+            ended: false,
+            in_head: false,
+            draining: false,
+            timeouts: config.timeouts,
+            due: None,
+            stalled: None,
+        };
+        client.awaits(now, Await::Request);
+        client
+    }
+
+    /// Writes to the client.
+    pub(super) fn send(&mut self, now: Instant, frame: Frame, out: &mut Outbox) {
+        let len = bytes::Buf::remaining(&frame);
+        if len == 0 {
+            return;
+        }
+        if self.unsent == 0 {
+            self.stalled = after(now, self.timeouts.client_body);
+        }
+        self.unsent += len;
+        out.actions.push_back(Action::Send(ConnId::CLIENT, frame));
+    }
+
+    /// The client has taken some bytes.
+    pub(super) fn took(&mut self, now: Instant, count: usize) {
+        self.unsent = self.unsent.saturating_sub(count);
+        self.stalled = if self.unsent > 0 {
+            after(now, self.timeouts.client_body)
+        } else {
+            None
+        };
+    }
+
+    /// Bytes came.
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.decoder.push(bytes);
+    }
+
+    /// Sets the clock for what is waited for.
+    pub(super) fn awaits(&mut self, now: Instant, what: Await) {
+        let timeout = match what {
+            Await::Body => self.timeouts.client_body,
+            Await::End => LINGER,
+            Await::Head => self.timeouts.client_header,
+            Await::Nothing => Duration::ZERO,
+            Await::Request => self.timeouts.client_idle,
+        };
+        self.due = after(now, timeout);
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        self.stalled.is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        earliest(self.due, self.stalled)
+    }
+
+    pub(super) fn may_hold_more(&self) -> bool {
+        self.decoder.buffered() < HOLD
+    }
+}
+
+/// What a client is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Await {
+    /// More of a request's body.
+    Body,
+    /// Its end of the connection.
+    End,
+    /// The rest of a request's head.
+    Head,
+    /// Nothing: it waits for us.
+    Nothing,
+    /// The next request's first byte.
+    Request,
+}
+
+fn after(now: Instant, timeout: Duration) -> Option<Instant> {
+    (!timeout.is_zero()).then(|| now + timeout)
+}

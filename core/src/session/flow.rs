@@ -1,0 +1,423 @@
+//! The course of one request after another: head, admission, body, interception, reply, and again.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode, Version};
+
+use super::{Action, Asked, Event, SEND_WINDOW, Session, client::Await};
+use crate::{
+    api::ApiError,
+    bridge::{Query, Refused},
+    codec::Step,
+    config::Config,
+    http1::{
+        self, BodyLength, RequestHead,
+        server::{Encoder, Item},
+    },
+    id::{ConnId, InterceptionId},
+    interception::{self, Intake, Interception, Refusal},
+    time::Instant,
+};
+
+/// What is reserved for a body before any of it is here, in bytes at most: a declared length costs the client nothing.
+const FIRST_RESERVE: u64 = 64 << 10;
+
+/// Where a session stands with its client.
+#[derive(Debug)]
+pub(super) enum Flow {
+    /// A head is here, and the bridge has been asked whether the request may begin.
+    Admitting(Box<RequestHead>),
+    /// The body is being read.
+    Body(Box<Upload>),
+    /// The next head is being read, or not there yet.
+    Head,
+    /// The last reply is out and our side ended; the client's end is waited for.
+    Lingering,
+    /// Nothing is left to happen.
+    Over,
+    /// A request is being served.
+    Running(Box<Running>),
+}
+
+/// A request whose body is on its way.
+#[derive(Debug)]
+pub(super) struct Upload {
+    intake: Result<Intake, Refusal>,
+    config: Arc<Config>,
+    reply: ReplyTo,
+    body: BytesMut,
+}
+
+/// A request being served.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) interception: Interception,
+    encoder: Encoder,
+    keep_alive: bool,
+}
+
+/// What of a request's head its reply depends on.
+#[derive(Clone, Debug)]
+struct ReplyTo {
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+}
+
+impl ReplyTo {
+    /// A request whose head could not be read.
+    const UNKNOWN: Self = Self {
+        method: Method::GET,
+        version: Version::HTTP_11,
+        keep_alive: false,
+    };
+
+    /// The same, as the connection's last.
+    fn last(&self) -> Self {
+        Self {
+            keep_alive: false,
+            ..self.clone()
+        }
+    }
+}
+
+impl Session {
+    /// Bytes came from the client.
+    pub(super) fn client_sent(&mut self, now: Instant, bytes: Bytes) {
+        if matches!(self.flow, Flow::Lingering) {
+            return;
+        }
+        self.client.push(bytes);
+        self.read_client(now);
+    }
+
+    /// The client has ended its side. While it waits for a reply that means it left: tokens cost money.
+    pub(super) fn client_ended(&mut self, now: Instant) {
+        self.client.ended = true;
+        self.client_gone(now);
+    }
+
+    /// The client's connection is of no use any more.
+    pub(super) fn client_gone(&mut self, now: Instant) {
+        if let Flow::Running(running) = &mut self.flow {
+            running
+                .interception
+                .handle(now, interception::Event::ClientGone);
+            self.pump(now);
+        }
+        self.over();
+    }
+
+    /// The client has taken some bytes.
+    pub(super) fn client_took(&mut self, now: Instant, count: usize) {
+        self.client.took(now, count);
+        if self.client.unsent > 0 {
+            return;
+        }
+        match self.flow {
+            Flow::Lingering => self.client.awaits(now, Await::End),
+            Flow::Head => self.read_client(now),
+            _ => {}
+        }
+    }
+
+    /// The bridge is shutting down.
+    pub(super) fn drain(&mut self, now: Instant) {
+        self.client.draining = true;
+        if matches!(self.flow, Flow::Head) && !self.client.in_head {
+            self.close(now);
+        }
+    }
+
+    /// Takes what the client's decoder has, as far as the flow is ready for it.
+    fn read_client(&mut self, now: Instant) {
+        loop {
+            let ready = match &self.flow {
+                Flow::Head => self.client.unsent < SEND_WINDOW,
+                Flow::Body(_) => true,
+                _ => false,
+            };
+            if !ready {
+                return;
+            }
+            let item = match self.client.decoder.next() {
+                Ok(Step::Item(item)) => item,
+                Ok(Step::More | Step::Pause) => return self.await_client(now),
+                Err(error) => return self.refuse_syntax(now, error),
+            };
+            match item {
+                Item::Head(head) => {
+                    self.client.in_head = false;
+                    self.flow = Flow::Admitting(head);
+                    self.ask(Asked::Admit, Query::Admit);
+                }
+                Item::Body(bytes) => self.collect(now, &bytes),
+                Item::End => self.begin(now),
+            }
+        }
+    }
+
+    /// The client owes us bytes: starts the clock.
+    fn await_client(&mut self, now: Instant) {
+        match self.flow {
+            Flow::Head if self.client.decoder.buffered() == 0 => {}
+            Flow::Head if !self.client.in_head => {
+                // Once per head: a client that dribbles gains no time by it.
+                self.client.in_head = true;
+                self.client.awaits(now, Await::Head);
+            }
+            Flow::Body(_) => self.client.awaits(now, Await::Body),
+            _ => {}
+        }
+    }
+
+    /// The bridge has said whether the request may begin.
+    pub(super) fn admitted(&mut self, now: Instant, admitted: Result<Arc<Config>, Refused>) {
+        let Flow::Admitting(head) = std::mem::replace(&mut self.flow, Flow::Head) else {
+            return;
+        };
+        let RequestHead {
+            method,
+            target,
+            version,
+            headers,
+            length,
+            keep_alive,
+            expect_continue,
+        } = *head;
+        let mut reply = ReplyTo {
+            method: method.clone(),
+            version,
+            keep_alive,
+        };
+        let (config, refused) = match admitted {
+            Ok(config) => (config, None),
+            Err(refused) => (Arc::clone(&self.config), Some(refused)),
+        };
+        let mut intake = Intake::new(&config, method, &target, headers);
+        if let Some(Refused::Draining(wait)) = refused {
+            let vendor = intake.as_ref().ok().map(Intake::vendor);
+            intake = Err(Refusal::new(vendor, ApiError::draining(wait)));
+            reply.keep_alive = false;
+        }
+        let declared = match length {
+            BodyLength::Known(declared) => declared,
+            BodyLength::Chunked | BodyLength::UntilClose => 1,
+        };
+        if declared > config.limits.body
+            && let Ok(accepted) = &intake
+        {
+            intake = Err(Refusal::new(Some(accepted.vendor()), ApiError::too_large()));
+        }
+        let intake = match intake {
+            // Nobody reads that body, so the connection cannot go on behind it.
+            Err(refusal) if declared > 0 => return self.refuse(now, refusal, &reply.last()),
+            intake => intake,
+        };
+        if expect_continue {
+            self.client.send(now, Encoder::proceed(), &mut self.out);
+        }
+        let reserve = usize::try_from(declared.min(FIRST_RESERVE)).unwrap_or(0);
+        let body = BytesMut::with_capacity(reserve);
+        self.flow = Flow::Body(Box::new(Upload {
+            intake,
+            config,
+            reply,
+            body,
+        }));
+        self.read_client(now);
+    }
+
+    /// Some of the body. Copied out of the read buffer, which would else be held for as long as upstream thinks.
+    fn collect(&mut self, now: Instant, bytes: &Bytes) {
+        let Flow::Body(upload) = &mut self.flow else {
+            return;
+        };
+        let limit = usize::try_from(upload.config.limits.body).unwrap_or(usize::MAX);
+        if upload.body.len() + bytes.len() <= limit {
+            upload.body.extend_from_slice(bytes);
+            return;
+        }
+        self.turn_away(now, ApiError::too_large());
+    }
+
+    /// The request is complete.
+    fn begin(&mut self, now: Instant) {
+        let Flow::Body(upload) = std::mem::replace(&mut self.flow, Flow::Head) else {
+            return;
+        };
+        let Upload {
+            intake,
+            config,
+            reply,
+            body,
+        } = *upload;
+        let id = InterceptionId::draw(&mut self.rng);
+        let interception = match intake {
+            Ok(intake) => Interception::admitted(now, &config, id, intake, body.freeze()),
+            Err(refusal) => Interception::refused(refusal, id),
+        };
+        self.run(now, interception, &reply);
+    }
+
+    /// What came is no HTTP that we speak.
+    fn refuse_syntax(&mut self, now: Instant, error: http1::Error) {
+        self.turn_away(now, ApiError::http(error.status(), error.to_string()));
+    }
+
+    /// Answers what is being read with an error. What is left of it is not read, so the connection ends.
+    fn turn_away(&mut self, now: Instant, error: ApiError) {
+        let (vendor, reply) = match &self.flow {
+            Flow::Body(upload) => (
+                upload.intake.as_ref().ok().map(Intake::vendor),
+                upload.reply.last(),
+            ),
+            _ => (None, ReplyTo::UNKNOWN),
+        };
+        self.refuse(now, Refusal::new(vendor, error), &reply);
+    }
+
+    fn refuse(&mut self, now: Instant, refusal: Refusal, reply: &ReplyTo) {
+        let id = InterceptionId::draw(&mut self.rng);
+        self.run(now, Interception::refused(refusal, id), reply);
+    }
+
+    /// Serves a request.
+    fn run(&mut self, now: Instant, interception: Interception, reply: &ReplyTo) {
+        let encoder = Encoder::new(reply.version, &reply.method);
+        self.client.in_head = false;
+        self.client.awaits(now, Await::Nothing);
+        self.flow = Flow::Running(Box::new(Running {
+            interception,
+            encoder,
+            keep_alive: reply.keep_alive,
+        }));
+        self.pump(now);
+    }
+
+    /// Takes what the interception has to say.
+    pub(super) fn pump(&mut self, now: Instant) {
+        let mut broken = false;
+        loop {
+            let Flow::Running(running) = &mut self.flow else {
+                return;
+            };
+            if let Some(query) = running.interception.poll_query() {
+                self.ask(Asked::Interception, Query::Interception(query));
+                continue;
+            }
+            let Some(action) = running.interception.poll_action() else {
+                break;
+            };
+            let frame = match action {
+                interception::Action::Abort(call) => {
+                    self.abort_exchange(call);
+                    continue;
+                }
+                interception::Action::Call(call, request) => {
+                    self.begin_exchange(call, request);
+                    continue;
+                }
+                interception::Action::Emit(record) => {
+                    self.out.actions.push_back(Action::Emit(record));
+                    continue;
+                }
+                interception::Action::ReplyAbort => {
+                    broken = true;
+                    continue;
+                }
+                interception::Action::ReplyBody(bytes) => running.encoder.body(bytes),
+                interception::Action::ReplyEnd => running.encoder.end(),
+                interception::Action::ReplyHead(reply) => {
+                    let length = reply.length.map_or(BodyLength::Chunked, BodyLength::Known);
+                    let close = !running.keep_alive || self.client.draining;
+                    running
+                        .encoder
+                        .head(reply.status, &reply.headers, length, close)
+                }
+            };
+            self.client.send(now, frame, &mut self.out);
+        }
+        let Flow::Running(running) = &self.flow else {
+            return;
+        };
+        if !running.interception.is_done() {
+            return;
+        }
+        let keeps = running.keep_alive && !running.encoder.closes();
+        if broken || !keeps || self.client.draining {
+            return self.close(now);
+        }
+        self.flow = Flow::Head;
+        self.client.decoder.next_message();
+        self.client.awaits(now, Await::Request);
+        self.read_client(now);
+    }
+
+    /// Ends our side, behind what is still to be written, and waits for the client to end its own.
+    fn close(&mut self, now: Instant) {
+        self.flow = Flow::Lingering;
+        self.out.actions.push_back(Action::Finish(ConnId::CLIENT));
+        let what = if self.client.unsent > 0 {
+            Await::Nothing
+        } else {
+            Await::End
+        };
+        self.client.awaits(now, what);
+    }
+
+    /// Drops everything.
+    fn over(&mut self) {
+        for conn in self
+            .exchanges
+            .drain(..)
+            .filter_map(|exchange| exchange.conn())
+        {
+            self.out.actions.push_back(Action::Close(conn));
+        }
+        self.out
+            .actions
+            .extend([Action::Close(ConnId::CLIENT), Action::Done]);
+        self.flow = Flow::Over;
+    }
+
+    pub(super) fn time_interception(&mut self, now: Instant) {
+        if let Flow::Running(running) = &mut self.flow
+            && running
+                .interception
+                .poll_timeout()
+                .is_some_and(|at| at <= now)
+        {
+            running.interception.handle_timeout(now);
+            self.pump(now);
+        }
+    }
+
+    pub(super) fn time_client(&mut self, now: Instant) {
+        if self.client.is_stalled(now) {
+            // It does not read: as good as gone.
+            return self.handle(
+                now,
+                Event::Failed(ConnId::CLIENT, crate::fault::Fault::TimedOut),
+            );
+        }
+        if !self.client.is_due(now) {
+            return;
+        }
+        match &self.flow {
+            Flow::Head if !self.client.in_head => self.close(now),
+            Flow::Lingering => self.over(),
+            Flow::Body(_) => self.turn_away(now, overdue("body")),
+            Flow::Head => self.turn_away(now, overdue("head")),
+            Flow::Admitting(_) | Flow::Over | Flow::Running(_) => {}
+        }
+    }
+}
+
+fn overdue(part: &str) -> ApiError {
+    ApiError::http(
+        StatusCode::REQUEST_TIMEOUT,
+        format!("the request's {part} took too long"),
+    )
+}
