@@ -165,6 +165,11 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_chunk_writes_nothing() {
+        assert!(!Frame::chunk(Bytes::new()).has_remaining());
+    }
+
+    #[test]
     fn vectored_chunks_skip_empty_pieces() {
         let frame = Frame::raw(Bytes::from_static(b"abc"));
         let mut slices = [IoSlice::new(b""); 4];

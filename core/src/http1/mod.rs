@@ -52,6 +52,7 @@ mod fields;
 mod framing;
 mod head;
 mod input;
+mod names;
 mod parse;
 pub mod server;
 #[cfg(test)]

@@ -4,13 +4,13 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use httparse::{Header, Status};
 
 use super::{
     BodyLength, Error, RequestHead, ResponseHead,
     fields::{is_credential, list_has},
-    framing,
+    framing, names,
 };
 
 /// Field slots on the stack; a head with more gets a vector.
@@ -153,7 +153,7 @@ fn collect(block: &Bytes, fields: &[Header<'_>]) -> Result<HeaderMap, Error> {
     let mut headers =
         HeaderMap::try_with_capacity(fields.len()).map_err(|_| Error::TooManyFields)?;
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Error::FieldName)?;
+        let name = names::parse(field.name.as_bytes()).ok_or(Error::FieldName)?;
         let mut value = HeaderValue::from_maybe_shared(block.slice_ref(field.value))
             .map_err(|_| Error::FieldValue)?;
         value.set_sensitive(is_credential(&name));

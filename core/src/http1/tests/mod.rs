@@ -7,6 +7,7 @@ use super::{Error, Limits, client, server};
 use crate::{codec::Step, frame::Frame};
 
 mod encoders;
+mod refusals;
 mod requests;
 mod responses;
 mod splits;
@@ -143,4 +144,26 @@ fn response_head(text: &str) -> super::ResponseHead {
 fn text(mut frame: Frame) -> String {
     let bytes = frame.copy_to_bytes(frame.remaining());
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Small limits, so that the cases stay readable.
+fn tight() -> Limits {
+    Limits {
+        start_line: 40,
+        head: 200,
+        headers: 4,
+        body: 10,
+        chunk_line: 12,
+        trailers: 30,
+    }
+}
+
+/// A request with these fields and `Host`.
+fn with(fields: &str) -> String {
+    format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n")
+}
+
+/// A chunked request with this body.
+fn chunked(body: &str) -> String {
+    with("transfer-encoding: chunked\r\n") + body
 }

@@ -80,8 +80,6 @@ fn field() -> impl Strategy<Value = (HeaderName, HeaderValue)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     #[test]
     fn any_split_of_requests_decodes_the_same(
         data in bytes(),
