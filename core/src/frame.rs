@@ -5,7 +5,10 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 /// Longest inline head: a chunk size of 16 hexadecimal digits and CRLF.
-const HEAD_MAX: usize = 18;
+const HEAD_MAX: usize = NO_HEAD as usize;
+
+/// Where the head starts when there is none.
+const NO_HEAD: u8 = 18;
 
 /// Bytes to send: an inline head, a shared body and a static tail, any of them empty.
 ///
@@ -34,7 +37,7 @@ impl Frame {
     pub const fn raw(body: Bytes) -> Self {
         Self {
             head: [0; HEAD_MAX],
-            head_at: HEAD_MAX as u8,
+            head_at: NO_HEAD,
             body,
             tail: b"",
         }
@@ -44,16 +47,18 @@ impl Frame {
     pub const fn fixed(text: &'static [u8]) -> Self {
         Self {
             head: [0; HEAD_MAX],
-            head_at: HEAD_MAX as u8,
+            head_at: NO_HEAD,
             body: Bytes::new(),
             tail: text,
         }
     }
 
-    /// One chunk of a chunked body (RFC 9112 §7.1). `body` must not be empty: an empty chunk would
-    /// end the body.
+    /// One chunk of a chunked body (RFC 9112 §7.1). Of an empty `body` it is an empty frame: an empty
+    /// chunk would end the whole body.
     pub fn chunk(body: Bytes) -> Self {
-        debug_assert!(!body.is_empty(), "an empty chunk ends the body");
+        if body.is_empty() {
+            return Self::raw(body);
+        }
         let mut head = [0; HEAD_MAX];
         head[HEAD_MAX - 2..].copy_from_slice(b"\r\n");
         let mut at = HEAD_MAX - 2;
@@ -157,6 +162,11 @@ mod tests {
         frame.advance(7);
         assert_eq!(frame.chunk(), b"\n");
         assert_eq!(frame.remaining(), 1);
+    }
+
+    #[test]
+    fn an_empty_chunk_writes_nothing() {
+        assert!(!Frame::chunk(Bytes::new()).has_remaining());
     }
 
     #[test]

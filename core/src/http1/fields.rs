@@ -1,0 +1,99 @@
+//! Fields that mean something to the connection rather than to the other end, and lists in values.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Fields that end at the next hop (RFC 9110 §7.6.1), whatever `Connection` says.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    PROXY_CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Removes the fields that end at the next hop (RFC 9110 §7.6.1): the well-known ones, and those
+/// that `Connection` names. `content-length` and `host` are left to the caller.
+///
+/// ```
+/// use http::HeaderMap;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("connection", "close, x-secret-hop".parse().unwrap());
+/// headers.insert("x-secret-hop", "1".parse().unwrap());
+/// headers.insert("accept", "*/*".parse().unwrap());
+/// aibridge_core::http1::strip_hop_by_hop(&mut headers);
+/// assert_eq!(headers.keys().collect::<Vec<_>>(), ["accept"]);
+/// ```
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = list(headers, &header::CONNECTION)
+        .filter(|option| !option.eq_ignore_ascii_case(b"close"))
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Whether a request field carries a credential: `authorization`, `cookie`, `proxy-authorization`,
+/// `x-aibridge-token` and the API key fields of providers (`x-api-key`, `api-key`, `x-goog-api-key`).
+///
+/// The request decoder marks their values sensitive, so that debug output does not show them, and
+/// [`client::encode_head`](super::client::encode_head) writes them from one place only.
+pub fn is_credential(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "api-key"
+            | "authorization"
+            | "cookie"
+            | "proxy-authorization"
+            | "x-aibridge-token"
+            | "x-api-key"
+            | "x-goog-api-key"
+    )
+}
+
+/// Whether an encoder writes this field itself.
+pub(super) fn is_framing(name: &HeaderName) -> bool {
+    name == header::CONNECTION
+        || name == header::CONTENT_LENGTH
+        || name == header::TRANSFER_ENCODING
+}
+
+/// The members of a comma-separated list (RFC 9110 §5.6.1) over all fields of a name, without the white
+/// space around them. Empty members are given too.
+pub(super) fn list<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value: &HeaderValue| value.as_bytes().split(|&byte| byte == b','))
+        .map(trim)
+}
+
+/// Whether a list names this token, in any case.
+pub(super) fn list_has(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    list(headers, name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Without optional white space (RFC 9110 §5.6.3), which is spaces and tabs and nothing else.
+fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Whether a byte can be part of a token (RFC 9110 §5.6.2).
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
