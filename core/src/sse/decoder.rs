@@ -56,13 +56,21 @@ pub struct Decoder {
     held: Vec<u8>,
     /// The byte before `input`; at the start of a stream, as if a line had ended.
     last: u8,
-    /// Whether the block starts with a colon.
-    comment: bool,
+    reading: Reading,
     /// Whether the block is above the limit, and what was held of it has been given out.
     oversize: bool,
-    /// Whether the place of the byte order mark is behind us.
-    started: bool,
     ended: bool,
+}
+
+/// What the next bytes are part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Lines up to a blank one.
+    Block,
+    /// A comment in front of a block: it ends with its line.
+    Comment,
+    /// A byte order mark, if there is one.
+    Mark,
 }
 
 impl Decoder {
@@ -75,9 +83,8 @@ impl Decoder {
             waiting: VecDeque::new(),
             held: Vec::new(),
             last: b'\n',
-            comment: false,
             oversize: false,
-            started: false,
+            reading: Reading::Mark,
             ended: false,
         }
     }
@@ -139,16 +146,19 @@ impl Decoder {
 
     /// Reads on in `input`, which is not empty: gives out its start, or holds all of it.
     fn advance(&mut self) -> Option<Item> {
-        if !self.started {
+        if self.reading == Reading::Mark {
             return self.start();
         }
         if !self.within_block() {
             if self.last == b'\r' && self.input[0] == b'\n' {
                 return Some(Item::Raw(self.take(1)));
             }
-            self.comment = self.input[0] == b':';
+            self.reading = match self.input[0] {
+                b':' => Reading::Comment,
+                _ => Reading::Block,
+            };
         }
-        let end = block_end(&self.input, self.last, self.comment);
+        let end = block_end(&self.input, self.last, self.reading == Reading::Comment);
         let content = end.map_or(self.input.len(), |end| end.content);
         if self.oversize || self.held.len() + content > self.limit {
             return Some(Item::Raw(self.oversize_piece(end)));
@@ -164,7 +174,7 @@ impl Decoder {
             self.held.extend_from_slice(&block);
             self.take_held()
         };
-        if self.comment {
+        if self.reading == Reading::Comment {
             return Some(Item::Raw(block));
         }
         Some(Event::read(block).map_or_else(Item::Raw, Item::Event))
@@ -180,7 +190,7 @@ impl Decoder {
             self.hold();
             return None;
         }
-        self.started = true;
+        self.reading = Reading::Block;
         self.last = b'\n';
         if !self.input.starts_with(BYTE_ORDER_MARK) {
             return None;
