@@ -1,7 +1,7 @@
 //! OpenAI's Chat Completions API: `POST /chat/completions`, and the many servers that imitate it.
 //!
 //! A stream is chunks without event names and a last `[DONE]`. Nearly all chunks differ from the one before in one
-//! word of text only, so the usual chunk is not parsed but compared: see [`Shape`].
+//! word of text only, so the usual chunk is not parsed but compared: see `shape`.
 //!
 //! Usage is sent only on request (`stream_options.include_usage`), in a chunk of its own with no choices. Where the
 //! client did not ask, the bridge does, and withholds that chunk. Some servers repeat usage on every chunk: the last
@@ -9,14 +9,13 @@
 
 use std::ops::Range;
 
-use memchr::memchr2;
-
 use crate::{
     api::{
         Inspected, Pass,
         read::{self, decoded, said, skip},
         reply::Notes,
         request::{self, owned},
+        shape::Shape,
         usage::Counts,
     },
     json::{Error, Kind, Scanner, Str},
@@ -83,9 +82,9 @@ impl<'a> Request<'a> {
         let (mut role, mut text, mut tool_call_id) = (None, None, None);
         read::object(scan, |scan, name| {
             match name {
-                "role" => role = read::string(scan)?,
+                "role" => role = scan.string_or_skip()?,
                 "content" => text = last_text(scan)?,
-                "tool_call_id" => tool_call_id = read::string(scan)?,
+                "tool_call_id" => tool_call_id = scan.string_or_skip()?,
                 _ => skip(scan)?,
             }
             Ok(())
@@ -108,8 +107,8 @@ fn last_text<'a>(scan: &mut Scanner<'a>) -> Result<Option<Str<'a>>, Error> {
     read::array(scan, |scan| {
         let (mut kind, mut text) = (None, None);
         read::object(scan, |scan, name| match name {
-            "type" => read::string(scan).map(|it| kind = it),
-            "text" => read::string(scan).map(|it| text = it),
+            "type" => scan.string_or_skip().map(|it| kind = it),
+            "text" => scan.string_or_skip().map(|it| text = it),
             _ => skip(scan),
         })?;
         if kind.is_some_and(|kind| kind.is("text")) {
@@ -234,7 +233,8 @@ impl Stream {
             notes.error(&said(chunk.error));
         }
         if chunk.tells_nothing() && notes.told.id.is_some() {
-            self.shape.learn(chunk, data);
+            self.shape
+                .learn(data, chunk.content.clone(), chunk.padding.clone());
         }
         let is_usage_alone = chunk.choices == Some(0) && chunk.usage.is_some() && !chunk.has_error;
         if self.withholds && is_usage_alone {
@@ -271,10 +271,15 @@ impl Stream {
     /// an unknown index, or with another id and a name.
     fn place(&mut self, choice: u64, call: &Call<'_>, notes: &mut Notes) -> Option<usize> {
         let (id, name) = (decoded(call.id), decoded(call.name));
-        let mut newest_first = self.calls.iter().rev().filter(|known| known.choice == choice);
+        let mut newest_first = self
+            .calls
+            .iter()
+            .rev()
+            .filter(|known| known.choice == choice);
         let known = newest_first.find(|known| call.index.is_none() || known.index == call.index);
         if let Some(known) = known {
-            let is_another = !name.is_empty() && !id.is_empty() && notes.has_other_id(known.place, &id);
+            let is_another =
+                !name.is_empty() && !id.is_empty() && notes.has_other_id(known.place, &id);
             if !is_another {
                 notes.name(known.place, &id, &name);
                 return Some(known.place);
@@ -287,73 +292,6 @@ impl Stream {
             place,
         });
         Some(place)
-    }
-}
-
-/// What the usual chunk looks like: literal bytes around the strings that differ from chunk to chunk, which are the
-/// text (`content`) and OpenAI's padding (`obfuscation`).
-///
-/// A chunk that was read and told nothing lends its shape. Data of the same shape differs from it inside those
-/// strings only, so it tells nothing either; and where it is no JSON (a bad escape in the text), it tells nothing all
-/// the more.
-#[derive(Debug, Default)]
-struct Shape {
-    /// The literals, one behind the other.
-    literals: Vec<u8>,
-    /// Where in `literals` a string was left out, and how many were.
-    cuts: [usize; 2],
-    strings: usize,
-}
-
-impl Shape {
-    /// Buffers are kept: learning a new shape does not allocate once they are large enough.
-    fn learn(&mut self, chunk: &Chunk<'_>, data: &[u8]) {
-        self.literals.clear();
-        self.strings = 0;
-        let mut strings = [chunk.content.clone(), chunk.padding.clone()];
-        strings.sort_by_key(|range| range.as_ref().map(|range| range.start));
-        if data.len() > MAX_SHAPE || chunk.content.is_none() {
-            return;
-        }
-        let mut from = 0;
-        for string in strings.into_iter().flatten() {
-            self.literals.extend_from_slice(&data[from..string.start]);
-            self.cuts[self.strings] = self.literals.len();
-            self.strings += 1;
-            from = string.end;
-        }
-        self.literals.extend_from_slice(&data[from..]);
-    }
-
-    fn fits(&self, data: &[u8]) -> bool {
-        if self.strings == 0 {
-            return false;
-        }
-        let mut rest = data;
-        let mut from = 0;
-        for cut in &self.cuts[..self.strings] {
-            let Some(string) = rest.strip_prefix(&self.literals[from..*cut]) else {
-                return false;
-            };
-            let Some(end) = closing_quote(string) else {
-                return false;
-            };
-            rest = &string[end..];
-            from = *cut;
-        }
-        rest == &self.literals[from..]
-    }
-}
-
-/// Where a string ends that `text` is inside of.
-fn closing_quote(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        at += memchr2(b'"', b'\\', text.get(at..)?)?;
-        if text[at] == b'"' {
-            return Some(at);
-        }
-        at += 2;
     }
 }
 
@@ -417,7 +355,7 @@ impl<'a> Chunk<'a> {
         let is_object = read::document(data, |scan| {
             read::object(scan, |scan, name| {
                 match name {
-                    "id" => chunk.id = read::string(scan)?,
+                    "id" => chunk.id = scan.string_or_skip()?,
                     "choices" => {
                         let mut choices = 0;
                         let found = read::array(scan, |scan| {
@@ -431,7 +369,7 @@ impl<'a> Chunk<'a> {
                         chunk.has_error = scan.kind()? != Kind::Null;
                         chunk.error = read::error(scan)?;
                     }
-                    "obfuscation" => chunk.padding = inside(read::string(scan)?, scan),
+                    "obfuscation" => chunk.padding = inside(scan.string_or_skip()?, scan),
                     _ => skip(scan)?,
                 }
                 Ok(())
@@ -449,10 +387,11 @@ impl<'a> Chunk<'a> {
         let mut index = 0;
         read::object(scan, |scan, name| {
             match name {
-                "index" => index = read::number(scan)?.unwrap_or_default(),
+                "index" => index = scan.u64_or_skip()?.unwrap_or_default(),
                 "finish_reason" => {
-                    let reason = read::string(scan)?;
-                    self.deltas.extend(reason.map(|reason| (0, Delta::Finish(reason))));
+                    let reason = scan.string_or_skip()?;
+                    self.deltas
+                        .extend(reason.map(|reason| (0, Delta::Finish(reason))));
                 }
                 "delta" if form == Form::Delta => self.contents(scan, form)?,
                 "message" if form == Form::Message => self.contents(scan, form)?,
@@ -473,12 +412,12 @@ impl<'a> Chunk<'a> {
         read::object(scan, |scan, name| {
             match name {
                 "content" => {
-                    let text = read::string(scan)?;
+                    let text = scan.string_or_skip()?;
                     self.content = inside(text, scan);
                     self.has_text |= text.is_some_and(|text| !text.raw().is_empty());
                 }
-                "reasoning_content" => reasoning_content = read::string(scan)?,
-                "reasoning" => reasoning = read::string(scan)?,
+                "reasoning_content" => reasoning_content = scan.string_or_skip()?,
+                "reasoning" => reasoning = scan.string_or_skip()?,
                 "tool_calls" => {
                     let mut position = 0;
                     read::array(scan, |scan| {
@@ -518,8 +457,8 @@ impl<'a> Call<'a> {
         let mut call = Self::default();
         read::object(scan, |scan, name| {
             match name {
-                "index" => call.index = read::number(scan)?,
-                "id" => call.id = read::string(scan)?,
+                "index" => call.index = scan.u64_or_skip()?,
+                "id" => call.id = scan.string_or_skip()?,
                 "function" | "custom" => call.function(scan)?,
                 _ => skip(scan)?,
             }
@@ -532,8 +471,8 @@ impl<'a> Call<'a> {
     fn function(&mut self, scan: &mut Scanner<'a>) -> Result<(), Error> {
         read::object(scan, |scan, name| {
             match name {
-                "name" => self.name = read::string(scan)?,
-                "arguments" | "input" => self.arguments = read::string(scan)?,
+                "name" => self.name = scan.string_or_skip()?,
+                "arguments" | "input" => self.arguments = scan.string_or_skip()?,
                 _ => skip(scan)?,
             }
             Ok(())
@@ -550,5 +489,3 @@ fn inside(string: Option<Str<'_>>, scan: &Scanner<'_>) -> Option<Range<usize>> {
 
 /// The index under which the one call of the older `function_call` member is kept.
 const FUNCTION_CALL: u64 = u64::MAX;
-/// Bytes of a chunk above which its shape is not worth keeping.
-const MAX_SHAPE: usize = 4096;

@@ -309,4 +309,3 @@ struct ResponsesEvent<'a> {
     param: (),
     sequence_number: u64,
 }
-

@@ -41,7 +41,7 @@ impl<'a> request::Request<'a> for Request<'a> {
             "metadata" => {
                 self.user_id = None;
                 read::object(scan, |scan, name| match name {
-                    "user_id" => read::string(scan).map(|id| self.user_id = id),
+                    "user_id" => scan.string_or_skip().map(|id| self.user_id = id),
                     _ => skip(scan),
                 })
                 .map(drop)
@@ -63,7 +63,9 @@ impl<'a> Request<'a> {
         let mut is_user = false;
         let mut content = Content::default();
         read::object(scan, |scan, name| match name {
-            "role" => read::string(scan).map(|role| is_user = role.is_some_and(|role| role.is("user"))),
+            "role" => scan
+                .string_or_skip()
+                .map(|role| is_user = role.is_some_and(|role| role.is("user"))),
             "content" => Content::read(scan).map(|read| content = read),
             _ => skip(scan),
         })?;
@@ -93,9 +95,9 @@ impl<'a> Content<'a> {
         read::array(scan, |scan| {
             let (mut kind, mut text, mut tool_use_id) = (None, None, None);
             read::object(scan, |scan, name| match name {
-                "type" => read::string(scan).map(|it| kind = it),
-                "text" => read::string(scan).map(|it| text = it),
-                "tool_use_id" => read::string(scan).map(|it| tool_use_id = it),
+                "type" => scan.string_or_skip().map(|it| kind = it),
+                "text" => scan.string_or_skip().map(|it| text = it),
+                "tool_use_id" => scan.string_or_skip().map(|it| tool_use_id = it),
                 _ => skip(scan),
             })?;
             match kind {
@@ -117,7 +119,7 @@ fn session(user_id: &str) -> Option<String> {
     let mut session = None;
     let is_object = read::document(user_id.as_bytes(), |scan| {
         read::object(scan, |scan, name| match name {
-            "session_id" => read::string(scan).map(|id| session = owned(id)),
+            "session_id" => scan.string_or_skip().map(|id| session = owned(id)),
             _ => skip(scan),
         })
     });
@@ -261,8 +263,8 @@ impl<'a> Event<'a> {
         read::document(data, |scan| {
             read::object(scan, |scan, name| {
                 match name {
-                    "type" => event.kind = read::string(scan)?,
-                    "index" => event.index = read::number(scan)?,
+                    "type" => event.kind = scan.string_or_skip()?,
+                    "index" => event.index = scan.u64_or_skip()?,
                     "message" => event.message = Message::read(scan)?,
                     "content_block" => event.block = Some(Block::read(scan)?),
                     "delta" => event.delta = Delta::read(scan)?,
@@ -282,9 +284,9 @@ impl<'a> Delta<'a> {
         let mut delta = Self::default();
         read::object(scan, |scan, name| {
             match name {
-                "partial_json" => delta.partial_json = read::string(scan)?,
-                "thinking" => delta.thinking = read::string(scan)?,
-                "stop_reason" => delta.stop_reason = read::string(scan)?,
+                "partial_json" => delta.partial_json = scan.string_or_skip()?,
+                "thinking" => delta.thinking = scan.string_or_skip()?,
+                "stop_reason" => delta.stop_reason = scan.string_or_skip()?,
                 _ => skip(scan)?,
             }
             Ok(())
@@ -332,7 +334,7 @@ impl<'a> Message<'a> {
         let mut message = Self::default();
         read::object(scan, |scan, name| {
             match name {
-                "id" => message.id = read::string(scan)?,
+                "id" => message.id = scan.string_or_skip()?,
                 "content" => {
                     let mut blocks = Vec::new();
                     let found = read::array(scan, |scan| {
@@ -341,7 +343,7 @@ impl<'a> Message<'a> {
                     })?;
                     message.content = found.then_some(blocks);
                 }
-                "stop_reason" => message.stop_reason = read::string(scan)?,
+                "stop_reason" => message.stop_reason = scan.string_or_skip()?,
                 "usage" => message.usage = Counts::read(scan)?,
                 "error" => {
                     message.has_error = scan.kind()? != Kind::Null;
@@ -370,11 +372,11 @@ impl<'a> Block<'a> {
         let mut block = Self::default();
         read::object(scan, |scan, name| {
             match name {
-                "type" => block.kind = read::string(scan)?,
-                "id" => block.id = read::string(scan)?,
-                "name" => block.name = read::string(scan)?,
+                "type" => block.kind = scan.string_or_skip()?,
+                "id" => block.id = scan.string_or_skip()?,
+                "name" => block.name = scan.string_or_skip()?,
                 "input" => block.input = Some(scan.skip()?),
-                "thinking" => block.thinking = read::string(scan)?,
+                "thinking" => block.thinking = scan.string_or_skip()?,
                 _ => skip(scan)?,
             }
             Ok(())
@@ -396,7 +398,12 @@ impl<'a> Block<'a> {
         }
         let call = notes.call(&decoded(self.id), &decoded(self.name))?;
         let input = self.input.clone().and_then(|range| text.get(range));
-        notes.arguments(call, input.and_then(|it| str::from_utf8(it).ok()).unwrap_or_default());
+        notes.arguments(
+            call,
+            input
+                .and_then(|it| str::from_utf8(it).ok())
+                .unwrap_or_default(),
+        );
         Some(Follows::Tool {
             call,
             streamed: false,

@@ -37,7 +37,7 @@ mod read;
 mod reply;
 mod request;
 mod responses;
-
+mod shape;
 mod usage;
 
 pub use error::{ApiError, ErrorKind};

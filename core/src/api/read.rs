@@ -23,10 +23,9 @@ pub(super) fn object<'a>(
     scan: &mut Scanner<'a>,
     mut member: impl FnMut(&mut Scanner<'a>, &str) -> Result<(), Error>,
 ) -> Result<bool, Error> {
-    if scan.kind()? != Kind::Object {
-        return skip(scan).map(|()| false);
+    if !scan.object_or_skip()? {
+        return Ok(false);
     }
-    scan.object()?;
     while let Some(name) = scan.key()? {
         member(scan, &name.decode())?;
     }
@@ -38,38 +37,13 @@ pub(super) fn array<'a>(
     scan: &mut Scanner<'a>,
     mut element: impl FnMut(&mut Scanner<'a>) -> Result<(), Error>,
 ) -> Result<bool, Error> {
-    if scan.kind()? != Kind::Array {
-        return skip(scan).map(|()| false);
+    if !scan.array_or_skip()? {
+        return Ok(false);
     }
-    scan.array()?;
     while scan.element()? {
         element(scan)?;
     }
     Ok(true)
-}
-
-/// A string.
-pub(super) fn string<'a>(scan: &mut Scanner<'a>) -> Result<Option<Str<'a>>, Error> {
-    if scan.kind()? != Kind::String {
-        return skip(scan).map(|()| None);
-    }
-    scan.string().map(Some)
-}
-
-/// A boolean.
-pub(super) fn boolean(scan: &mut Scanner<'_>) -> Result<Option<bool>, Error> {
-    if scan.kind()? != Kind::Bool {
-        return skip(scan).map(|()| None);
-    }
-    scan.bool().map(Some)
-}
-
-/// An unsigned integer.
-pub(super) fn number(scan: &mut Scanner<'_>) -> Result<Option<u64>, Error> {
-    if scan.kind()? != Kind::Number {
-        return skip(scan).map(|()| None);
-    }
-    scan.u64()
 }
 
 /// Anything.
@@ -85,9 +59,9 @@ pub(super) fn error<'a>(scan: &mut Scanner<'a>) -> Result<Option<Str<'a>>, Error
     let (mut message, mut kind, mut code) = (None, None, None);
     object(scan, |scan, name| {
         match name {
-            "message" => message = string(scan)?,
-            "type" => kind = string(scan)?,
-            "code" => code = string(scan)?,
+            "message" => message = scan.string_or_skip()?,
+            "type" => kind = scan.string_or_skip()?,
+            "code" => code = scan.string_or_skip()?,
             _ => skip(scan)?,
         }
         Ok(())

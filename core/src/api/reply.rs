@@ -174,7 +174,11 @@ fn push_within(to: &mut String, text: &str, room: &mut usize) {
     let kept = clip(text, *room);
     to.push_str(kept);
     // Text that was cut is not taken up again later, in the middle.
-    *room = if kept.len() < text.len() { 0 } else { *room - kept.len() };
+    *room = if kept.len() < text.len() {
+        0
+    } else {
+        *room - kept.len()
+    };
 }
 
 /// At most `max` bytes of `text`, in whole characters.

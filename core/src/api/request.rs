@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use bytes::Bytes;
 
 use crate::{
-    api::{ApiError, read},
+    api::ApiError,
     json::{self, Kind, Scanner, Str},
 };
 
@@ -114,12 +114,12 @@ pub(super) fn inspect<'a, R: Request<'a>>(body: &'a [u8]) -> Result<Inspected, I
     let first_member = scan.position();
     while let Some(name) = scan.key()? {
         match &*name.decode() {
-            "model" => model = read::string(&mut scan)?,
+            "model" => model = scan.string_or_skip()?,
             "stream" if scan.kind()? == Kind::Null => {
                 scan.skip()?;
                 stream = Some(false);
             }
-            "stream" => stream = read::boolean(&mut scan)?,
+            "stream" => stream = scan.bool_or_skip()?,
             name => request.member(name, &mut scan)?,
         }
     }

@@ -44,7 +44,7 @@ impl<'a> request::Request<'a> for Request<'a> {
                 read::array(scan, |scan| self.item(scan, &mut parts)).map(drop)
             }
             "background" => {
-                self.background = read::boolean(scan)?.unwrap_or_default();
+                self.background = scan.bool_or_skip()?.unwrap_or_default();
                 Ok(())
             }
             _ => skip(scan),
@@ -72,9 +72,9 @@ impl<'a> Request<'a> {
         let (mut kind, mut role, mut call_id) = (None, None, None);
         read::object(scan, |scan, name| {
             match name {
-                "type" => kind = read::string(scan)?,
-                "role" => role = read::string(scan)?,
-                "call_id" => call_id = read::string(scan)?,
+                "type" => kind = scan.string_or_skip()?,
+                "role" => role = scan.string_or_skip()?,
+                "call_id" => call_id = scan.string_or_skip()?,
                 "content" => input_text(scan, parts)?,
                 _ => skip(scan)?,
             }
@@ -180,7 +180,9 @@ impl Stream {
         if response.has_error {
             notes.error(&said(response.error));
         }
-        self.usage = response.usage.or(self.usage.take());
+        if response.usage.is_some() {
+            self.usage = response.usage;
+        }
     }
 }
 
@@ -202,13 +204,13 @@ impl<'a> Event<'a> {
         read::document(data, |scan| {
             read::object(scan, |scan, name| {
                 match name {
-                    "type" => event.kind = read::string(scan)?,
-                    "sequence_number" => event.sequence_number = read::number(scan)?,
+                    "type" => event.kind = scan.string_or_skip()?,
+                    "sequence_number" => event.sequence_number = scan.u64_or_skip()?,
                     "item" => event.item = Some(scan.skip()?),
                     "response" => event.response = Some(scan.skip()?),
                     "error" => event.error = read::error(scan)?,
-                    "message" => event.message = read::string(scan)?,
-                    "code" => event.code = read::string(scan)?,
+                    "message" => event.message = scan.string_or_skip()?,
+                    "code" => event.code = scan.string_or_skip()?,
                     _ => skip(scan)?,
                 }
                 Ok(())
@@ -225,7 +227,7 @@ fn id_of_response(response: &[u8]) -> Option<Str<'_>> {
     scan.object().ok()?;
     while let Some(name) = scan.key().ok()? {
         if name.is("id") {
-            return read::string(&mut scan).ok()?;
+            return scan.string_or_skip().ok()?;
         }
         scan.skip().ok()?;
     }
@@ -262,8 +264,8 @@ impl<'a> Response<'a> {
         let mut response = Self::default();
         read::object(scan, |scan, name| {
             match name {
-                "id" => response.id = read::string(scan)?,
-                "status" => response.status = read::string(scan)?,
+                "id" => response.id = scan.string_or_skip()?,
+                "status" => response.status = scan.string_or_skip()?,
                 "output" => {
                     let mut items = Vec::new();
                     let found = read::array(scan, |scan| {
@@ -304,11 +306,11 @@ impl<'a> Item<'a> {
         let mut item = Self::default();
         read::object(scan, |scan, name| {
             match name {
-                "type" => item.kind = read::string(scan)?,
-                "call_id" => item.call_id = read::string(scan)?,
-                "name" => item.name = read::string(scan)?,
-                "arguments" | "input" => item.arguments = read::string(scan)?,
-                "phase" => item.phase = read::string(scan)?,
+                "type" => item.kind = scan.string_or_skip()?,
+                "call_id" => item.call_id = scan.string_or_skip()?,
+                "name" => item.name = scan.string_or_skip()?,
+                "arguments" | "input" => item.arguments = scan.string_or_skip()?,
+                "phase" => item.phase = scan.string_or_skip()?,
                 "content" => item.content = Part::read_all(scan)?,
                 "summary" => item.summary = Part::read_all(scan)?,
                 _ => skip(scan)?,
@@ -328,7 +330,9 @@ impl<'a> Item<'a> {
                 }
             }
             "reasoning" => {
-                self.summary.iter().for_each(|part| part.note("reasoning_summary", notes));
+                self.summary
+                    .iter()
+                    .for_each(|part| part.note("reasoning_summary", notes));
                 // Open models show their thoughts themselves.
                 let open = self.content.iter().filter(|part| part.is("reasoning_text"));
                 open.for_each(|part| part.note("thinking", notes));
@@ -353,8 +357,8 @@ impl<'a> Part<'a> {
     fn read(scan: &mut Scanner<'a>) -> Result<Self, Error> {
         let mut part = Self::default();
         read::object(scan, |scan, name| match name {
-            "type" => read::string(scan).map(|it| part.kind = it),
-            "text" => read::string(scan).map(|it| part.text = it),
+            "type" => scan.string_or_skip().map(|it| part.kind = it),
+            "text" => scan.string_or_skip().map(|it| part.text = it),
             _ => skip(scan),
         })?;
         Ok(part)
