@@ -38,6 +38,8 @@ mod reply;
 mod request;
 mod responses;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 pub use error::{ApiError, ErrorKind};

@@ -81,3 +81,30 @@ fn closing_quote(text: &[u8]) -> Option<usize> {
 
 /// Bytes of a chunk above which its shape is not worth keeping.
 const MAX_SHAPE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_that_differs_in_its_strings_only_fits() {
+        let mut shape = Shape::default();
+        assert!(!shape.fits(b""));
+        shape.learn(b"{'p':\"xx\",'t':\"ab\",'n':1}", Some(15..17), Some(6..8));
+        for (data, fits) in [
+            (&b"{'p':\"xx\",'t':\"ab\",'n':1}"[..], true),
+            (b"{'p':\"\",'t':\"longer \\\"quoted\\\\\",'n':1}", true),
+            (b"{'p':\"xx\",'t':\"ab\",'n':2}", false),
+            (b"{'p':\"xx\",'t':\"ab\",'n':1}}", false),
+            (b"{'p':\"xx\",'t':\"ab\\\",'n':1}", false),
+            (b"{'p':\"xx\",'u':\"ab\",'n':1}", false),
+            (b"{'p':\"xx\",'t':\"ab\\", false),
+            (b"{'p':\"xx", false),
+            (b"", false),
+        ] {
+            assert_eq!(shape.fits(data), fits, "{}", String::from_utf8_lossy(data));
+        }
+        shape.learn(b"{}", None, None);
+        assert!(!shape.fits(b"{}"));
+    }
+}
