@@ -41,18 +41,20 @@ fn request(api: Api, size: usize) -> String {
         }
         let text = "The quick brown fox jumps over the lazy dog.\\nThen \\\"it\\\" sleeps. "
             .repeat(2 + turn % 40);
-        body += &format!(r#"{{"role":"{role}","content":[{{"type":"{kind}","text":"{text}"}}]}}"#);
+        let message =
+            format!(r#"{{"role":"{role}","content":[{{"type":"{kind}","text":"{text}"}}]}}"#);
+        body += &message;
         turn += 1;
     }
     body + r#"],"model":"some-model"}"#
 }
 
 #[divan::bench(args = APIS, consts = SIZES)]
-fn inspect<const SIZE: usize>(bencher: Bencher<'_, '_>, api: &Api) {
-    let body = request(*api, SIZE);
+fn inspect<const SIZE: usize>(bencher: Bencher<'_, '_>, api: Api) {
+    let body = request(api, SIZE);
     bencher
         .counter(BytesCount::of_slice(body.as_bytes()))
-        .bench_local(|| api::inspect(*api, divan::black_box(body.as_bytes())));
+        .bench_local(|| api::inspect(api, divan::black_box(body.as_bytes())));
 }
 
 /// 100 events: a start, text, an end.
@@ -92,10 +94,10 @@ fn stream(api: Api) -> String {
 
 /// Following alone: the events are there already.
 #[divan::bench(args = APIS)]
-fn follow_100_events(bencher: Bencher<'_, '_>, api: &Api) {
-    let inspected = api::inspect(*api, br#"{"model":"m","stream":true}"#).expect("is a request");
+fn follow_100_events(bencher: Bencher<'_, '_>, api: Api) {
+    let inspected = api::inspect(api, br#"{"model":"m","stream":true}"#).expect("is a request");
     let mut decoder = sse::Decoder::new(1 << 20);
-    decoder.push(stream(*api).into());
+    decoder.push(stream(api).into());
     let mut events = Vec::new();
     while let Step::Item(item) = decoder.next() {
         if let sse::Item::Event(event) = item {
@@ -105,7 +107,7 @@ fn follow_100_events(bencher: Bencher<'_, '_>, api: &Api) {
     bencher
         .counter(ItemsCount::new(events.len()))
         .bench_local(|| {
-            let mut stream = Stream::new(*api, &inspected);
+            let mut stream = Stream::new(api, &inspected);
             for event in &events {
                 divan::black_box(stream.event(event));
             }

@@ -49,10 +49,10 @@ pub(super) fn told_of(api: Api, data: &[&str]) -> Told {
     for data in data {
         let value: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
         if let Some(name) = value["type"].as_str() {
-            named += &format!("event: {name}\n");
+            named.extend(["event: ", name, "\n"]);
         }
-        named += &format!("data: {data}\n\n");
-        nameless += &format!("data: {data}\n\n");
+        named.extend(["data: ", data, "\n\n"]);
+        nameless.extend(["data: ", data, "\n\n"]);
     }
     let request = r#"{"model":"m","stream":true}"#;
     let (told, _) = follow(api, request, &named);
@@ -70,12 +70,10 @@ pub(super) fn usage(input: u64, output: u64, cache_read: u64, cache_write: u64) 
     }
 }
 
-pub(super) fn with_extras(usage: Usage, extras: &[(&str, u64)]) -> Usage {
+pub(super) fn with_extras(mut usage: Usage, extras: &[(&str, u64)]) -> Usage {
     let named = |(name, count): &(&str, u64)| ((*name).to_owned(), *count);
-    Usage {
-        extras: extras.iter().map(named).collect(),
-        ..usage
-    }
+    usage.extras = extras.iter().map(named).collect();
+    usage
 }
 
 pub(super) fn call(id: &str, name: &str, arguments: &str) -> ToolCall {

@@ -133,9 +133,7 @@ fn usage_told() -> Usage {
 }
 
 fn framed(data: &[&str]) -> String {
-    data.iter()
-        .map(|data| format!("data: {data}\n\n"))
-        .collect()
+    format!("data: {}\n\n", data.join("\n\ndata: "))
 }
 
 #[test]

@@ -17,9 +17,19 @@ fn one_second() -> Duration {
     Duration::from_secs(1)
 }
 
+/// Error, status, Anthropic's type, OpenAI's type and code, message.
+type Row = (
+    ApiError,
+    u16,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+);
+
 #[test]
 fn every_error_has_its_status_and_its_type_in_both_vendors_words() {
-    let table: &[(ApiError, u16, &str, &str, Option<&str>, &str)] = &[
+    let table: &[Row] = &[
         (
             ApiError::rate_limited(one_second()),
             429,

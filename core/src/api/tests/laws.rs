@@ -125,9 +125,10 @@ fn what_is_kept_of_calls_and_thoughts_is_bounded() {
 
 #[test]
 fn usage_extras_are_bounded() {
-    let many: String = (0..1000).map(|i| format!(",\"x{i}\":{i}")).collect();
+    let many: Vec<String> = (0..1000).map(|i| format!("\"x{i}\":{i}")).collect();
+    let many = many.join(",");
     let body = format!(
-        r#"{{"content":[],"usage":{{"input_tokens":1{many},"{}":1}}}}"#,
+        r#"{{"content":[],"usage":{{"input_tokens":1,{many},"{}":1}}}}"#,
         "n".repeat(1000)
     );
     let usage = read_body(Api::Messages, body.as_bytes()).usage.unwrap();
