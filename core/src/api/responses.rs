@@ -123,6 +123,13 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn event(&mut self, event: &sse::Event, notes: &mut Notes) -> Pass {
         let data = event.data();
+        // Pieces of an item tell nothing but their place, which stands at the end as a rule.
+        if event.name().ends_with(b".delta")
+            && let Some(number) = number_at_end(&data)
+        {
+            notes.told.sequence_number = Some(number);
+            return Pass::Relay;
+        }
         if let Some(read) = Event::read(&data) {
             let name = str::from_utf8(event.name()).unwrap_or_default();
             self.note(&read, name, &data, notes);
@@ -218,6 +225,23 @@ impl<'a> Event<'a> {
         })?;
         Some(event)
     }
+}
+
+/// The sequence number of an event whose last member it is.
+///
+/// The last brace of a text closes the outermost object, and the colon before the digits stands outside of strings,
+/// so the quote before it ends a member's name. That the name begins with the quote found is seen from the comma or
+/// brace before it: within a string the quote would have a backslash there. So of a well-formed text this is exact.
+fn number_at_end(data: &[u8]) -> Option<u64> {
+    let rest = data.trim_ascii_end().strip_suffix(b"}")?.trim_ascii_end();
+    let digits = rest.iter().rev().take_while(|byte| byte.is_ascii_digit());
+    let (rest, digits) = rest.split_at(rest.len() - digits.count());
+    let rest = rest.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
+    let rest = rest.strip_suffix(b"\"sequence_number\"")?;
+    if !matches!(rest.trim_ascii_end().last(), Some(b',' | b'{')) {
+        return None;
+    }
+    str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// The id of a response, read no further than that: the first events repeat all of the request's instructions and

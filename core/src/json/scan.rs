@@ -329,6 +329,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes an opening bracket.
+    #[inline]
     fn open(&mut self, object: bool) -> Result<(), Error> {
         if self.depth == MAX_DEPTH {
             return Err(self.error(ErrorKind::Depth));
@@ -345,6 +346,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes the comma before the next member or element; or the closing bracket, and says `false`.
+    #[inline]
     fn next_in(&mut self, object: bool) -> Result<bool, Error> {
         if self.depth == 0 || self.in_object() != object || self.place == Place::Before {
             return Err(self.error(ErrorKind::OutOfPlace));
@@ -368,6 +370,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a member's name and its colon.
+    #[inline]
     fn name(&mut self) -> Result<Str<'a>, Error> {
         if self.white() != b'"' {
             return Err(self.error(ErrorKind::Key));
@@ -382,6 +385,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a string that starts here.
+    #[inline]
     fn quoted(&mut self) -> Result<Str<'a>, Error> {
         let start = self.at + 1;
         let end = string_end(self.bytes(), start)?;

@@ -10,6 +10,7 @@ pub(super) struct StringEnd {
 }
 
 /// Finds the end of a string whose opening quote is just before `at`.
+#[inline]
 pub(super) fn string_end(text: &[u8], mut at: usize) -> Result<StringEnd, Error> {
     let mut escaped = false;
     loop {

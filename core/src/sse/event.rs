@@ -146,15 +146,16 @@ impl Span {
     }
 }
 
-/// A line's field and value, which is always the end of the line. A comment is a field without a name.
+/// A line's field and value, which is always the end of the line. A comment is a field without a name, and
+/// like a field that nobody knows, it is not looked into.
 fn split(line: &[u8]) -> (&[u8], &[u8]) {
-    match memchr(b':', line) {
-        None => (line, &[]),
-        Some(colon) => {
-            let value = &line[colon + 1..];
-            (&line[..colon], value.strip_prefix(b" ").unwrap_or(value))
+    for field in [&b"data"[..], b"event", b"id", b"retry"] {
+        let rest = line.strip_prefix(field);
+        if let Some([b':', b' ', value @ ..] | [b':', value @ ..] | value @ []) = rest {
+            return (field, value);
         }
     }
+    (b"", line)
 }
 
 /// > If the field value consists of only ASCII digits, then interpret the field value as an integer in

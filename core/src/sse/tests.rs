@@ -120,6 +120,9 @@ fn reads_single_fields() {
         ("retry: 99999999999999999999", ("", None, None)),
         (": event: a", ("", None, None)),
         ("unknown: a", ("", None, None)),
+        ("database: a", ("", None, None)),
+        ("data2", ("", None, None)),
+        ("ide: a\nevents\nretry2: 1", ("", None, None)),
     ];
     for (lines, (name, id, retry)) in cases {
         let items = decode(format!("data: x\n{lines}\n\n").as_bytes());

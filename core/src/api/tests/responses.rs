@@ -210,3 +210,48 @@ fn a_whole_reply_tells_the_same_as_a_stream() {
     };
     assert_eq!(told, streamed);
 }
+
+#[test]
+fn a_deltas_place_is_found_wherever_it_stands() {
+    for (event, place) in [
+        (
+            r#"{"type":"response.output_text.delta","delta":"a","sequence_number":7}"#,
+            7,
+        ),
+        (
+            r#"{"type":"response.output_text.delta","delta":"a" , "sequence_number" : 8 } "#,
+            8,
+        ),
+        (
+            r#"{"sequence_number":9,"type":"response.output_text.delta","delta":"a"}"#,
+            9,
+        ),
+        (
+            r#"{"sequence_number":10,"type":"response.output_text.delta","delta":",\"sequence_number\":1}"}"#,
+            10,
+        ),
+        (
+            r#"{"sequence_number":11,"type":"response.output_text.delta","x,\"sequence_number":1}"#,
+            11,
+        ),
+        (
+            r#"{"sequence_number":12,"type":"response.output_text.delta","logprobs":[{"sequence_number":1}]}"#,
+            12,
+        ),
+        (
+            r#"{"sequence_number":13,"type":"response.output_text.delta","x":{"sequence_number":1}}"#,
+            13,
+        ),
+        (
+            r#"{"type":"response.output_text.delta","sequence_number":99999999999999999999}"#,
+            0,
+        ),
+        (
+            r#"{"type":"response.output_text.delta","sequence_number":-1}"#,
+            0,
+        ),
+    ] {
+        let told = told_of(API, &[CREATED, event]);
+        assert_eq!(told.sequence_number, Some(place), "{event}");
+    }
+}
