@@ -1,21 +1,53 @@
 //! What the three provider APIs look like: what a request says, what a reply reports, how an error is spelt.
 //!
-//! One file per API, each with the same four things in the same order: `inspect` (what the bridge must know of
-//! a request), `prepare` (what it changes in one), `Stream` (follows a streamed reply event by event) and
-//! `Body` or a `read_body` (reads a blocking one).
+//! One file per API, each with the same three sections in the same order: `Request` (what the bridge must know
+//! of a request, and the one edit it may make in it), `Stream` (follows a streamed reply event by event) and
+//! `read_body` (reads a blocking one). What they share stands beside them: `request` reads the members that
+//! all requests have, `reply` collects within limits, `read` skips what is of an unexpected kind, `usage`
+//! normalises tokens, `error` writes the bridge's own errors.
+//!
+//! Nothing here is strict about replies. A provider may send what this code has never heard of: unknown events,
+//! members and tool types are relayed and not understood. Requests are checked to be JSON, because the bridge
+//! edits some of them, and for the two members it acts on; all else is the provider's to judge.
+//!
+//! The formats are those of the providers' documentation: Anthropic's "Messages" and "Streaming messages",
+//! OpenAI's "Chat Completions", "Responses" and "Streaming events".
+//!
+//! ```
+//! use aibridge_core::api::{self, Api};
+//! use bytes::Bytes;
+//!
+//! let body = Bytes::from_static(br#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#);
+//! let inspected = api::inspect(Api::ChatCompletions, &body).unwrap();
+//! assert_eq!(inspected.prompt.as_deref(), Some("hi"));
+//!
+//! // Recording needs the usage chunk, so it is asked for.
+//! let upstream = api::prepare(Api::ChatCompletions, body, &inspected);
+//! assert!(upstream.starts_with(br#"{"stream_options":{"include_usage":true},"model""#));
+//! ```
 
 use bytes::Bytes;
 
-use crate::{json, sse};
+use crate::sse;
 
 mod chat_completions;
 mod error;
 mod messages;
+mod read;
+mod reply;
+mod request;
 mod responses;
+mod shape;
+#[cfg(test)]
+mod tests;
 mod usage;
 
-pub use error::ApiError;
+pub use error::{ApiError, ErrorKind};
+pub use reply::{Pass, Thought, Told, ToolCall};
+pub use request::{Inspected, Invalid};
 pub use usage::Usage;
+
+use reply::Notes;
 
 /// Who defines the wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,132 +88,122 @@ impl Api {
     }
 }
 
-/// What the bridge knows of a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inspected {
-    /// `model`
-    pub model: String,
-    /// `stream`; false where absent or null.
-    pub stream: bool,
-    /// The last user prompt, by the rules of the API.
-    pub prompt: Option<String>,
-    /// The session id in the body (messages: `metadata.user_id`).
-    pub session: Option<String>,
-    /// The call id of the last tool result.
-    pub tool_result: Option<String>,
-    /// Chat, streaming: the client asked for the usage chunk itself.
-    pub usage_wanted: bool,
-    /// Responses: `background: true`.
-    pub background: bool,
-}
-
-/// Why a request body is refused: 400 `invalid_request_error`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Invalid {
-    /// No JSON, or nested too deeply; with what and where.
-    Json(json::Error),
-    /// The body is JSON but no object.
-    NotAnObject,
-    /// `model` is absent or no string or empty.
-    Model,
-    /// `stream` is there and no boolean.
-    Stream,
-}
-
 /// Reads a request body in one pass.
+///
+/// All of the body is checked: UTF-8, strict JSON (RFC 8259), nesting of at most 128, nothing behind it. Of a
+/// member that comes twice, the last one counts.
 ///
 /// # Errors
 /// The body is none the bridge could relay.
-pub fn inspect(_api: Api, _body: &[u8]) -> Result<Inspected, Invalid> {
-    todo!()
+pub fn inspect(api: Api, body: &[u8]) -> Result<Inspected, Invalid> {
+    match api {
+        Api::ChatCompletions => request::inspect::<chat_completions::Request<'_>>(body),
+        Api::Messages => request::inspect::<messages::Request<'_>>(body),
+        Api::Responses => request::inspect::<responses::Request<'_>>(body),
+    }
 }
 
 /// The body to send upstream: the client's own bytes, but for what recording needs (chat, streaming:
-/// `stream_options.include_usage`).
-pub fn prepare(_api: Api, _body: Bytes, _inspected: &Inspected) -> Bytes {
-    todo!()
-}
-
-/// What becomes of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    /// It is relayed as it came.
-    Relay,
-    /// The client did not ask for it.
-    Withhold,
-}
-
-/// A tool call that the model made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ToolCall {
-    /// The provider's id of the call.
-    pub id: String,
-    /// The tool's name.
-    pub name: String,
-    /// Arguments as the model wrote them: JSON text, or free text for custom tools.
-    pub arguments: String,
-}
-
-/// A thought that the model showed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Thought {
-    /// `thinking`, `reasoning_summary` or `commentary`.
-    pub source: &'static str,
-    /// Its text.
-    pub text: String,
-}
-
-/// What a reply told, once it has ended or broken off.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// The reply's id.
-    pub id: Option<String>,
-    /// The last usage reported; `None` if there was none.
-    pub usage: Option<Usage>,
-    /// Tool calls in order.
-    pub tool_calls: Vec<ToolCall>,
-    /// Thoughts in order.
-    pub thoughts: Vec<Thought>,
-    /// The stop or finish reason or the response's status.
-    pub stop: Option<String>,
-    /// The provider's own error in the stream or body: its message, or else its type.
-    pub error: Option<String>,
-    /// A stream: its terminal event came (`message_stop`; `[DONE]`; `response.completed`, `.incomplete`,
-    /// `.failed`; `error`). A body: it parsed.
-    pub complete: bool,
-    /// Responses: the last `sequence_number`, or `None`.
-    pub sequence_number: Option<u64>,
+/// `stream_options.include_usage`). `inspected` is what [`inspect`] said of this body.
+pub fn prepare(_api: Api, body: Bytes, inspected: &Inspected) -> Bytes {
+    inspected.apply(body)
 }
 
 /// Follows one streamed reply.
+///
+/// ```
+/// use aibridge_core::{
+///     api::{self, Api, Pass},
+///     sse,
+///     codec::Step,
+/// };
+///
+/// let inspected = api::inspect(Api::Messages, br#"{"model":"m","stream":true}"#).unwrap();
+/// let mut stream = api::Stream::new(Api::Messages, &inspected);
+/// let mut events = sse::Decoder::new(1 << 20);
+/// events.push("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".into());
+/// while let Step::Item(item) = events.next() {
+///     if let sse::Item::Event(event) = item {
+///         assert_eq!(stream.event(&event), Pass::Relay);
+///     }
+/// }
+/// assert!(stream.is_complete());
+/// ```
 #[derive(Debug)]
-pub struct Stream {}
+pub struct Stream {
+    notes: Notes,
+    dialect: Dialect,
+}
+
+#[derive(Debug)]
+enum Dialect {
+    ChatCompletions(chat_completions::Stream),
+    Messages(messages::Stream),
+    Responses(responses::Stream),
+}
 
 impl Stream {
     /// An observer of a reply to this request.
-    pub fn new(_api: Api, _inspected: &Inspected) -> Self {
-        todo!()
+    pub fn new(api: Api, inspected: &Inspected) -> Self {
+        Self {
+            notes: Notes::default(),
+            dialect: match api {
+                Api::ChatCompletions => {
+                    Dialect::ChatCompletions(chat_completions::Stream::new(inspected))
+                }
+                Api::Messages => Dialect::Messages(messages::Stream::default()),
+                Api::Responses => Dialect::Responses(responses::Stream::default()),
+            },
+        }
     }
-    /// Whether `event` may answer `Withhold` in this stream. If not, the caller may relay bytes as they come.
-    pub fn may_withhold(&self) -> bool {
-        todo!()
-    }
+
     /// Takes note of an event. Malformed ones are no error here: they are relayed and not understood.
-    pub fn event(&mut self, _event: &sse::Event) -> Pass {
-        todo!()
+    pub fn event(&mut self, event: &sse::Event) -> Pass {
+        match &mut self.dialect {
+            Dialect::ChatCompletions(chat) => chat.event(event, &mut self.notes),
+            Dialect::Messages(messages) => messages.event(event, &mut self.notes),
+            Dialect::Responses(responses) => responses.event(event, &mut self.notes),
+        }
     }
-    /// The stream's terminal event has been seen: what follows is no failure.
-    pub fn is_complete(&self) -> bool {
-        todo!()
-    }
-    /// What it told, for the records. Leaves the stream empty.
+
+    /// What it told, for the records. Leaves the stream empty; whether it is complete stays known.
     pub fn told(&mut self) -> Told {
-        todo!()
+        match &mut self.dialect {
+            Dialect::ChatCompletions(chat) => chat.finish(&mut self.notes),
+            Dialect::Messages(messages) => messages.finish(&mut self.notes),
+            Dialect::Responses(responses) => responses.finish(&mut self.notes),
+        }
+        self.notes.take()
+    }
+
+    /// Whether `event` may answer [`Pass::Withhold`] in this stream. If not, the caller may relay bytes as they
+    /// come.
+    pub fn may_withhold(&self) -> bool {
+        match &self.dialect {
+            Dialect::ChatCompletions(chat) => chat.may_withhold(),
+            Dialect::Messages(_) | Dialect::Responses(_) => false,
+        }
+    }
+
+    /// The stream's terminal event has been seen, or an error of the provider's own: what follows is no failure.
+    pub fn is_complete(&self) -> bool {
+        self.notes.told.complete
     }
 }
 
 /// Reads a whole blocking reply. A body that does not parse tells nothing.
-pub fn read_body(_api: Api, _body: &[u8]) -> Told {
-    todo!()
+///
+/// ```
+/// use aibridge_core::api::{self, Api};
+///
+/// let told = api::read_body(Api::Messages, br#"{"type":"error","error":{"type":"api_error","message":"no"}}"#);
+/// assert_eq!(told.error.as_deref(), Some("no"));
+/// ```
+pub fn read_body(api: Api, body: &[u8]) -> Told {
+    let read = match api {
+        Api::ChatCompletions => chat_completions::read_body(body),
+        Api::Messages => messages::read_body(body),
+        Api::Responses => responses::read_body(body),
+    };
+    read.map(|mut notes| notes.take()).unwrap_or_default()
 }

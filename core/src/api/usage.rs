@@ -1,6 +1,15 @@
 //! Tokens.
+//!
+//! Providers report a tree of numbers; [`Counts`] holds it flat, under dotted names, and becomes a [`Usage`] when
+//! the reply is over. The two vendors differ in one thing that matters: Anthropic counts cached input apart, OpenAI
+//! counts it as part of the input.
 
 use std::collections::BTreeMap;
+
+use crate::{
+    api::read,
+    json::{Error, Kind, Scanner},
+};
 
 /// What one turn used, normalised over the APIs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,7 +22,8 @@ pub struct Usage {
     pub cache_read: u64,
     /// Input tokens written to it.
     pub cache_write: u64,
-    /// Every other number the provider reported, by its own dotted name (`completion_tokens_details.reasoning_tokens`).
+    /// Every other whole number the provider reported, by its own dotted name
+    /// (`completion_tokens_details.reasoning_tokens`); at most 64 of them.
     pub extras: BTreeMap<String, u64>,
 }
 
@@ -30,3 +40,94 @@ impl Usage {
         }
     }
 }
+
+/// The numbers of a usage object, by dotted name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts(BTreeMap<String, u64>);
+
+impl Counts {
+    /// Reads a usage object; `None` where there is none.
+    pub(super) fn read(scan: &mut Scanner<'_>) -> Result<Option<Self>, Error> {
+        let mut counts = Self::default();
+        let found = counts.members(scan, &mut String::new())?;
+        Ok(found.then_some(counts))
+    }
+
+    fn members(&mut self, scan: &mut Scanner<'_>, path: &mut String) -> Result<bool, Error> {
+        let parent = path.len();
+        read::object(scan, |scan, name| {
+            if parent > 0 {
+                path.push('.');
+            }
+            path.push_str(name);
+            match scan.kind()? {
+                Kind::Number => self.set(path, scan.u64()?),
+                // Names are cut off with the numbers; depth is the scanner's to limit.
+                Kind::Object => self.members(scan, path).map(drop)?,
+                _ => read::skip(scan)?,
+            }
+            path.truncate(parent);
+            Ok(())
+        })
+    }
+
+    fn set(&mut self, path: &str, count: Option<u64>) {
+        let Some(count) = count else { return };
+        if let Some(known) = self.0.get_mut(path) {
+            *known = count;
+        } else if self.0.len() < MAX_COUNTS && path.len() <= MAX_NAME {
+            self.0.insert(path.to_owned(), count);
+        }
+    }
+
+    /// A later report: each of its figures replaces the one of its name, the others stay.
+    pub(super) fn replace(&mut self, later: Self) {
+        for (name, count) in later.0 {
+            self.set(&name, Some(count));
+        }
+    }
+
+    /// As Anthropic means them.
+    pub(super) fn anthropic(mut self) -> Usage {
+        Usage {
+            input: self.remove("input_tokens"),
+            output: self.remove("output_tokens"),
+            cache_read: self.remove("cache_read_input_tokens"),
+            cache_write: self.remove("cache_creation_input_tokens"),
+            extras: self.0,
+        }
+    }
+
+    /// As OpenAI's Chat Completions API means them.
+    pub(super) fn chat_completions(mut self) -> Usage {
+        let cache_read = self.remove("prompt_tokens_details.cached_tokens");
+        Usage {
+            input: self.remove("prompt_tokens").saturating_sub(cache_read),
+            output: self.remove("completion_tokens"),
+            cache_read,
+            cache_write: 0,
+            extras: self.0,
+        }
+    }
+
+    /// As OpenAI's Responses API means them.
+    pub(super) fn responses(mut self) -> Usage {
+        let cache_read = self.remove("input_tokens_details.cached_tokens");
+        Usage {
+            input: self.remove("input_tokens").saturating_sub(cache_read),
+            output: self.remove("output_tokens"),
+            cache_read,
+            cache_write: 0,
+            extras: self.0,
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> u64 {
+        self.0.remove(name).unwrap_or_default()
+    }
+}
+
+/// Providers report about ten numbers.
+const MAX_COUNTS: usize = 64;
+/// Bytes of a dotted name.
+const MAX_NAME: usize = 128;
