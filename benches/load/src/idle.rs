@@ -11,8 +11,6 @@ use crate::{args::Args, proc, reply::Kind, wire::Connection};
 
 /// All streams have begun by then, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// For buffers that are given back once a stream is silent.
-const SETTLE: Duration = Duration::from_secs(1);
 /// Streams opened and closed before the count begins, so that what is kept once per process is there.
 const WARMUP: usize = 8;
 
@@ -25,6 +23,8 @@ pub struct Options {
     pub path: String,
     /// Streams open at the same time.
     pub connections: usize,
+    /// For buffers that are given back once a stream is silent.
+    pub settle: Duration,
     /// Processes whose memory is measured.
     pub pids: Vec<u32>,
 }
@@ -38,6 +38,7 @@ impl Options {
                 .last("path")?
                 .unwrap_or_else(|| "/anthropic/v1/messages".to_owned()),
             connections: args.last("connections")?.unwrap_or(1000).clamp(1, 10_000),
+            settle: Duration::from_secs(1),
             pids: args.all("pid")?,
         })
     }
@@ -58,10 +59,10 @@ impl fmt::Display for Outcome {
 /// Opens the streams and reads the resident memory before and while they are open.
 pub async fn run(options: &Options) -> io::Result<Outcome> {
     drop(open(options, WARMUP).await?);
-    sleep(SETTLE).await;
+    sleep(options.settle).await;
     let before = proc::resident_bytes(&options.pids)?;
     let streams = open(options, options.connections).await?;
-    sleep(SETTLE).await;
+    sleep(options.settle).await;
     let during = proc::resident_bytes(&options.pids)?;
     #[expect(
         clippy::cast_precision_loss,

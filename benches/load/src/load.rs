@@ -106,7 +106,7 @@ impl fmt::Display for Outcome {
         writeln!(out, "busy {:.4}", cpu / self.seconds)?;
         writeln!(out, "p50_us {:.2}", self.quantile(0.5))?;
         writeln!(out, "p99_us {:.2}", self.quantile(0.99))?;
-        if matches!(self.kind, Kind::Stream | Kind::Paced) {
+        if self.kind.streams() {
             #[expect(clippy::cast_precision_loss, reason = "a hundred")]
             let events = EVENTS as f64;
             writeln!(
@@ -265,7 +265,14 @@ mod tests {
 
     #[test]
     fn every_kind_of_exchange_completes_against_the_mock() {
-        for kind in [Kind::Blocking, Kind::Large, Kind::Paced, Kind::Stream] {
+        let kinds = [
+            Kind::Blocking,
+            Kind::Grouped,
+            Kind::Large,
+            Kind::Paced,
+            Kind::Stream,
+        ];
+        for kind in kinds {
             let outcome = with_mock(|target| run(options(target, kind))).unwrap();
             assert!(outcome.replies >= 1.0, "{kind:?}");
             assert!(outcome.quantile(0.99) >= outcome.quantile(0.5), "{kind:?}");
@@ -293,6 +300,7 @@ mod tests {
                 target,
                 path: "/".to_owned(),
                 connections: 8,
+                settle: Duration::ZERO,
                 pids,
             })
             .await

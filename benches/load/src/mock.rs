@@ -57,6 +57,7 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
 
 struct Replies {
     blocking: Vec<Vec<u8>>,
+    grouped: Vec<Vec<u8>>,
     idle: Vec<Vec<u8>>,
     stream: Vec<Vec<u8>>,
 }
@@ -65,6 +66,7 @@ impl Replies {
     fn prepare() -> Self {
         Self {
             blocking: Kind::Blocking.writes(),
+            grouped: Kind::Grouped.writes(),
             idle: Kind::Idle.writes(),
             stream: Kind::Stream.writes(),
         }
@@ -77,6 +79,7 @@ async fn converse(mut connection: Connection, replies: &Replies) -> io::Result<(
         let kind = head.load.as_deref().and_then(|name| name.parse().ok());
         match kind.unwrap_or(Kind::Blocking) {
             Kind::Blocking | Kind::Large => write_all(&mut connection, &replies.blocking).await?,
+            Kind::Grouped => write_all(&mut connection, &replies.grouped).await?,
             Kind::Stream => write_all(&mut connection, &replies.stream).await?,
             Kind::Paced => write_paced(&mut connection, &replies.stream).await?,
             Kind::Idle => {

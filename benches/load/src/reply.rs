@@ -19,6 +19,8 @@ const IDLE_EVENTS: usize = 4;
 pub enum Kind {
     /// A small request, a reply of 300 bytes.
     Blocking,
+    /// A stream of 100 events, ten to a write, without a pause between the writes.
+    Grouped,
     /// A stream of 100 events that falls silent after the first few.
     Idle,
     /// A request of 1 MiB, a reply of 300 bytes.
@@ -34,6 +36,7 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Blocking => "blocking",
+            Self::Grouped => "grouped",
             Self::Idle => "idle",
             Self::Large => "large",
             Self::Paced => "paced",
@@ -41,8 +44,12 @@ impl Kind {
         }
     }
 
-    const fn streams(self) -> bool {
-        matches!(self, Self::Idle | Self::Paced | Self::Stream)
+    /// Is the reply a stream of events?
+    pub const fn streams(self) -> bool {
+        matches!(
+            self,
+            Self::Grouped | Self::Idle | Self::Paced | Self::Stream
+        )
     }
 
     /// The whole request: head and body, ready to be written.
@@ -77,7 +84,7 @@ impl Kind {
         match self {
             Self::Blocking | Self::Large => blocking_body(),
             Self::Idle => events().take(IDLE_EVENTS).collect::<String>().into_bytes(),
-            Self::Paced | Self::Stream => events().collect::<String>().into_bytes(),
+            Self::Grouped | Self::Paced | Self::Stream => events().collect::<String>().into_bytes(),
         }
     }
 
@@ -91,12 +98,14 @@ impl Kind {
         } else {
             EVENTS
         };
+        let group = if self == Self::Grouped { 10 } else { 1 };
+        let events: Vec<String> = events().take(count).collect();
+        let chunk = |events: &[String]| {
+            let text = events.concat();
+            format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
+        };
         let mut writes = vec![STREAM_HEAD.as_bytes().to_vec()];
-        writes.extend(
-            events()
-                .take(count)
-                .map(|event| format!("{:x}\r\n{event}\r\n", event.len()).into_bytes()),
-        );
+        writes.extend(events.chunks(group).map(chunk));
         if self != Self::Idle {
             writes.push(b"0\r\n\r\n".to_vec());
         }
@@ -110,6 +119,7 @@ impl FromStr for Kind {
     fn from_str(name: &str) -> Result<Self, ()> {
         let all = [
             Self::Blocking,
+            Self::Grouped,
             Self::Idle,
             Self::Large,
             Self::Paced,

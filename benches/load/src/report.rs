@@ -92,6 +92,13 @@ const ROWS: &[Row] = &[
         1,
     ),
     row(
+        "CPU seconds per 1000 such streams, ten events to a write",
+        "grouped",
+        "cpu_per_1000",
+        3,
+    ),
+    row("– events per second", "grouped", "events_per_second", 0),
+    row(
         "CPU seconds per 1000 such streams, an event every 2 ms",
         "paced",
         "cpu_per_1000",
