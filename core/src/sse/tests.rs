@@ -264,6 +264,21 @@ fn an_event_above_the_limit_passes_as_raw_up_to_its_blank_line() {
 }
 
 #[test]
+fn the_limit_counts_all_but_the_blank_line() {
+    let stream = b"data: x\n\n";
+    for (limit, expected) in [(8, 1), (7, 0)] {
+        for size in 1..=stream.len() {
+            let items = decode_pieces(limit, stream.chunks(size));
+            assert_eq!(
+                events(&items).len(),
+                expected,
+                "{limit} in pushes of {size}"
+            );
+        }
+    }
+}
+
+#[test]
 fn memory_stays_below_the_limit_in_an_endless_event() {
     let mut decoder = Decoder::new(1000);
     decoder.push(Bytes::from_static(b"data: "));
