@@ -1,10 +1,12 @@
 //! The `aibridge` binary: configuration, listeners, records and a demo around the bridge of `aibridge-core`, driven
 //! over sockets by `aibridge-tokio`.
 
+mod admin;
 mod check;
 mod cli;
 mod config;
 mod log;
+mod records;
 
 use std::{fmt, io, process::ExitCode};
 

@@ -25,6 +25,8 @@ pub(crate) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
 
 /// A provider's base URL, as origin and path. The path is kept, without a slash at its end.
 ///
+/// A malformed one may carry a password or a token, so complaints do not repeat it.
+///
 /// # Errors
 /// What is wrong, and how it would be right.
 pub(super) fn base_url(text: &str) -> Result<(Target, String), String> {
@@ -32,18 +34,13 @@ pub(super) fn base_url(text: &str) -> Result<(Target, String), String> {
     let tls = match scheme {
         "https" => true,
         "http" => false,
-        "" => {
-            return Err(format!(
-                "\"{text}\" has no scheme; begin it with https:// or http://"
-            ));
-        }
+        "" => return Err("has no scheme; begin it with https:// or http://".to_owned()),
         other => {
             return Err(format!(
                 "scheme \"{other}\" is not known; use https:// or http://"
             ));
         }
     };
-    // The URL itself may carry a password or a token: from here on it is not repeated.
     if rest.contains(['?', '#']) {
         return Err("has a query or fragment; leave everything from ? or # on out".to_owned());
     }

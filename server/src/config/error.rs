@@ -59,12 +59,8 @@ impl<'a> Problems<'a> {
         let at = error.span().map_or(0, |span| span.start);
         let key = key_at(self.text, at).map_or_else(String::new, |key| format!("{key}: "));
         // The reader's message may have lines of its own; one complaint is one line here.
-        let what = error
-            .message()
-            .lines()
-            .map(str::trim)
-            .collect::<Vec<_>>()
-            .join("; ");
+        let what = without_value(error.message());
+        let what = what.lines().map(str::trim).collect::<Vec<_>>().join("; ");
         self.found
             .push((line_of(self.text, at), format!("{key}{what}")));
     }
@@ -88,6 +84,23 @@ impl<'a> Problems<'a> {
             lines: lines.collect(),
         })
     }
+}
+
+/// `invalid type: string "sk-1", expected a sequence` without the value: it may be a secret in the wrong place.
+fn without_value(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("invalid type: ") else {
+        return message.to_owned();
+    };
+    let kind = rest.split([' ', ',']).next().unwrap_or_default();
+    let expected = rest
+        .rsplit_once(", expected ")
+        .map_or("something else", |(_, expected)| expected);
+    let expected = match expected {
+        "a sequence" => "a list",
+        "a map" => "a table",
+        other => other,
+    };
+    format!("is of type {kind}; write {expected}")
 }
 
 /// The number of the line that holds this byte, from 1.

@@ -55,7 +55,7 @@ fn every_complaint_names_file_line_key_and_fix() {
         ),
         (
             with("listen = 8787", ""),
-            "aibridge.toml:2: listen: invalid type: integer `8787`, expected a string",
+            "aibridge.toml:2: listen: is of type integer; write a string",
         ),
         (
             with("listn = \"127.0.0.1:1\"", ""),
@@ -95,7 +95,7 @@ fn every_complaint_names_file_line_key_and_fix() {
         ),
         (
             with("idle_timeout = true", ""),
-            "aibridge.toml:2: idle_timeout: invalid type: boolean `true`, expected a number with its unit in quotes, such as \"60s\" or \"32MiB\"",
+            "aibridge.toml:2: idle_timeout: is of type boolean; write a number with its unit in quotes, such as \"60s\" or \"32MiB\"",
         ),
         (
             with("drain_timeout = \"0s\"", ""),
@@ -340,6 +340,16 @@ fn what_is_shown_is_a_configuration_again_and_has_no_secret() {
 }
 
 #[test]
+fn complaints_about_types_do_not_repeat_the_value() {
+    let text = with("", "keys = \"sk-secret, expected nothing\"");
+    let error = read(&text).map(drop).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "aibridge.toml:7: keys: is of type string; write a list"
+    );
+}
+
+#[test]
 fn a_version_in_the_wrong_place_is_pointed_out() {
     for (api, url, warns) in [
         ("anthropic", "https://api.anthropic.com/v1", true),
@@ -425,7 +435,7 @@ fn complaints_about_the_environment_name_the_variable() {
         ),
         (
             &[("OPENAI_BASE_URL", "localhost/v1")],
-            "environment: OPENAI_BASE_URL: \"localhost/v1\" has no scheme; begin it with https:// or http://",
+            "environment: OPENAI_BASE_URL: has no scheme; begin it with https:// or http://",
         ),
         (
             &[("ANTHROPIC_BASE_URL", "http://127.0.0.1:8787/anthropic")],
