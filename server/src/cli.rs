@@ -22,11 +22,8 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the bridge.
-    ///
-    /// Without --config the providers come from ANTHROPIC_API_KEY and OPENAI_API_KEY (comma-separated lists of keys),
-    /// ANTHROPIC_BASE_URL and OPENAI_BASE_URL. SIGTERM and SIGINT let running requests finish; a second one exits at
-    /// once.
+    /// Run the bridge
+    #[command(long_about = SERVE)]
     Serve(ServeArgs),
     /// Validate the configuration and print it resolved, secrets masked.
     ///
@@ -37,6 +34,10 @@ pub(crate) enum Command {
     /// Exits with 0 only if everything went as it should.
     Demo(DemoArgs),
 }
+
+const SERVE: &str = "Run the bridge.\n\n\
+    Without --config the providers come from ANTHROPIC_API_KEY and OPENAI_API_KEY (comma-separated lists of keys), \
+    ANTHROPIC_BASE_URL and OPENAI_BASE_URL. SIGTERM and SIGINT let running requests finish; a second one exits at once.";
 
 /// Options of `serve`.
 #[derive(Debug, Args)]

@@ -2,11 +2,15 @@
 //! over sockets by `aibridge-tokio`.
 
 mod admin;
+mod bridge;
 mod check;
 mod cli;
+mod clients;
 mod config;
+mod demo;
 mod log;
 mod records;
+mod serve;
 
 use std::{fmt, io, process::ExitCode};
 
@@ -23,9 +27,9 @@ fn main() -> ExitCode {
     };
     log::init(cli.log, default);
     let result = match &cli.command {
-        Command::Serve(args) => todo!("{args:?}"),
+        Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
-        Command::Demo(args) => todo!("{args:?}"),
+        Command::Demo(args) => demo::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

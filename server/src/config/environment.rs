@@ -7,8 +7,9 @@ use aibridge_core::{api::Vendor, config::Timeouts, http1::Limits, keypool::Failo
 use super::{
     Error, Overrides, Provider, Settings, Sources, address,
     error::Problems,
-    resolve::{self, ADMIN, LISTEN},
+    resolve::{ADMIN, LISTEN},
     secret::{self, Credential},
+    whole,
 };
 
 /// What stands where a file's name would.
@@ -75,7 +76,7 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
         providers,
         warnings,
     };
-    let settings = resolve::check_whole(settings, 0..0, 0..0, &mut problems);
+    let settings = whole::check(settings, 0..0, 0..0, &mut problems);
     problems.into_result()?;
     settings.ok_or_else(|| Error::new(ORIGIN, "is not a configuration"))
 }

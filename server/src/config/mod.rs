@@ -5,6 +5,7 @@
 //! one run names all that is wrong.
 
 mod address;
+mod entries;
 mod environment;
 mod error;
 mod raw;
@@ -14,6 +15,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 mod units;
+mod whole;
 
 use std::{
     fs,

@@ -109,7 +109,11 @@ pub(super) struct Records {
     pub(super) sqlite: Option<Spanned<String>>,
     pub(super) postgres: Option<Spanned<String>>,
     pub(super) jsonl: Option<Spanned<String>>,
-    pub(super) prompts: Option<bool>,
+    #[expect(
+        dead_code,
+        reason = "either way: what is kept in memory has no prompts"
+    )]
+    prompts: Option<bool>,
 }
 
 /// `[trace]`

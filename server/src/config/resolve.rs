@@ -1,21 +1,15 @@
 //! From what is written to what is meant: checks every value and follows the references to secrets.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, ops::Range};
+use std::{fs, net::SocketAddr, ops::Range};
 
-use aibridge_core::{
-    Duration, Target,
-    api::Vendor,
-    config::Timeouts,
-    http1::Limits,
-    keypool::{Failover, Rejected},
-};
+use aibridge_core::{config::Timeouts, http1::Limits};
 use toml::Spanned;
 
 use super::{
-    Authority, Client, Credential, Overrides, Provider, Settings, Sources, address,
+    Authority, Credential, Overrides, Settings, Sources, address,
     error::Problems,
     raw::{self, Quantity},
-    units,
+    units, whole,
 };
 
 /// Where the bridge listens by default.
@@ -45,7 +39,7 @@ pub(super) fn file(
         .and_then(|token| check.secret(&token, "server: admin_token", "the entry"));
     let max_body = check
         .quantity("server: max_body", raw.max_body, units::size)
-        .unwrap_or(Limits::default().body);
+        .unwrap_or_else(|| Limits::default().body);
     let header_timeout = check
         .quantity(
             "server: header_timeout",
@@ -77,99 +71,7 @@ pub(super) fn file(
         providers,
         warnings: Vec::new(),
     };
-    check_whole(settings, listen_span, admin_span, problems)
-}
-
-/// The checks that look at more than one value. Also for settings from the environment.
-pub(super) fn check_whole(
-    mut settings: Settings,
-    listen_span: Range<usize>,
-    admin_span: Range<usize>,
-    problems: &mut Problems<'_>,
-) -> Option<Settings> {
-    let Settings { listen, admin, .. } = settings;
-    // A provider that was complained about is not among the settings, but it is not missing either.
-    let no_provider = settings.providers.is_empty() && problems.is_empty();
-    let mut fine = true;
-    let mut complain = |span: Range<usize>, what: String| {
-        problems.add(span, what);
-        fine = false;
-    };
-    if !listen.ip().is_loopback() && settings.clients.is_empty() {
-        complain(
-            listen_span,
-            format!(
-                "server: listen: {listen} can be reached by others, who could use the keys; name who may in [[client]], or listen on 127.0.0.1"
-            ),
-        );
-    }
-    if !admin.ip().is_loopback() && settings.admin_token.is_none() {
-        complain(
-            admin_span.clone(),
-            format!(
-                "server: admin: {admin} can be reached by others; set admin_token, or listen on 127.0.0.1"
-            ),
-        );
-    }
-    if listen == admin && listen.port() != 0 {
-        complain(
-            admin_span,
-            format!("server: admin: {admin} is also `listen`; use another port"),
-        );
-    }
-    if no_provider {
-        complain(
-            0..0,
-            "no provider; add a [[provider]] with name, api and base_url".to_owned(),
-        );
-    }
-    for provider in &settings.providers {
-        if points_at(&provider.target, listen) {
-            complain(
-                0..0,
-                format!(
-                    "provider \"{}\": base_url: {} is the bridge itself; name the provider's own URL",
-                    provider.name, provider.target
-                ),
-            );
-        }
-    }
-    settings
-        .warnings
-        .extend(settings.providers.iter().filter_map(doubtful_path));
-    fine.then_some(settings)
-}
-
-/// Whether a connection to `target` ends up at our own listener.
-fn points_at(target: &Target, listen: SocketAddr) -> bool {
-    let local = match target.host.parse::<std::net::IpAddr>() {
-        Ok(ip) => ip == listen.ip() || ip.is_loopback() && listen.ip().is_unspecified(),
-        Err(_) => {
-            &*target.host == "localhost"
-                && (listen.ip().is_loopback() || listen.ip().is_unspecified())
-        }
-    };
-    local && target.port == listen.port() && listen.port() != 0
-}
-
-/// The two vendors disagree on whether a base URL has the version in it; mixing them up gives 404s.
-fn doubtful_path(provider: &Provider) -> Option<String> {
-    let name = &provider.name;
-    match provider.vendor {
-        Vendor::Anthropic if provider.base_path.ends_with("/v1") => Some(format!(
-            "provider \"{name}\": base_url ends in /v1, and clients' paths begin with it; without it, it is \"{}\"",
-            provider.target
-        )),
-        Vendor::OpenAi
-            if provider.base_path.is_empty() && &*provider.target.host == "api.openai.com" =>
-        {
-            Some(format!(
-                "provider \"{name}\": base_url lacks the version; with it, it is \"{}/v1\"",
-                provider.target
-            ))
-        }
-        _ => None,
-    }
+    whole::check(settings, listen_span, admin_span, problems)
 }
 
 /// Refuses what this version cannot honour: to ignore it would be to lie.
@@ -208,9 +110,9 @@ fn unsupported(file: &raw::File, problems: &mut Problems<'_>) {
 }
 
 /// The checks of single values.
-struct Check<'a, 'p> {
+pub(super) struct Check<'a, 'p> {
     sources: &'a Sources,
-    problems: &'a mut Problems<'p>,
+    pub(super) problems: &'a mut Problems<'p>,
 }
 
 impl Check<'_, '_> {
@@ -234,7 +136,7 @@ impl Check<'_, '_> {
         })
     }
 
-    fn secret(
+    pub(super) fn secret(
         &mut self,
         written: &Spanned<String>,
         key: &str,
@@ -244,13 +146,13 @@ impl Check<'_, '_> {
             .secret(written.get_ref(), removable)
             .map_err(|what| {
                 self.problems
-                    .add(written.span(), format_args!("{key}: {what}"))
+                    .add(written.span(), format_args!("{key}: {what}"));
             })
             .ok()
     }
 
     /// A quantity more than zero, but for the two timeouts where zero means none.
-    fn quantity<T: Default + PartialEq>(
+    pub(super) fn quantity<T: Default + PartialEq>(
         &mut self,
         key: &str,
         written: Option<Spanned<Quantity>>,
@@ -269,7 +171,7 @@ impl Check<'_, '_> {
             })
             .map_err(|what| {
                 self.problems
-                    .add(written.span(), format_args!("{key}: {what}"))
+                    .add(written.span(), format_args!("{key}: {what}"));
             })
             .ok()
     }
@@ -288,220 +190,6 @@ impl Check<'_, '_> {
             .add(written.span(), format_args!("server: upstream_ca: {fault}"));
         None
     }
-
-    fn clients(&mut self, written: Vec<Spanned<raw::Client>>) -> Vec<Client> {
-        let mut clients: Vec<Client> = Vec::with_capacity(written.len());
-        for client in written {
-            let client = client.into_inner();
-            let name = client.name.get_ref().trim().to_owned();
-            let mut wrong = |span, what: &str| {
-                self.problems.add(
-                    span,
-                    format_args!("client \"{}\": {what}", name.escape_debug()),
-                );
-            };
-            if name.is_empty() || name.chars().count() > 128 || name.contains(char::is_control) {
-                wrong(
-                    client.name.span(),
-                    "name: must be 1 to 128 printable characters; choose another",
-                );
-            }
-            if clients.iter().any(|other| other.name == name) {
-                wrong(client.name.span(), "name: is used twice; choose another");
-            }
-            let key = format!("client \"{}\": token", name.escape_debug());
-            let Some(token) = self.secret(&client.token, &key, "the client") else {
-                continue;
-            };
-            if let Some(other) = clients
-                .iter()
-                .find(|other| other.token.secret == token.secret)
-            {
-                let what = format!(
-                    "{key}: is also that of \"{}\"; give each its own",
-                    other.name
-                );
-                self.problems.add(client.token.span(), what);
-            }
-            clients.push(Client { name, token });
-        }
-        clients
-    }
-
-    fn providers(&mut self, written: Vec<Spanned<raw::Provider>>) -> Vec<Provider> {
-        let mut names = BTreeMap::new();
-        let mut providers = Vec::with_capacity(written.len());
-        for provider in written {
-            let provider = provider.into_inner();
-            let name = provider.name.get_ref().clone();
-            let span = provider.name.span();
-            if names.insert(name.clone(), ()).is_some() {
-                self.problems.add(
-                    span,
-                    format_args!(
-                        "provider \"{}\": name: is used twice; choose another",
-                        name.escape_debug()
-                    ),
-                );
-            } else if !is_prefix(&name) {
-                self.problems.add(
-                    span,
-                    format_args!(
-                        "provider \"{}\": name: is the route's prefix; use 1 to 64 lower-case letters, digits and hyphens",
-                        name.escape_debug()
-                    ),
-                );
-            }
-            providers.extend(self.provider(provider));
-        }
-        providers
-    }
-
-    fn provider(&mut self, written: raw::Provider) -> Option<Provider> {
-        let name = written.name.get_ref().clone();
-        let of = |key: &str| format!("provider \"{}\": {key}", name.escape_debug());
-        let vendor = match written.api.get_ref().as_str() {
-            "anthropic" => Some(Vendor::Anthropic),
-            "openai" => Some(Vendor::OpenAi),
-            other => {
-                let what = format!(
-                    "{}: \"{}\" is not known; use \"anthropic\" or \"openai\"",
-                    of("api"),
-                    other.escape_debug()
-                );
-                self.problems.add(written.api.span(), what);
-                None
-            }
-        };
-        let base = address::base_url(written.base_url.get_ref())
-            .map_err(|what| {
-                self.problems.add(
-                    written.base_url.span(),
-                    format_args!("{}: {what}", of("base_url")),
-                );
-            })
-            .ok();
-        let byok = written.byok.unwrap_or(true);
-        if written.keys.is_empty() && !byok {
-            let what = format!(
-                "{}: none, and byok = false, so nobody could use it; add a key",
-                of("keys")
-            );
-            self.problems.add(written.name.span(), what);
-        }
-        let keys = self.keys(&written.keys, &of("keys"));
-        let failover = self.failover(written.failover, &of("failover"));
-        let (target, base_path) = base?;
-        Some(Provider {
-            vendor: vendor?,
-            target,
-            base_path,
-            keys,
-            byok,
-            send_actor: written.send_actor.unwrap_or(false),
-            failover,
-            name,
-        })
-    }
-
-    fn keys(&mut self, written: &[Spanned<String>], what: &str) -> Vec<Credential> {
-        let mut keys: Vec<(usize, Credential)> = Vec::with_capacity(written.len());
-        for (index, reference) in written.iter().enumerate() {
-            let Some(key) = self.secret(reference, &format!("{what}[{index}]"), "the entry") else {
-                continue;
-            };
-            if let Some((first, _)) = keys.iter().find(|(_, other)| other.secret == key.secret) {
-                self.problems.add(
-                    reference.span(),
-                    format_args!(
-                        "{what}[{index}]: duplicate key, the same as keys[{first}]; remove one"
-                    ),
-                );
-            }
-            keys.push((index, key));
-        }
-        keys.into_iter().map(|(_, key)| key).collect()
-    }
-
-    fn failover(&mut self, written: raw::Failover, what: &str) -> Failover {
-        let default = Failover::default();
-        let max_span = written.max_cooldown.as_ref().map(Spanned::span);
-        let default_span = written.default_cooldown.as_ref().map(Spanned::span);
-        let failover = Failover {
-            unauthorized: self
-                .rejected(
-                    &format!("{what}: unauthorized"),
-                    written.unauthorized,
-                    false,
-                )
-                .unwrap_or(default.unauthorized),
-            forbidden: self
-                .rejected(&format!("{what}: forbidden"), written.forbidden, true)
-                .unwrap_or(default.forbidden),
-            default_cooldown: self
-                .quantity(
-                    &format!("{what}: default_cooldown"),
-                    written.default_cooldown,
-                    units::duration,
-                )
-                .unwrap_or(default.default_cooldown),
-            max_cooldown: self
-                .quantity(
-                    &format!("{what}: max_cooldown"),
-                    written.max_cooldown,
-                    units::duration,
-                )
-                .unwrap_or(default.max_cooldown),
-        };
-        if failover.default_cooldown > failover.max_cooldown {
-            self.problems.add(
-                max_span.or(default_span).unwrap_or(0..0),
-                format_args!(
-                    "{what}: default_cooldown {} is longer than max_cooldown {}; change one",
-                    units::show_duration(failover.default_cooldown),
-                    units::show_duration(failover.max_cooldown),
-                ),
-            );
-        }
-        failover
-    }
-
-    fn rejected(
-        &mut self,
-        key: &str,
-        written: Option<Spanned<String>>,
-        relay: bool,
-    ) -> Option<Rejected> {
-        let written = written?;
-        let choices = if relay {
-            "\"permanent\", \"relay\""
-        } else {
-            "\"permanent\""
-        };
-        match written.get_ref().as_str() {
-            "permanent" => return Some(Rejected::Retire),
-            "relay" if relay => return Some(Rejected::Relay),
-            text => match units::duration(text) {
-                Ok(Duration::ZERO) => {}
-                Ok(duration) => return Some(Rejected::Cool(duration)),
-                Err(_) => {}
-            },
-        }
-        self.problems.add(
-            written.span(),
-            format_args!(
-                "{key}: \"{}\" is not known; use {choices} or a duration, such as \"10m\"",
-                written.get_ref().escape_debug()
-            ),
-        );
-        None
-    }
-}
-
-/// Whether it can be the first segment of a route.
-fn is_prefix(name: &str) -> bool {
-    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    (1..=64).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> bool {

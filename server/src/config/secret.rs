@@ -15,10 +15,13 @@ pub(crate) struct Credential {
 /// Where references are looked up. Values rather than the process's own environment, so that tests can make one up.
 pub(crate) struct Sources {
     /// An environment variable's value.
-    pub(crate) env: Box<dyn Fn(&str) -> Result<String, env::VarError>>,
+    pub(crate) env: Box<Lookup>,
     /// What relative paths are relative to: the configuration file's folder.
     pub(crate) folder: PathBuf,
 }
+
+/// Finds an environment variable's value.
+type Lookup = dyn Fn(&str) -> Result<String, env::VarError>;
 
 impl Sources {
     /// The process's environment, and this folder.

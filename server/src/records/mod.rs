@@ -17,6 +17,8 @@ use tracing::{debug, info, warn};
 
 use ring::Ring;
 pub(crate) use view::Interception;
+#[cfg(test)]
+pub(crate) use view::{Attempt, Usage};
 
 /// Keeps the latest interceptions, and logs.
 #[derive(Debug)]
