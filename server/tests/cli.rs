@@ -410,3 +410,35 @@ fn the_demo_goes_as_it_should() {
     }
     assert!(!out.contains('\x1b'), "colours only on a terminal");
 }
+
+#[test]
+fn files_named_in_the_configuration_are_found_beside_it_and_looked_into() {
+    file(
+        "ca.pem",
+        "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
+    );
+    file("empty.pem", "\n");
+    let check = |name: &str, server: &str, keys: &str| {
+        let path = file(name, &format!("[server]\n{server}\n{PROVIDER}{keys}\n"));
+        run(&["check", "--config", path.to_str().unwrap()])
+    };
+    let (code, out, _) = check("ca-good.toml", "upstream_ca = \"ca.pem\"", "");
+    assert_eq!(code, 0);
+    assert!(out.contains("/ca.pem\"\n"), "{out}");
+
+    let (code, _, err) = check("ca-empty.toml", "upstream_ca = \"empty.pem\"", "");
+    assert_eq!(code, 2);
+    assert!(
+        err.contains(":2: server: upstream_ca: ")
+            && err.contains("empty.pem has no certificate in it; give a PEM file"),
+        "{err}"
+    );
+
+    let (code, _, err) = check("key-empty.toml", "", "keys = [\"file:empty.pem\"]");
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("keys[0]: file ")
+            && err.contains("empty.pem is empty; write the secret into it or remove the entry"),
+        "{err}"
+    );
+}

@@ -144,6 +144,5 @@ pub(super) fn rfc3339(at: Instant) -> String {
 
 /// Milliseconds, to the microsecond.
 pub(super) fn millis(duration: Duration) -> f64 {
-    let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
-    f64::from(micros) / 1e3
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
