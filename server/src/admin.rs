@@ -1,0 +1,261 @@
+//! The admin listener: health, keys and interceptions as JSON, for operators and their tools.
+//!
+//! It listens apart from the clients' address, on loopback unless a token protects it. Every reply is built at once
+//! from what is in memory, so it needs no router and no streams.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use aibridge_core::{
+    Instant, Secret,
+    bridge::ProviderKeys,
+    keypool::{KeyState, KeyStatus},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tracing::{debug, info, warn};
+
+use crate::records::Recorder;
+
+/// How many interceptions are shown where the request does not say.
+const DEFAULT_LIMIT: usize = 100;
+/// More connections than this wait: nobody watches one bridge from so many windows.
+const MOST_CONNECTIONS: usize = 64;
+
+/// The keys, as an administrator may see and reset them.
+pub(crate) trait Keys: Send + Sync {
+    /// The time by which cooldowns are told.
+    fn now(&self) -> Instant;
+    /// All keys of all providers, in configured order.
+    fn keys(&self, now: Instant) -> Vec<ProviderKeys>;
+    /// Makes a key valid again; `None` if there is no such key.
+    fn reset(&self, now: Instant, provider: &str, index: usize) -> Option<KeyStatus>;
+}
+
+/// Whether the bridge takes new requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Starting,
+    Ready,
+    Draining,
+}
+
+/// What the admin endpoints show.
+pub(crate) struct Admin {
+    phase: AtomicU8,
+    token: Option<Secret>,
+    keys: Arc<dyn Keys>,
+    recorder: Arc<Recorder>,
+}
+
+impl Admin {
+    /// In phase [`Phase::Starting`].
+    pub(crate) fn new(token: Option<Secret>, keys: Arc<dyn Keys>, recorder: Arc<Recorder>) -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Starting as u8),
+            token,
+            keys,
+            recorder,
+        }
+    }
+
+    /// From now on `/readyz` tells this.
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Serves until it is dropped.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        loop {
+            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+                return;
+            };
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, mostly: to try again at once would only spin.
+                    warn!(%error, "admin connection not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let admin = Arc::clone(&self);
+            tokio::spawn(async move {
+                let answer = service_fn(|request: Request<Incoming>| {
+                    let reply = admin.answer(&request);
+                    async { Ok::<_, Infallible>(reply) }
+                });
+                let served = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(10))
+                    .serve_connection(TokioIo::new(stream), answer)
+                    .await;
+                if let Err(error) = served {
+                    debug!(%error, "admin connection failed");
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let segments: Vec<_> = path.split('/').skip(1).collect();
+        // Probes have no token, and learn nothing that an open port would not tell.
+        let probe = matches!(segments[..], ["healthz" | "readyz"]);
+        if !probe && !self.is_authorized(request.headers()) {
+            let body = json!({"error": "the admin token is missing or wrong; send it as `Authorization: Bearer`"});
+            let challenge = (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return reply(StatusCode::UNAUTHORIZED, Some(challenge), &body);
+        }
+        let (allowed, read) = match segments[..] {
+            ["keys", _, _, "reset"] => ("POST", false),
+            ["healthz" | "readyz" | "keys" | "interceptions"] => ("GET, HEAD", true),
+            _ => {
+                let body = json!({"error": "no such endpoint"});
+                return reply(StatusCode::NOT_FOUND, None, &body);
+            }
+        };
+        let method = request.method();
+        let fits = if read {
+            matches!(*method, Method::GET | Method::HEAD)
+        } else {
+            method == Method::POST
+        };
+        if !fits {
+            let body = json!({"error": format!("method not allowed; use {allowed}")});
+            let allow = (header::ALLOW, HeaderValue::from_static(allowed));
+            return reply(StatusCode::METHOD_NOT_ALLOWED, Some(allow), &body);
+        }
+        let (status, body) = match segments[..] {
+            ["healthz"] => (StatusCode::OK, json!({"status": "ok"})),
+            ["readyz"] => self.readiness(),
+            ["keys"] => (StatusCode::OK, self.show_keys()),
+            ["keys", provider, index, "reset"] => self.reset(provider, index),
+            _ => self.show_interceptions(request.uri().query()),
+        };
+        reply(status, None, &body)
+    }
+
+    fn is_authorized(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        let shown = headers
+            .get(header::AUTHORIZATION)
+            .map_or(&b""[..], HeaderValue::as_bytes);
+        let mut fields = shown
+            .split(u8::is_ascii_whitespace)
+            .filter(|field| !field.is_empty());
+        let (scheme, credential, rest) = (fields.next(), fields.next(), fields.next());
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+            && rest.is_none()
+            && token.matches(credential.unwrap_or_default())
+    }
+
+    fn readiness(&self) -> (StatusCode, Value) {
+        let phase = self.phase.load(Ordering::Relaxed);
+        if phase == Phase::Ready as u8 {
+            return (StatusCode::OK, json!({"status": "ok"}));
+        }
+        let status = if phase == Phase::Draining as u8 {
+            "draining"
+        } else {
+            "starting"
+        };
+        (StatusCode::SERVICE_UNAVAILABLE, json!({"status": status}))
+    }
+
+    fn show_keys(&self) -> Value {
+        let now = self.keys.now();
+        let providers = self.keys.keys(now);
+        let providers = providers.iter().map(|provider| {
+            let keys: Vec<_> = provider.keys.iter().map(|key| show_key(key, now)).collect();
+            json!({"name": &*provider.name, "keys": keys})
+        });
+        json!({"providers": providers.collect::<Vec<_>>()})
+    }
+
+    fn reset(&self, provider: &str, index: &str) -> (StatusCode, Value) {
+        let now = self.keys.now();
+        let key = index
+            .parse()
+            .ok()
+            .and_then(|index| self.keys.reset(now, provider, index));
+        let Some(key) = key else {
+            return (StatusCode::NOT_FOUND, json!({"error": "no such key"}));
+        };
+        info!(provider, index, key = key.hint, "key was reset");
+        (StatusCode::OK, show_key(&key, now))
+    }
+
+    fn show_interceptions(&self, query: Option<&str>) -> (StatusCode, Value) {
+        let limit = query
+            .unwrap_or_default()
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("limit="))
+            .map_or(Some(DEFAULT_LIMIT), |limit| {
+                limit.parse().ok().filter(|limit| *limit > 0)
+            });
+        match limit {
+            Some(limit) => (
+                StatusCode::OK,
+                json!({"interceptions": self.recorder.newest(limit)}),
+            ),
+            None => (
+                StatusCode::BAD_REQUEST,
+                json!({"error": "limit must be a whole number from 1"}),
+            ),
+        }
+    }
+}
+
+fn show_key(key: &KeyStatus, now: Instant) -> Value {
+    let (reason, until) = match key.state {
+        KeyState::Valid => (None, None),
+        KeyState::Temporary(until, reason) => (Some(reason.as_str()), Some(until)),
+        KeyState::Permanent(reason) => (Some(reason.as_str()), None),
+    };
+    // Rounded up: a key that still cools down never shows 0.
+    let remaining = until.map(|until| until.since(now).as_nanos().div_ceil(1_000_000));
+    let remaining = remaining.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX));
+    json!({
+        "hint": key.hint,
+        "state": key.state.as_str(),
+        "reason": reason,
+        "cooldown_remaining_ms": remaining,
+    })
+}
+
+fn reply(
+    status: StatusCode,
+    field: Option<(HeaderName, HeaderValue)>,
+    body: &Value,
+) -> Response<Full<Bytes>> {
+    let mut reply = Response::new(Full::from(format!("{body}\n")));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(field);
+    reply
+}
+
+#[cfg(test)]
+mod tests;

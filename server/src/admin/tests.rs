@@ -1,0 +1,248 @@
+//! The endpoints, asked over real sockets.
+
+use std::{net::SocketAddr, sync::Mutex};
+
+use aibridge_core::{
+    InterceptionId, Rng,
+    api::Api,
+    keypool::Reason,
+    record::{CredentialKind, Record, Started},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::*;
+
+/// One provider with three keys, at second 1000.
+struct ThreeKeys(Mutex<Vec<KeyState>>);
+
+impl Keys for ThreeKeys {
+    fn now(&self) -> Instant {
+        Instant::from_secs(1000)
+    }
+
+    fn keys(&self, _: Instant) -> Vec<ProviderKeys> {
+        let states = self.0.lock().unwrap();
+        let keys = states.iter().map(|state| KeyStatus {
+            hint: "k...y".to_owned(),
+            state: *state,
+        });
+        vec![ProviderKeys {
+            name: "anthropic".into(),
+            keys: keys.collect(),
+        }]
+    }
+
+    fn reset(&self, now: Instant, provider: &str, index: usize) -> Option<KeyStatus> {
+        if provider != "anthropic" {
+            return None;
+        }
+        *self.0.lock().unwrap().get_mut(index)? = KeyState::Valid;
+        Some(self.keys(now).remove(0).keys.remove(index))
+    }
+}
+
+async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
+    let states = vec![
+        KeyState::Temporary(Instant::from_nanos(1_002_000_000_001), Reason::RateLimited),
+        KeyState::Permanent(Reason::Unauthorized),
+        KeyState::Valid,
+    ];
+    let recorder = Arc::new(Recorder::new(10));
+    for seed in 1..=3 {
+        recorder.keep(Record::Started(
+            InterceptionId::draw(&mut Rng::new(seed)),
+            Box::new(Started {
+                provider: "anthropic".into(),
+                api: Api::Messages,
+                model: format!("m{seed}").into(),
+                streaming: false,
+                actor: "local".into(),
+                client: "Unknown",
+                session_id: None,
+                user_agent: None,
+                credential_kind: CredentialKind::Centralized,
+                correlating_tool_call_id: None,
+                at: Instant::EPOCH,
+            }),
+        ));
+    }
+    let keys = Arc::new(ThreeKeys(Mutex::new(states)));
+    let admin = Arc::new(Admin::new(token.map(Secret::new), keys, recorder));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(Arc::clone(&admin).serve(listener));
+    (address, admin)
+}
+
+/// Asks, and returns head, status and body.
+async fn ask(address: SocketAddr, request: &str, fields: &str) -> (String, u16, Value) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("{request} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    let status = head[9..12].parse().unwrap();
+    (
+        head.to_owned(),
+        status,
+        serde_json::from_str(body).unwrap_or_default(),
+    )
+}
+
+#[tokio::test]
+async fn health_is_always_well_and_readiness_follows_the_phase() {
+    let (address, admin) = start(None).await;
+    for (phase, status, word) in [
+        (Phase::Starting, 503, "starting"),
+        (Phase::Ready, 200, "ok"),
+        (Phase::Draining, 503, "draining"),
+    ] {
+        admin.set_phase(phase);
+        let (_, got, body) = ask(address, "GET /readyz", "").await;
+        assert_eq!((got, body), (status, json!({"status": word})));
+        let (_, got, body) = ask(address, "GET /healthz", "").await;
+        assert_eq!((got, body), (200, json!({"status": "ok"})));
+    }
+}
+
+#[tokio::test]
+async fn keys_are_shown_in_configured_order_and_can_be_reset() {
+    let (address, _) = start(None).await;
+    let valid =
+        json!({"hint": "k...y", "state": "valid", "reason": null, "cooldown_remaining_ms": null});
+    let retired = json!({"hint": "k...y", "state": "permanent", "reason": "unauthorized", "cooldown_remaining_ms": null});
+    let cooling = json!({"hint": "k...y", "state": "temporary", "reason": "rate_limited", "cooldown_remaining_ms": 2001});
+    let (_, status, body) = ask(address, "GET /keys", "").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        body,
+        json!({"providers": [{"name": "anthropic", "keys": [cooling, retired, valid]}]})
+    );
+
+    let (_, status, body) = ask(
+        address,
+        "POST /keys/anthropic/1/reset",
+        "content-length: 0\r\n",
+    )
+    .await;
+    assert_eq!((status, body), (200, valid.clone()));
+    let (_, _, body) = ask(address, "GET /keys", "").await;
+    assert_eq!(
+        body,
+        json!({"providers": [{"name": "anthropic", "keys": [cooling, valid, valid]}]})
+    );
+
+    for path in [
+        "anthropic/3",
+        "openai/0",
+        "anthropic/-1",
+        "anthropic/x",
+        "/0",
+    ] {
+        let (_, status, body) = ask(address, &format!("POST /keys/{path}/reset"), "").await;
+        assert_eq!(
+            (status, body),
+            (404, json!({"error": "no such key"})),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn interceptions_come_newest_first_up_to_the_limit() {
+    let (address, _) = start(None).await;
+    for (query, models) in [
+        ("", &["m3", "m2", "m1"][..]),
+        ("?limit=2", &["m3", "m2"]),
+        ("?x=y&limit=1", &["m3"]),
+        ("?limit=999999", &["m3", "m2", "m1"]),
+    ] {
+        let (_, status, body) = ask(address, &format!("GET /interceptions{query}"), "").await;
+        let shown: Vec<_> = body["interceptions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["model"].as_str().unwrap())
+            .collect();
+        assert_eq!((status, &shown[..]), (200, models), "{query}");
+    }
+    for limit in ["", "0", "-1", "ten", "1.5"] {
+        let (_, status, body) =
+            ask(address, &format!("GET /interceptions?limit={limit}"), "").await;
+        assert_eq!(
+            (status, body),
+            (400, json!({"error": "limit must be a whole number from 1"})),
+            "{limit}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn unknown_routes_and_methods_are_refused_in_json() {
+    let (address, _) = start(None).await;
+    for request in [
+        "GET /",
+        "GET /key",
+        "GET /keys/",
+        "POST /keys/anthropic/0",
+        "GET /metrics",
+    ] {
+        let (head, status, body) = ask(address, request, "").await;
+        assert_eq!(
+            (status, body),
+            (404, json!({"error": "no such endpoint"})),
+            "{request}"
+        );
+        assert!(head.contains("content-type: application/json"));
+    }
+    for (request, allow) in [
+        ("POST /healthz", "GET, HEAD"),
+        ("DELETE /interceptions", "GET, HEAD"),
+        ("GET /keys/anthropic/0/reset", "POST"),
+    ] {
+        let (head, status, body) = ask(address, request, "").await;
+        assert_eq!(
+            (status, body),
+            (
+                405,
+                json!({"error": format!("method not allowed; use {allow}")})
+            )
+        );
+        assert!(head.contains(&format!("allow: {allow}")), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_protects_everything_but_the_probes() {
+    let (address, admin) = start(Some("s3cret")).await;
+    admin.set_phase(Phase::Ready);
+    for (fields, status) in [
+        ("", 401),
+        ("authorization: Bearer wrong!\r\n", 401),
+        ("authorization: Bearer s3cre\r\n", 401),
+        ("authorization: Bearer\r\n", 401),
+        ("authorization: Basic s3cret\r\n", 401),
+        ("authorization: Bearer s3cret s3cret\r\n", 401),
+        ("x-api-key: s3cret\r\n", 401),
+        ("authorization: bearer  s3cret\r\n", 200),
+    ] {
+        let (head, got, body) = ask(address, "GET /keys", fields).await;
+        assert_eq!(got, status, "{fields}");
+        assert_eq!(head.contains("www-authenticate: Bearer"), status == 401);
+        assert_eq!(body["error"].is_string(), status == 401);
+    }
+    for request in [
+        "GET /interceptions",
+        "POST /keys/anthropic/0/reset",
+        "GET /nowhere",
+    ] {
+        assert_eq!(ask(address, request, "").await.1, 401, "{request}");
+    }
+    for request in ["GET /healthz", "GET /readyz"] {
+        assert_eq!(ask(address, request, "").await.1, 200, "{request}");
+    }
+}

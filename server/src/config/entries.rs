@@ -1,0 +1,230 @@
+//! The checks of the repeated tables: clients, providers, and what providers consist of.
+
+use std::collections::BTreeSet;
+
+use aibridge_core::{
+    api::Vendor,
+    keypool::{Failover, Rejected},
+};
+use toml::Spanned;
+
+use super::{Client, Credential, Provider, address, raw, resolve::Check, units};
+
+impl Check<'_, '_> {
+    pub(super) fn clients(&mut self, written: Vec<Spanned<raw::Client>>) -> Vec<Client> {
+        let mut clients: Vec<Client> = Vec::with_capacity(written.len());
+        for client in written {
+            let client = client.into_inner();
+            let name = client.name.get_ref().trim().to_owned();
+            let mut wrong = |span, what: &str| {
+                self.problems.add(
+                    span,
+                    format_args!("client \"{}\": {what}", name.escape_debug()),
+                );
+            };
+            if name.is_empty() || name.chars().count() > 128 || name.contains(char::is_control) {
+                wrong(
+                    client.name.span(),
+                    "name: must be 1 to 128 printable characters; choose another",
+                );
+            }
+            if clients.iter().any(|other| other.name == name) {
+                wrong(client.name.span(), "name: is used twice; choose another");
+            }
+            let key = format!("client \"{}\": token", name.escape_debug());
+            let Some(token) = self.secret(&client.token, &key, "the client") else {
+                continue;
+            };
+            if let Some(other) = clients
+                .iter()
+                .find(|other| other.token.secret == token.secret)
+            {
+                let what = format!(
+                    "{key}: is also that of \"{}\"; give each its own",
+                    other.name
+                );
+                self.problems.add(client.token.span(), what);
+            }
+            clients.push(Client { name, token });
+        }
+        clients
+    }
+
+    pub(super) fn providers(&mut self, written: Vec<Spanned<raw::Provider>>) -> Vec<Provider> {
+        let mut names = BTreeSet::new();
+        let mut providers = Vec::with_capacity(written.len());
+        for provider in written {
+            let provider = provider.into_inner();
+            let name = provider.name.get_ref().clone();
+            let span = provider.name.span();
+            if !names.insert(name.clone()) {
+                self.problems.add(
+                    span,
+                    format_args!(
+                        "provider \"{}\": name: is used twice; choose another",
+                        name.escape_debug()
+                    ),
+                );
+            } else if !is_prefix(&name) {
+                self.problems.add(
+                    span,
+                    format_args!(
+                        "provider \"{}\": name: is the route's prefix; use 1 to 64 lower-case letters, digits and hyphens",
+                        name.escape_debug()
+                    ),
+                );
+            }
+            providers.extend(self.provider(provider));
+        }
+        providers
+    }
+
+    fn provider(&mut self, written: raw::Provider) -> Option<Provider> {
+        let name = written.name.get_ref().clone();
+        let of = |key: &str| format!("provider \"{}\": {key}", name.escape_debug());
+        let vendor = match written.api.get_ref().as_str() {
+            "anthropic" => Some(Vendor::Anthropic),
+            "openai" => Some(Vendor::OpenAi),
+            other => {
+                let what = format!(
+                    "{}: \"{}\" is not known; use \"anthropic\" or \"openai\"",
+                    of("api"),
+                    other.escape_debug()
+                );
+                self.problems.add(written.api.span(), what);
+                None
+            }
+        };
+        let base = address::base_url(written.base_url.get_ref())
+            .map_err(|what| {
+                self.problems.add(
+                    written.base_url.span(),
+                    format_args!("{}: {what}", of("base_url")),
+                );
+            })
+            .ok();
+        let byok = written.byok.unwrap_or(true);
+        if written.keys.is_empty() && !byok {
+            let what = format!(
+                "{}: none, and byok = false, so nobody could use it; add a key",
+                of("keys")
+            );
+            self.problems.add(written.name.span(), what);
+        }
+        let keys = self.keys(&written.keys, &of("keys"));
+        let failover = self.failover(written.failover, &of("failover"));
+        let (target, base_path) = base?;
+        Some(Provider {
+            vendor: vendor?,
+            target,
+            base_path,
+            keys,
+            byok,
+            send_actor: written.send_actor.unwrap_or(false),
+            failover,
+            name,
+        })
+    }
+
+    fn keys(&mut self, written: &[Spanned<String>], what: &str) -> Vec<Credential> {
+        let mut keys: Vec<(usize, Credential)> = Vec::with_capacity(written.len());
+        for (index, reference) in written.iter().enumerate() {
+            let Some(key) = self.secret(reference, &format!("{what}[{index}]"), "the entry") else {
+                continue;
+            };
+            if let Some((first, _)) = keys.iter().find(|(_, other)| other.secret == key.secret) {
+                self.problems.add(
+                    reference.span(),
+                    format_args!(
+                        "{what}[{index}]: duplicate key, the same as keys[{first}]; remove one"
+                    ),
+                );
+            }
+            keys.push((index, key));
+        }
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
+    fn failover(&mut self, written: raw::Failover, what: &str) -> Failover {
+        let default = Failover::default();
+        let max_span = written.max_cooldown.as_ref().map(Spanned::span);
+        let default_span = written.default_cooldown.as_ref().map(Spanned::span);
+        let failover = Failover {
+            unauthorized: self
+                .rejected(
+                    &format!("{what}: unauthorized"),
+                    written.unauthorized,
+                    false,
+                )
+                .unwrap_or(default.unauthorized),
+            forbidden: self
+                .rejected(&format!("{what}: forbidden"), written.forbidden, true)
+                .unwrap_or(default.forbidden),
+            default_cooldown: self
+                .quantity(
+                    &format!("{what}: default_cooldown"),
+                    written.default_cooldown,
+                    units::duration,
+                )
+                .unwrap_or(default.default_cooldown),
+            max_cooldown: self
+                .quantity(
+                    &format!("{what}: max_cooldown"),
+                    written.max_cooldown,
+                    units::duration,
+                )
+                .unwrap_or(default.max_cooldown),
+        };
+        if failover.default_cooldown > failover.max_cooldown {
+            self.problems.add(
+                max_span.or(default_span).unwrap_or(0..0),
+                format_args!(
+                    "{what}: default_cooldown {} is longer than max_cooldown {}; change one",
+                    units::show_duration(failover.default_cooldown),
+                    units::show_duration(failover.max_cooldown),
+                ),
+            );
+        }
+        failover
+    }
+
+    fn rejected(
+        &mut self,
+        key: &str,
+        written: Option<Spanned<String>>,
+        relay: bool,
+    ) -> Option<Rejected> {
+        let written = written?;
+        let choices = if relay {
+            "\"permanent\", \"relay\""
+        } else {
+            "\"permanent\""
+        };
+        match written.get_ref().as_str() {
+            "permanent" => return Some(Rejected::Retire),
+            "relay" if relay => return Some(Rejected::Relay),
+            text => {
+                let cool = units::duration(text)
+                    .ok()
+                    .filter(|duration| !duration.is_zero());
+                if cool.is_some() {
+                    return cool.map(Rejected::Cool);
+                }
+            }
+        }
+        self.problems.add(
+            written.span(),
+            format_args!(
+                "{key}: \"{}\" is not known; use {choices} or a duration, such as \"10m\"",
+                written.get_ref().escape_debug()
+            ),
+        );
+        None
+    }
+}
+
+/// Whether it can be the first segment of a route.
+fn is_prefix(name: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(allowed)
+}

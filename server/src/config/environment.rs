@@ -1,0 +1,133 @@
+//! Configuration without a file: the variables that the providers' own SDKs read.
+
+use std::env::VarError;
+
+use aibridge_core::{api::Vendor, config::Timeouts, http1::Limits, keypool::Failover};
+
+use super::{
+    Error, Overrides, Provider, Settings, Sources, address,
+    error::Problems,
+    resolve::{ADMIN, LISTEN},
+    secret::{self, Credential},
+    whole,
+};
+
+/// What stands where a file's name would.
+const ORIGIN: &str = "environment";
+
+/// Both providers, with the keys that are set. Without any key they serve clients that bring their own.
+pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, Error> {
+    let mut problems = Problems::new(ORIGIN, "");
+    let vendors = [
+        (
+            "anthropic",
+            Vendor::Anthropic,
+            "ANTHROPIC",
+            "https://api.anthropic.com",
+        ),
+        (
+            "openai",
+            Vendor::OpenAi,
+            "OPENAI",
+            "https://api.openai.com/v1",
+        ),
+    ];
+    let providers = vendors
+        .into_iter()
+        .filter_map(|(name, vendor, prefix, default_url)| {
+            let keys = keys(sources, &format!("{prefix}_API_KEY"), &mut problems);
+            let variable = format!("{prefix}_BASE_URL");
+            let url = value(sources, &variable, &mut problems);
+            let (target, base_path) = address::base_url(url.as_deref().unwrap_or(default_url))
+                .map_err(|what| problems.add(0..0, format_args!("{variable}: {what}")))
+                .ok()?;
+            Some(Provider {
+                name: name.to_owned(),
+                vendor,
+                target,
+                base_path,
+                keys,
+                byok: true,
+                send_actor: false,
+                failover: Failover::default(),
+            })
+        })
+        .collect::<Vec<_>>();
+
+    let mut warnings = Vec::new();
+    if providers.iter().all(|provider| provider.keys.is_empty()) {
+        warnings.push(
+            "neither ANTHROPIC_API_KEY nor OPENAI_API_KEY is set: only clients with keys of their own are served"
+                .to_owned(),
+        );
+    }
+    let timeouts = Timeouts::default();
+    let settings = Settings {
+        origin: ORIGIN.to_owned(),
+        listen: overrides.listen.unwrap_or(LISTEN),
+        admin: overrides.admin.unwrap_or(ADMIN),
+        admin_token: None,
+        max_body: Limits::default().body,
+        header_timeout: timeouts.header,
+        idle_timeout: timeouts.idle,
+        drain_timeout: timeouts.drain,
+        upstream_ca: None,
+        clients: Vec::new(),
+        providers,
+        warnings,
+    };
+    let settings = whole::check(settings, 0..0, 0..0, &mut problems);
+    problems.into_result()?;
+    settings.ok_or_else(|| Error::new(ORIGIN, "is not a configuration"))
+}
+
+/// The keys of a comma-separated list; a comma too many does no harm.
+fn keys(sources: &Sources, variable: &str, problems: &mut Problems<'_>) -> Vec<Credential> {
+    let Some(list) = value(sources, variable, problems) else {
+        return Vec::new();
+    };
+    let mut keys: Vec<Credential> = Vec::new();
+    let entries = list
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty());
+    for (index, entry) in entries.enumerate() {
+        let key = match secret::credential(entry, &format!("env:{variable}, entry {}", index + 1)) {
+            Ok(key) => key,
+            Err(what) => {
+                problems.add(
+                    0..0,
+                    format_args!("{variable}: entry {}: {what}", index + 1),
+                );
+                continue;
+            }
+        };
+        if let Some(first) = keys.iter().position(|other| other.secret == key.secret) {
+            problems.add(
+                0..0,
+                format_args!(
+                    "{variable}: entry {}: duplicate key, the same as entry {}; remove one",
+                    index + 1,
+                    first + 1
+                ),
+            );
+        }
+        keys.push(key);
+    }
+    keys
+}
+
+/// A variable's value; blank counts as not set.
+fn value(sources: &Sources, variable: &str, problems: &mut Problems<'_>) -> Option<String> {
+    match (sources.env)(variable) {
+        Ok(value) => Some(value.trim().to_owned()).filter(|value| !value.is_empty()),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => {
+            problems.add(
+                0..0,
+                format_args!("{variable}: is not UTF-8 text; set it again"),
+            );
+            None
+        }
+    }
+}

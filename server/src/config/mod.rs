@@ -1,0 +1,205 @@
+//! What the user configures: a TOML file or, without one, a handful of environment variables.
+//!
+//! Three steps, one file each: [`raw`] is what is written, [`resolve`] checks it and follows references to secrets,
+//! and [`Settings`] is the result, from which the core's own configuration is made. Complaints are collected, so that
+//! one run names all that is wrong.
+
+mod address;
+mod entries;
+mod environment;
+mod error;
+mod raw;
+mod resolve;
+mod secret;
+mod show;
+#[cfg(test)]
+mod tests;
+mod units;
+mod whole;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aibridge_core::{
+    Duration, Target,
+    api::Vendor,
+    config::{Client as CoreClient, Config, Provider as CoreProvider, Timeouts},
+    http1::Limits,
+    keypool::Failover,
+};
+
+pub(crate) use address::socket_addr;
+pub(crate) use error::Error;
+pub(crate) use secret::{Credential, Sources};
+
+/// A checked configuration: every secret is here, every value is in range, every name is unique.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// What it was read from: the file as the user named it, or `environment`.
+    pub(crate) origin: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) admin_token: Option<Credential>,
+    /// Bytes of a client's request body.
+    pub(crate) max_body: u64,
+    /// Upstream's reply head; zero for no limit.
+    pub(crate) header_timeout: Duration,
+    /// Silence within upstream's reply; zero for no limit.
+    pub(crate) idle_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) upstream_ca: Option<Authority>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) providers: Vec<Provider>,
+    /// What is allowed but probably not meant.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// One who may use the bridge.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) name: String,
+    pub(crate) token: Credential,
+}
+
+/// One provider.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    pub(crate) name: String,
+    pub(crate) vendor: Vendor,
+    pub(crate) target: Target,
+    /// Empty, or begins with a slash; never ends in one.
+    pub(crate) base_path: String,
+    pub(crate) keys: Vec<Credential>,
+    pub(crate) byok: bool,
+    pub(crate) send_actor: bool,
+    pub(crate) failover: Failover,
+}
+
+/// Certificates that upstreams may be signed by, besides the platform's.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    pub(crate) path: PathBuf,
+    pub(crate) pem: Vec<u8>,
+}
+
+/// What the command line says in place of the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Settings {
+    /// Reads this file, or the environment where there is none.
+    ///
+    /// # Errors
+    /// Whatever keeps the bridge from running on it.
+    pub(crate) fn load(path: Option<&Path>, overrides: Overrides) -> Result<Self, Error> {
+        let Some(path) = path else {
+            return Self::from_environment(&Sources::of_process(PathBuf::new()), overrides);
+        };
+        let shown = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| {
+            Error::new(
+                &shown,
+                format_args!("cannot be read ({error}); check the path given with --config"),
+            )
+        })?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Self::from_toml(&shown, &text, &Sources::of_process(folder), overrides)
+    }
+
+    /// Reads this text, as the file `origin`.
+    pub(crate) fn from_toml(
+        origin: &str,
+        text: &str,
+        sources: &Sources,
+        overrides: Overrides,
+    ) -> Result<Self, Error> {
+        let mut problems = error::Problems::new(origin, text);
+        let settings = match toml::from_str(text) {
+            Ok(file) => Some(resolve::file(
+                origin,
+                file,
+                sources,
+                overrides,
+                &mut problems,
+            )),
+            Err(error) => {
+                problems.add_syntax(&error);
+                None
+            }
+        };
+        problems.into_result()?;
+        settings
+            .flatten()
+            .ok_or_else(|| Error::new(origin, "is not a configuration"))
+    }
+
+    /// Reads the environment variables of the provider SDKs.
+    pub(crate) fn from_environment(sources: &Sources, overrides: Overrides) -> Result<Self, Error> {
+        environment::read(sources, overrides)
+    }
+
+    /// What the core is told.
+    pub(crate) fn core(&self) -> Config {
+        Config {
+            providers: self
+                .providers
+                .iter()
+                .map(|provider| Arc::new(provider.core()))
+                .collect(),
+            clients: self
+                .clients
+                .iter()
+                .map(|client| CoreClient {
+                    name: client.name.as_str().into(),
+                    token: client.token.secret.clone(),
+                })
+                .collect(),
+            limits: Limits {
+                body: self.max_body,
+                ..Limits::default()
+            },
+            timeouts: Timeouts {
+                header: self.header_timeout,
+                header_blocking: blocking(self.header_timeout),
+                idle: self.idle_timeout,
+                drain: self.drain_timeout,
+                ..Timeouts::default()
+            },
+        }
+    }
+}
+
+impl Provider {
+    fn core(&self) -> CoreProvider {
+        CoreProvider {
+            keys: self.keys.iter().map(|key| key.secret.clone()).collect(),
+            byok: self.byok,
+            send_actor: self.send_actor,
+            policy: Arc::new(self.failover),
+            default_cooldown: self.failover.default_cooldown,
+            max_cooldown: self.failover.max_cooldown,
+            ..CoreProvider::new(
+                &self.name,
+                self.vendor,
+                self.target.clone(),
+                &self.base_path,
+            )
+        }
+    }
+}
+
+/// A blocking reply's head comes when the model has finished, so it has ten minutes at least; no limit stays none.
+fn blocking(header_timeout: Duration) -> Duration {
+    if header_timeout.is_zero() {
+        header_timeout
+    } else {
+        header_timeout.max(Duration::from_secs(600))
+    }
+}

@@ -1,0 +1,152 @@
+//! The configuration file as it is written: names and shapes, nothing checked or resolved yet.
+//!
+//! Every value carries its place in the text, so that a complaint about it can name the line. An unknown key is an
+//! error: a misspelt `idle_timout` must not silently mean the default.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub(super) server: Server,
+    #[serde(default)]
+    pub(super) client: Vec<Spanned<Client>>,
+    #[serde(default)]
+    pub(super) provider: Vec<Spanned<Provider>>,
+    #[serde(default)]
+    pub(super) mcp: Vec<Spanned<Mcp>>,
+    #[serde(default)]
+    pub(super) records: Records,
+    #[serde(default)]
+    pub(super) trace: Trace,
+}
+
+/// `[server]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) admin: Option<Spanned<String>>,
+    pub(super) admin_token: Option<Spanned<String>>,
+    pub(super) max_body: Option<Spanned<Quantity>>,
+    pub(super) header_timeout: Option<Spanned<Quantity>>,
+    pub(super) idle_timeout: Option<Spanned<Quantity>>,
+    pub(super) drain_timeout: Option<Spanned<Quantity>>,
+    pub(super) tls: Option<Spanned<Tls>>,
+    pub(super) upstream_ca: Option<Spanned<String>>,
+}
+
+/// `tls` of `[server]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "only the shape is checked: this version refuses the entry"
+)]
+pub(super) struct Tls {
+    cert: String,
+    key: String,
+}
+
+/// `[[client]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Client {
+    pub(super) name: Spanned<String>,
+    pub(super) token: Spanned<String>,
+}
+
+/// `[[provider]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Provider {
+    pub(super) name: Spanned<String>,
+    pub(super) api: Spanned<String>,
+    pub(super) base_url: Spanned<String>,
+    #[serde(default)]
+    pub(super) keys: Vec<Spanned<String>>,
+    pub(super) byok: Option<bool>,
+    pub(super) send_actor: Option<bool>,
+    #[serde(default)]
+    pub(super) failover: Failover,
+}
+
+/// `[provider.failover]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Failover {
+    pub(super) unauthorized: Option<Spanned<String>>,
+    pub(super) forbidden: Option<Spanned<String>>,
+    pub(super) default_cooldown: Option<Spanned<Quantity>>,
+    pub(super) max_cooldown: Option<Spanned<Quantity>>,
+}
+
+/// `[[mcp]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "only the shape is checked: this version refuses the entry"
+)]
+pub(super) struct Mcp {
+    pub(super) name: String,
+    url: String,
+    #[serde(default)]
+    headers: std::collections::BTreeMap<String, String>,
+    allow: Option<String>,
+    deny: Option<String>,
+}
+
+/// `[records]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Records {
+    pub(super) sqlite: Option<Spanned<String>>,
+    pub(super) postgres: Option<Spanned<String>>,
+    pub(super) jsonl: Option<Spanned<String>>,
+    #[expect(
+        dead_code,
+        reason = "either way: what is kept in memory has no prompts"
+    )]
+    prompts: Option<bool>,
+}
+
+/// `[trace]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trace {
+    pub(super) dir: Option<Spanned<String>>,
+}
+
+/// A duration or a size: a text such as `"60s"`, or a bare number, which only 0 may be for durations.
+#[derive(Debug)]
+pub(super) struct Quantity(pub(super) String);
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Quantity;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number with its unit in quotes, such as \"60s\" or \"32MiB\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Quantity, E> {
+                Ok(Quantity(text.to_owned()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Quantity, E> {
+                Ok(Quantity(number.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}

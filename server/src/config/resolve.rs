@@ -1,0 +1,203 @@
+//! From what is written to what is meant: checks every value and follows the references to secrets.
+
+use std::{fs, net::SocketAddr, ops::Range};
+
+use aibridge_core::{config::Timeouts, http1::Limits};
+use toml::Spanned;
+
+use super::{
+    Authority, Credential, Overrides, Settings, Sources, address,
+    error::Problems,
+    raw::{self, Quantity},
+    units, whole,
+};
+
+/// Where the bridge listens by default.
+pub(super) const LISTEN: SocketAddr = local(8787);
+/// Where the admin endpoints listen by default.
+pub(super) const ADMIN: SocketAddr = local(8788);
+
+/// Checks and resolves a whole file. `None` only if there is a complaint.
+pub(super) fn file(
+    origin: &str,
+    file: raw::File,
+    sources: &Sources,
+    overrides: Overrides,
+    problems: &mut Problems<'_>,
+) -> Option<Settings> {
+    unsupported(&file, problems);
+    let mut check = Check { sources, problems };
+    let raw = file.server;
+    let timeouts = Timeouts::default();
+    let listen_span = raw.listen.as_ref().map_or(0..0, Spanned::span);
+    let admin_span = raw.admin.as_ref().map_or(0..0, Spanned::span);
+
+    let listen = check.address("server: listen", raw.listen, overrides.listen, LISTEN);
+    let admin = check.address("server: admin", raw.admin, overrides.admin, ADMIN);
+    let admin_token = raw
+        .admin_token
+        .and_then(|token| check.secret(&token, "server: admin_token", "the entry"));
+    let max_body = check
+        .quantity("server: max_body", raw.max_body, units::size)
+        .unwrap_or_else(|| Limits::default().body);
+    let header_timeout = check
+        .quantity(
+            "server: header_timeout",
+            raw.header_timeout,
+            units::duration,
+        )
+        .unwrap_or(timeouts.header);
+    let idle_timeout = check
+        .quantity("server: idle_timeout", raw.idle_timeout, units::duration)
+        .unwrap_or(timeouts.idle);
+    let drain_timeout = check
+        .quantity("server: drain_timeout", raw.drain_timeout, units::duration)
+        .unwrap_or(timeouts.drain);
+    let upstream_ca = raw.upstream_ca.and_then(|path| check.authority(&path));
+    let clients = check.clients(file.client);
+    let providers = check.providers(file.provider);
+
+    let settings = Settings {
+        origin: origin.to_owned(),
+        listen,
+        admin,
+        admin_token,
+        max_body,
+        header_timeout,
+        idle_timeout,
+        drain_timeout,
+        upstream_ca,
+        clients,
+        providers,
+        warnings: Vec::new(),
+    };
+    whole::check(settings, listen_span, admin_span, problems)
+}
+
+/// Refuses what this version cannot honour: to ignore it would be to lie.
+fn unsupported(file: &raw::File, problems: &mut Problems<'_>) {
+    let mut refuse = |span: Range<usize>, what: &str, fix: &str| {
+        problems.add(
+            span,
+            format_args!("{what}: not supported by this version; {fix}"),
+        );
+    };
+    if let Some(tls) = &file.server.tls {
+        refuse(
+            tls.span(),
+            "server: tls",
+            "remove it, and put a TLS proxy in front",
+        );
+    }
+    for mcp in &file.mcp {
+        let what = format!("mcp \"{}\"", mcp.get_ref().name);
+        refuse(mcp.span(), &what, "remove the [[mcp]] entry");
+    }
+    let records = &file.records;
+    for (key, value) in [
+        ("sqlite", &records.sqlite),
+        ("postgres", &records.postgres),
+        ("jsonl", &records.jsonl),
+    ] {
+        if let Some(value) = value {
+            let what = format!("records: {key}");
+            refuse(value.span(), &what, "remove it: records are kept in memory");
+        }
+    }
+    if let Some(dir) = &file.trace.dir {
+        refuse(dir.span(), "trace: dir", "remove it");
+    }
+}
+
+/// The checks of single values.
+pub(super) struct Check<'a, 'p> {
+    sources: &'a Sources,
+    pub(super) problems: &'a mut Problems<'p>,
+}
+
+impl Check<'_, '_> {
+    fn address(
+        &mut self,
+        key: &str,
+        written: Option<Spanned<String>>,
+        command_line: Option<SocketAddr>,
+        default: SocketAddr,
+    ) -> SocketAddr {
+        if let Some(address) = command_line {
+            return address;
+        }
+        let Some(written) = written else {
+            return default;
+        };
+        address::socket_addr(written.get_ref()).unwrap_or_else(|what| {
+            self.problems
+                .add(written.span(), format_args!("{key}: {what}"));
+            default
+        })
+    }
+
+    pub(super) fn secret(
+        &mut self,
+        written: &Spanned<String>,
+        key: &str,
+        removable: &str,
+    ) -> Option<Credential> {
+        self.sources
+            .secret(written.get_ref(), removable)
+            .map_err(|what| {
+                self.problems
+                    .add(written.span(), format_args!("{key}: {what}"));
+            })
+            .ok()
+    }
+
+    /// A quantity more than zero, but for the two timeouts where zero means none.
+    pub(super) fn quantity<T: Default + PartialEq>(
+        &mut self,
+        key: &str,
+        written: Option<Spanned<Quantity>>,
+        read: fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let written = written?;
+        let zero_is_none = ["header_timeout", "idle_timeout"]
+            .iter()
+            .any(|name| key.ends_with(name));
+        read(&written.get_ref().0)
+            .and_then(|value| {
+                if value == T::default() && !zero_is_none {
+                    return Err("must be more than 0; remove it for the default".to_owned());
+                }
+                Ok(value)
+            })
+            .map_err(|what| {
+                self.problems
+                    .add(written.span(), format_args!("{key}: {what}"));
+            })
+            .ok()
+    }
+
+    fn authority(&mut self, written: &Spanned<String>) -> Option<Authority> {
+        let path = self.sources.folder.join(written.get_ref());
+        let shown = path.display();
+        let fault = match fs::read(&path) {
+            Ok(pem) if find(&pem, b"-----BEGIN CERTIFICATE-----") => {
+                return Some(Authority { path, pem });
+            }
+            Ok(_) => format!("{shown} has no certificate in it; give a PEM file"),
+            Err(error) => format!("{shown} cannot be read ({error}); check the path"),
+        };
+        self.problems
+            .add(written.span(), format_args!("server: upstream_ca: {fault}"));
+        None
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
+}
+
+const fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+}

@@ -1,0 +1,115 @@
+//! The configuration as it was understood, in the form of the file, secrets masked.
+
+use std::fmt::{self, Display, Formatter};
+
+use aibridge_core::{api::Vendor, keypool::Rejected};
+
+use super::{Credential, Provider, Settings, units};
+
+impl Display for Settings {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let text = |f: &mut Formatter<'_>, key: &str, value: &str| {
+            writeln!(f, "{key} = {}", quoted(value))
+        };
+        writeln!(f, "[server]")?;
+        text(f, "listen", &self.listen.to_string())?;
+        text(f, "admin", &self.admin.to_string())?;
+        if let Some(token) = &self.admin_token {
+            writeln!(f, "admin_token = {}", Masked(token, ""))?;
+        }
+        text(f, "max_body", &units::show_size(self.max_body))?;
+        text(
+            f,
+            "header_timeout",
+            &units::show_duration(self.header_timeout),
+        )?;
+        text(f, "idle_timeout", &units::show_duration(self.idle_timeout))?;
+        text(
+            f,
+            "drain_timeout",
+            &units::show_duration(self.drain_timeout),
+        )?;
+        if let Some(ca) = &self.upstream_ca {
+            text(f, "upstream_ca", &ca.path.display().to_string())?;
+        }
+        for client in &self.clients {
+            writeln!(f, "\n[[client]]")?;
+            text(f, "name", &client.name)?;
+            writeln!(f, "token = {}", Masked(&client.token, ""))?;
+        }
+        self.providers
+            .iter()
+            .try_for_each(|provider| write!(f, "\n{provider}"))?;
+        writeln!(f, "\n[records]\n# in memory only")
+    }
+}
+
+impl Display for Provider {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let api = match self.vendor {
+            Vendor::Anthropic => "anthropic",
+            Vendor::OpenAi => "openai",
+        };
+        writeln!(f, "[[provider]]")?;
+        writeln!(f, "name = {}", quoted(&self.name))?;
+        writeln!(f, "api = {}", quoted(api))?;
+        writeln!(
+            f,
+            "base_url = {}",
+            quoted(&format!("{}{}", self.target, self.base_path))
+        )?;
+        if self.keys.is_empty() {
+            writeln!(f, "keys = []")?;
+        } else {
+            writeln!(f, "keys = [")?;
+            for key in &self.keys {
+                writeln!(f, "  {}", Masked(key, ","))?;
+            }
+            writeln!(f, "]")?;
+        }
+        writeln!(f, "byok = {}", self.byok)?;
+        writeln!(f, "send_actor = {}", self.send_actor)?;
+        writeln!(f, "[provider.failover]")?;
+        let failover = &self.failover;
+        for (key, value) in [
+            ("unauthorized", show_rejected(failover.unauthorized)),
+            ("forbidden", show_rejected(failover.forbidden)),
+            (
+                "default_cooldown",
+                units::show_duration(failover.default_cooldown),
+            ),
+            ("max_cooldown", units::show_duration(failover.max_cooldown)),
+        ] {
+            writeln!(f, "{key} = {}", quoted(&value))?;
+        }
+        Ok(())
+    }
+}
+
+/// A secret's hint, and where it came from as a comment behind the separator.
+struct Masked<'a>(&'a Credential, &'static str);
+
+impl Display for Masked<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(Credential { secret, origin }, separator) = self;
+        write!(
+            f,
+            "{}{separator} # {}",
+            quoted(&secret.hint()),
+            origin.escape_debug()
+        )
+    }
+}
+
+fn show_rejected(rejected: Rejected) -> String {
+    match rejected {
+        Rejected::Cool(duration) => units::show_duration(duration),
+        Rejected::Relay => "relay".to_owned(),
+        Rejected::Retire => "permanent".to_owned(),
+    }
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}

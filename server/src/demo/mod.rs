@@ -1,0 +1,357 @@
+//! `aibridge demo`: a scripted provider, the bridge in front of it, and a client, over real sockets on this machine.
+//!
+//! Each scene is one request. Client, provider and records note what they see on one [`Timeline`]; it is told, and
+//! compared with what the [`script`] says should happen. So the demo is a check of the installation as well.
+
+mod client;
+mod provider;
+mod replies;
+mod script;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use aibridge_core::{
+    Secret, Target,
+    api::Vendor,
+    config::{Config, Provider, Timeouts},
+    http1::Limits,
+    record::Record,
+};
+use serde_json::Value;
+use tokio::{net::TcpListener, signal, sync::watch, time::timeout};
+
+use crate::{
+    Failure,
+    admin::{Admin, Phase},
+    bridge::{Running, Sink},
+    cli::DemoArgs,
+    records::{Interception, Recorder},
+    serve,
+};
+use client::Heard;
+use script::{SCENES, Scene};
+use timeline::{Happening, Teller, Timeline};
+
+/// The end of a record follows the end of its reply at once; longer is a failure.
+const RECORDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Plays the demo.
+///
+/// # Errors
+/// Something did not go as it should.
+pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
+    serve::runtime(1)?.block_on(play(args.hold))
+}
+
+async fn play(hold: bool) -> Result<(), Failure> {
+    let mut teller = Teller::stdout();
+    let stage = Stage::build().await?;
+    teller.say(&format!(
+        "aibridge demo: everything on this machine, no keys, no network\n\n  \
+         provider  http://{}   scripted: answers one key, limits one, rejects one\n  \
+         bridge    http://{}   holds the keys\n  \
+         admin     http://{}   shows what it knows",
+        stage.provider, stage.bridge, stage.admin
+    ))?;
+
+    let mut wrong = Vec::new();
+    for (number, scene) in SCENES.iter().enumerate() {
+        teller.open(number + 1, scene)?;
+        match stage.play(scene).await {
+            Ok(played) => {
+                teller.tell(scene, &played.happenings, &played.recorded)?;
+                wrong.extend(played.differences(scene));
+            }
+            Err(error) => wrong.push(format!("{}: {error}", scene.title)),
+        }
+    }
+
+    if wrong.is_empty() {
+        teller.good(
+            "\nAll went as it should: three APIs answered, and no client saw a rate limit.",
+        )?;
+    } else {
+        teller.bad("\nThis did not go as it should:")?;
+        for what in &wrong {
+            teller.bad(&format!("  {what}"))?;
+        }
+    }
+    if hold {
+        stage.hold(&mut teller).await?;
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Runtime("the demo failed".to_owned()))
+    }
+}
+
+/// Provider, bridge and admin listener, all running.
+struct Stage {
+    provider: SocketAddr,
+    bridge: SocketAddr,
+    admin: SocketAddr,
+    timeline: Arc<Timeline>,
+    recorder: Arc<Recorder>,
+    /// How many interceptions have ended.
+    ended: watch::Receiver<u64>,
+    running: Arc<Running>,
+}
+
+impl Stage {
+    async fn build() -> io::Result<Self> {
+        let timeline = Arc::new(Timeline::new());
+        let recorder = Arc::new(Recorder::new(1000));
+        let provider = provider::start(Arc::clone(&timeline)).await?;
+        let (ended, ended_seen) = watch::channel(0);
+        let observer = Observer {
+            timeline: Arc::clone(&timeline),
+            recorder: Arc::clone(&recorder),
+            ended,
+        };
+
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let bridge = listener.local_addr()?;
+        let running = Arc::new(Running::start(
+            config(provider),
+            listener,
+            Arc::new(observer),
+            None,
+        )?);
+
+        let admin_listener = TcpListener::bind("127.0.0.1:0").await?;
+        let admin_address = admin_listener.local_addr()?;
+        let admin = Arc::new(Admin::new(
+            None,
+            Arc::clone(&running) as _,
+            Arc::clone(&recorder),
+        ));
+        admin.set_phase(Phase::Ready);
+        tokio::spawn(admin.serve(admin_listener));
+        Ok(Self {
+            provider,
+            bridge,
+            admin: admin_address,
+            timeline,
+            recorder,
+            ended: ended_seen,
+            running,
+        })
+    }
+
+    /// Plays one scene to its end.
+    async fn play(
+        &self,
+        scene: &Scene,
+    ) -> Result<Played, Box<dyn std::error::Error + Send + Sync>> {
+        self.timeline.take();
+        let heard = client::ask(self.bridge, scene, &self.timeline).await?;
+        let id = heard.id.clone().ok_or("the reply has no x-aibridge-id")?;
+        let recorded = self.recorded(&id).await.ok_or("no record of it ended")?;
+        let keys = client::get(self.admin, "/keys").await?;
+        Ok(Played {
+            heard,
+            recorded,
+            states: states(&keys, scene),
+            happenings: self.timeline.take(),
+        })
+    }
+
+    /// What was recorded under this id, once it has ended.
+    async fn recorded(&self, id: &str) -> Option<Interception> {
+        let mut ended = self.ended.clone();
+        let found = async {
+            loop {
+                let newest = self.recorder.newest(SCENES.len());
+                if let Some(found) = newest
+                    .into_iter()
+                    .find(|one| one.id == id && one.ended_at.is_some())
+                {
+                    return Some(found);
+                }
+                ended.changed().await.ok()?;
+            }
+        };
+        timeout(RECORDED_WITHIN, found).await.ok().flatten()
+    }
+
+    /// Leaves all up until the user has seen enough.
+    async fn hold<W: io::Write>(&self, teller: &mut Teller<W>) -> io::Result<()> {
+        let Self { bridge, admin, .. } = self;
+        teller.say(&format!(
+            "\nThe bridge stays up. Try it, and end it with Ctrl-C:\n\n  \
+             curl -N http://{bridge}/anthropic/v1/messages -d '{{\"model\":\"demo-model\",\"max_tokens\":99,\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"What is a bridge?\"}}]}}'\n  \
+             curl http://{admin}/keys\n  \
+             curl http://{admin}/interceptions"
+        ))?;
+        signal::ctrl_c().await?;
+        self.running.drain().await;
+        Ok(())
+    }
+}
+
+/// The bridge's configuration: both vendors, at the scripted provider.
+fn config(provider: SocketAddr) -> Config {
+    let target = Target {
+        host: provider.ip().to_string().into(),
+        port: provider.port(),
+        tls: false,
+    };
+    let anthropic = Provider::new("anthropic", Vendor::Anthropic, target.clone(), "")
+        .with_keys(script::ANTHROPIC_KEYS);
+    let openai =
+        Provider::new("openai", Vendor::OpenAi, target, "/v1").with_keys(script::OPENAI_KEYS);
+    Config {
+        providers: vec![Arc::new(anthropic), Arc::new(openai)],
+        clients: Vec::new(),
+        limits: Limits::default(),
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// Notes what the records tell, beside keeping them.
+#[derive(Debug)]
+struct Observer {
+    timeline: Arc<Timeline>,
+    recorder: Arc<Recorder>,
+    ended: watch::Sender<u64>,
+}
+
+impl Sink for Observer {
+    fn keep(&self, record: Record) {
+        if let Record::KeyChanged { transition, at, .. } = &record {
+            self.timeline.add(Happening::KeyChanged {
+                transition: transition.clone(),
+                now: *at,
+            });
+        }
+        let ends = matches!(record, Record::Ended(..));
+        self.recorder.keep(record);
+        if ends {
+            self.ended.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+/// A provider's key states, from the answer of `/keys`.
+fn states(keys: &Value, scene: &Scene) -> Vec<String> {
+    let name = scene.path().split('/').nth(1).unwrap_or_default();
+    let providers = keys["providers"].as_array().into_iter().flatten();
+    let keys = providers.filter(|provider| provider["name"] == name);
+    keys.flat_map(|provider| provider["keys"].as_array().into_iter().flatten())
+        .filter_map(|key| key["state"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// A scene as it went.
+#[derive(Debug)]
+struct Played {
+    heard: Heard,
+    recorded: Interception,
+    states: Vec<String>,
+    happenings: Vec<(Duration, Happening)>,
+}
+
+impl Played {
+    /// How it differs from the script.
+    fn differences(&self, scene: &Scene) -> Vec<String> {
+        let hint = |index: usize| {
+            script::keys(scene.api.vendor())
+                .get(index)
+                .map_or_else(String::new, |key| Secret::new(*key).hint())
+        };
+        let attempts: Vec<_> = scene
+            .attempts
+            .iter()
+            .map(|(index, status)| (hint(*index), *status))
+            .collect();
+        let recorded = &self.recorded;
+        let recorded_attempts = recorded
+            .attempts
+            .iter()
+            .map(|attempt| (attempt.key.to_string(), attempt.status.unwrap_or_default()))
+            .collect::<Vec<_>>();
+        let tokens = (recorded.usage.input_tokens, recorded.usage.output_tokens);
+        let expected_keys: Vec<_> = attempts.iter().map(|(hint, _)| hint.clone()).collect();
+
+        let mut differences = Differences::of(scene);
+        differences.unless_equal("status for the client", &self.heard.status.as_u16(), &200);
+        differences.unless_equal(
+            "text for the client",
+            &self.heard.text,
+            &scene.answer.text(),
+        );
+        differences.unless_equal(
+            "usage that the client did not ask for",
+            &self.heard.unasked_usage,
+            &false,
+        );
+        differences.unless_equal(
+            "keys that the provider saw",
+            &self.keys_seen(),
+            &expected_keys,
+        );
+        differences.unless_equal("attempts recorded", &recorded_attempts, &attempts);
+        differences.unless_equal("outcome recorded", &recorded.outcome, &Some("ok"));
+        let scripted = (scene.answer.input_tokens, scene.answer.output_tokens);
+        differences.unless_equal("tokens recorded, in and out", &tokens, &scripted);
+        let states: Vec<_> = self.states.iter().map(String::as_str).collect();
+        differences.unless_equal("states of the keys", &states.as_slice(), &scene.states);
+        if scene.streaming {
+            let early = self.at(&Happening::FirstEvent) < self.at(&Happening::LastEventSent);
+            differences.unless_equal(
+                "first event relayed before the last was sent",
+                &early,
+                &true,
+            );
+        }
+        differences.found
+    }
+
+    fn keys_seen(&self) -> Vec<String> {
+        let hints = self
+            .happenings
+            .iter()
+            .filter_map(|(_, happening)| match happening {
+                Happening::Called { hint } => Some(hint.clone()),
+                _ => None,
+            });
+        hints.collect()
+    }
+
+    /// When it happened; never is later than any time.
+    fn at(&self, wanted: &Happening) -> Duration {
+        let found = self
+            .happenings
+            .iter()
+            .find(|(_, happening)| happening == wanted);
+        found.map_or(Duration::MAX, |(at, _)| *at)
+    }
+}
+
+/// Collects what differs in a scene.
+struct Differences<'a> {
+    scene: &'a Scene,
+    found: Vec<String>,
+}
+
+impl<'a> Differences<'a> {
+    fn of(scene: &'a Scene) -> Self {
+        Self {
+            scene,
+            found: Vec::new(),
+        }
+    }
+
+    fn unless_equal<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, got: &T, expected: &T) {
+        if got != expected {
+            self.found.push(format!(
+                "{}: {what}: {got:?} instead of {expected:?}",
+                self.scene.title
+            ));
+        }
+    }
+}

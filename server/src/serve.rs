@@ -1,0 +1,138 @@
+//! `aibridge serve`: listeners up, signals heeded, nothing running cut short.
+
+use std::{io, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, thread};
+
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tracing::{info, warn};
+
+use crate::{
+    Failure,
+    admin::{Admin, Phase},
+    bridge::Running,
+    cli::ServeArgs,
+    clients,
+    config::{Overrides, Settings},
+    records::Recorder,
+};
+
+/// How many ended interceptions are kept in memory: some megabytes of them.
+const KEPT: usize = 10_000;
+
+/// Runs the bridge until it is told to stop.
+///
+/// # Errors
+/// The configuration is wrong, or an address cannot be listened on.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let overrides = Overrides {
+        listen: args.listen,
+        admin: args.admin,
+    };
+    let settings = Settings::load(args.config.as_deref(), overrides)?;
+    if args.config.is_none() && Path::new("aibridge.toml").exists() {
+        warn!("aibridge.toml is here but not read; name it with --config to use it");
+    }
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
+    info!(
+        capacity = KEPT,
+        "records are kept in memory only, and lost when the bridge ends"
+    );
+    let workers = args
+        .workers
+        .or_else(|| thread::available_parallelism().ok());
+    runtime(workers.map_or(1, NonZeroUsize::get))?.block_on(serve(settings))
+}
+
+/// A runtime with this many threads. One needs no other to hand work to, which saves it the synchronisation.
+pub(crate) fn runtime(workers: usize) -> io::Result<Runtime> {
+    if workers == 1 {
+        return Builder::new_current_thread().enable_all().build();
+    }
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+}
+
+async fn serve(settings: Settings) -> Result<(), Failure> {
+    // Signals first: from here on none of them kills us.
+    let mut signals = Signals::new()?;
+    let recorder = Arc::new(Recorder::new(KEPT));
+    let admin_listener = bind(settings.admin, "--admin").await?;
+    let listener = bind(settings.listen, "--listen").await?;
+    let (admin_address, address) = (admin_listener.local_addr()?, listener.local_addr()?);
+
+    let config = settings.core();
+    let ca = settings.upstream_ca.as_ref().map(|ca| ca.pem.as_slice());
+    let running = Running::start(config, listener, Arc::clone(&recorder) as _, ca)
+        .map_err(|error| Failure::Runtime(error.to_string()))?;
+    let running = Arc::new(running);
+    let token = settings
+        .admin_token
+        .as_ref()
+        .map(|token| token.secret.clone());
+    let admin = Arc::new(Admin::new(token, Arc::clone(&running) as _, recorder));
+    tokio::spawn(Arc::clone(&admin).serve(admin_listener));
+
+    if let Err(error) = clients::print(&mut io::stdout().lock(), &settings, address, admin_address)
+    {
+        warn!(%error, "stdout cannot be written to");
+    }
+    admin.set_phase(Phase::Ready);
+    info!(%address, admin = %admin_address, "ready");
+
+    signals.stop().await;
+    admin.set_phase(Phase::Draining);
+    info!(
+        limit_s = settings.drain_timeout.as_secs_f64(),
+        "stopping: running interceptions may finish"
+    );
+    tokio::select! {
+        () = running.drain() => info!("stopped"),
+        () = signals.stop() => return Err(Failure::Runtime("stopped at once by a second signal".to_owned())),
+    }
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::Runtime(format!(
+            "cannot listen on {address}: {error}; choose another address with {option}"
+        ))
+    })
+}
+
+/// The signals that the bridge heeds.
+struct Signals {
+    hang_up: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits to be told to stop.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hang_up.recv() => {
+                    warn!("SIGHUP ignored: this version does not reload; restart it to apply a changed configuration");
+                }
+            }
+        }
+    }
+}
