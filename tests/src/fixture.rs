@@ -104,6 +104,22 @@ impl Fixture {
         body.trim_end().to_owned().into()
     }
 
+    /// What the client is to get of that body: all of it, but for chat's usage chunk where it had not asked.
+    pub fn relayed(&self, streaming: bool) -> Bytes {
+        let body = self.body(streaming);
+        let is_chat_stream = self.api == Api::ChatCompletions && streaming;
+        if !is_chat_stream || self.fact("usage_wanted", true).is_some() {
+            return body;
+        }
+        let is_usage = |event: &Bytes| {
+            let text = String::from_utf8_lossy(event).replace(' ', "");
+            text.contains(r#""choices":[],"usage":{"#)
+        };
+        let mut events = crate::reply::split_events(&body);
+        events.retain(|event| !is_usage(event));
+        events.concat().into()
+    }
+
     /// The provider's reply.
     pub fn reply(&self, streaming: bool) -> Reply {
         let is_stream = streaming && self.archive.get("streaming").is_some();

@@ -203,6 +203,11 @@ impl Sim {
         &self.clients[client.0].got
     }
 
+    /// How many bytes the bridge has written that a client has not taken.
+    pub fn unsent(&self, client: ClientId) -> usize {
+        self.clients[client.0].unsent.len()
+    }
+
     /// The reply that a client is getting, as far as it is there.
     pub fn answer(&self, client: ClientId) -> Option<Answer> {
         let client = &self.clients[client.0];
