@@ -241,6 +241,10 @@ impl Upstream {
             let wrong = format!("a call too many: {} {} with key {:?}", seen.method, seen.path, seen.key);
             state.wrong.push(wrong);
         }
+        if reply.as_ref().is_some_and(|reply| reply.connect_fault().is_some()) {
+            let wrong = "a connection was to fail, but one that was up is used".to_owned();
+            state.wrong.push(wrong);
+        }
         state.seen.push(seen);
         reply.unwrap_or_else(|| Reply::json(500, r#"{"error":{"message":"no reply is scripted for this call"}}"#))
     }

@@ -390,6 +390,9 @@ impl Sim {
             let wants = session.wants_read(id);
             if let Some(event) = next_event(id, &mut conn.inbox, wants) {
                 self.log(|| format!("s{owner} {}", describe(&event)));
+                if matches!(event, Event::Failed(..)) {
+                    self.conns.remove(&id); // it is gone: nobody closes it
+                }
                 self.tell(owner, event);
                 return true;
             }
