@@ -48,7 +48,9 @@ impl Answer {
         let head = std::str::from_utf8(&bytes[..head_end]).expect("a head is ASCII");
         let mut lines = head.trim_end().split("\r\n");
         let status_line = lines.next().unwrap_or_default();
-        let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let status = status_line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
         let status: u16 = status
             .and_then(|code| code.parse().ok())
             .unwrap_or_else(|| panic!("no status line: {status_line:?}"));
@@ -57,7 +59,9 @@ impl Answer {
             return Some((answer, head_end + used));
         }
         let field = |line: &str| {
-            let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("no field: {line:?}"));
+            let (name, value) = line
+                .split_once(": ")
+                .unwrap_or_else(|| panic!("no field: {line:?}"));
             (name.to_ascii_lowercase(), value.to_owned())
         };
         let mut answer = Self {
@@ -104,7 +108,11 @@ impl Answer {
                 at = rest.len();
                 break;
             }
-            assert_eq!(&rest[data + size..data + size + 2], b"\r\n", "the end of a chunk");
+            assert_eq!(
+                &rest[data + size..data + size + 2],
+                b"\r\n",
+                "the end of a chunk"
+            );
             body.extend_from_slice(&rest[data..data + size]);
             at = data + size + 2;
             if size == 0 {
@@ -134,6 +142,10 @@ impl Answer {
     }
 
     /// The body as text.
+    ///
+    /// # Panics
+    /// It is none.
+    #[track_caller]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is text")
     }
@@ -151,14 +163,20 @@ impl Answer {
     #[track_caller]
     pub fn error_type(&self) -> String {
         let json = self.json();
-        json["error"]["type"].as_str().unwrap_or_default().to_owned()
+        json["error"]["type"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The `message` of an error reply in either vendor's shape.
     #[track_caller]
     pub fn error_message(&self) -> String {
         let json = self.json();
-        json["error"]["message"].as_str().unwrap_or_default().to_owned()
+        json["error"]["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The body as events.
@@ -169,7 +187,9 @@ impl Answer {
 
 /// The events of a stream: those with data, as a browser would dispatch them.
 pub fn events(stream: &[u8]) -> Vec<SseEvent> {
-    let text = String::from_utf8_lossy(stream).replace("\r\n", "\n").replace('\r', "\n");
+    let text = String::from_utf8_lossy(stream)
+        .replace("\r\n", "\n")
+        .replace('\r', "\n");
     let mut found = Vec::new();
     let (mut name, mut data) = (String::new(), None::<String>);
     for line in text.split_inclusive('\n') {
@@ -202,7 +222,8 @@ pub fn events(stream: &[u8]) -> Vec<SseEvent> {
 
 /// Where `needle` first stands in `hay`.
 pub fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
-    hay.windows(needle.len()).position(|window| window == needle)
+    hay.windows(needle.len())
+        .position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -230,8 +251,13 @@ mod tests {
 
     #[test]
     fn events_are_dispatched_at_blank_lines() {
-        let found = events(b": hi\r\nevent: a\r\ndata: 1\r\ndata:2\r\n\r\ndata: 3\n\nevent: b\n\ndata: lost");
-        let pairs: Vec<_> = found.iter().map(|e| (e.name.as_str(), e.data.as_str())).collect();
+        let found = events(
+            b": hi\r\nevent: a\r\ndata: 1\r\ndata:2\r\n\r\ndata: 3\n\nevent: b\n\ndata: lost",
+        );
+        let pairs: Vec<_> = found
+            .iter()
+            .map(|e| (e.name.as_str(), e.data.as_str()))
+            .collect();
         assert_eq!(pairs, [("a", "1\n2"), ("", "3")]);
     }
 }

@@ -97,12 +97,17 @@ impl Ask {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        request.body(self.body.clone()).expect("the parts make a request")
+        request
+            .body(self.body.clone())
+            .expect("the parts make a request")
     }
 
     /// As bytes.
     pub fn bytes(&self) -> Bytes {
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: bridge.test\r\n", self.method, self.path);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nhost: bridge.test\r\n",
+            self.method, self.path
+        );
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }

@@ -36,21 +36,31 @@ fn reply(fixtures: &[Fixture], call: &Seen) -> Reply {
         return error(api, 400, "invalid_request_error", "the body is not JSON");
     };
     let streaming = request["stream"] == true;
-    let tools = request["tools"].as_array().is_some_and(|tools| !tools.is_empty());
+    let tools = request["tools"]
+        .as_array()
+        .is_some_and(|tools| !tools.is_empty());
     let kind = if tools { "client_tool_call" } else { "simple" };
     let of_kind = |fixture: &&Fixture| fixture.api == api && fixture.name.ends_with(kind);
     let Some(fixture) = fixtures.iter().find(of_kind) else {
         return Reply::status(500);
     };
     let reply = fixture.reply(streaming);
-    let slow = request["model"].as_str().is_some_and(|model| model.starts_with("slow-"));
-    if slow && streaming { reply.pausing(PAUSE) } else { reply }
+    let slow = request["model"]
+        .as_str()
+        .is_some_and(|model| model.starts_with("slow-"));
+    if slow && streaming {
+        reply.pausing(PAUSE)
+    } else {
+        reply
+    }
 }
 
 fn error(api: Api, status: u16, kind: &str, message: &str) -> Reply {
     let error = serde_json::json!({"type": kind, "message": message, "param": null, "code": null});
     let body = match api {
-        Api::Messages => serde_json::json!({"type": "error", "error": error, "request_id": "req_scripted"}),
+        Api::Messages => {
+            serde_json::json!({"type": "error", "error": error, "request_id": "req_scripted"})
+        }
         Api::ChatCompletions | Api::Responses => serde_json::json!({"error": error}),
     };
     Reply::json(status, body.to_string())

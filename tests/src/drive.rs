@@ -134,7 +134,10 @@ impl Run {
                     });
                 }
                 Action::ReplyBody(bytes) => {
-                    assert!(self.answer.is_some() && !bytes.is_empty(), "a body out of order");
+                    assert!(
+                        self.answer.is_some() && !bytes.is_empty(),
+                        "a body out of order"
+                    );
                     self.body.extend_from_slice(&bytes);
                 }
                 Action::ReplyEnd => {
@@ -152,7 +155,9 @@ impl Run {
         match drive.upstream.connect() {
             Connect::Accept(_) => {}
             Connect::Fail(fault) => {
-                return self.interception.handle(drive.now, Event::UpstreamFailed(id, fault));
+                return self
+                    .interception
+                    .handle(drive.now, Event::UpstreamFailed(id, fault));
             }
             Connect::NoAnswer => return self.set_call(id, &method, [Step::Stall].into()),
         }
@@ -198,7 +203,9 @@ impl Run {
             (Some(call), Some(Step::Reset)) => {
                 let id = call.id;
                 self.call = None;
-                return self.interception.handle(drive.now, Event::UpstreamFailed(id, Fault::Reset));
+                return self
+                    .interception
+                    .handle(drive.now, Event::UpstreamFailed(id, Fault::Reset));
             }
         };
         let events = call.events();

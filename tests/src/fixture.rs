@@ -75,10 +75,17 @@ impl Fixture {
         all.pop().unwrap_or_else(|| panic!("no fixture {name}"))
     }
 
+    /// The simple conversation of this API.
+    pub fn simple(api: Api) -> Self {
+        Self::named(&format!("{}/simple", folder(api)))
+    }
+
     /// The forms it has: blocking (`false`), streaming (`true`).
     pub fn forms(&self) -> Vec<bool> {
         let has = |streaming: &bool| {
-            let own = self.archive.get(if *streaming { "streaming" } else { "blocking" });
+            let own = self
+                .archive
+                .get(if *streaming { "streaming" } else { "blocking" });
             own.is_some() || self.archive.get("head").is_some()
         };
         [false, true].into_iter().filter(has).collect()
@@ -97,8 +104,14 @@ impl Fixture {
     pub fn body(&self, streaming: bool) -> Bytes {
         let stream = self.archive.get("streaming").filter(|_| streaming);
         if let Some(text) = stream {
-            let crlf = self.fact("newlines", true).is_some_and(|kind| kind == "crlf");
-            return if crlf { text.replace('\n', "\r\n").into() } else { text.to_owned().into() };
+            let crlf = self
+                .fact("newlines", true)
+                .is_some_and(|kind| kind == "crlf");
+            return if crlf {
+                text.replace('\n', "\r\n").into()
+            } else {
+                text.to_owned().into()
+            };
         }
         let body = self.archive.get("blocking").expect("a reply in this form");
         body.trim_end().to_owned().into()
@@ -121,10 +134,17 @@ impl Fixture {
     }
 
     /// The provider's reply.
+    ///
+    /// # Panics
+    /// There is none in this form, or its head is malformed.
     pub fn reply(&self, streaming: bool) -> Reply {
         let is_stream = streaming && self.archive.get("streaming").is_some();
         let body = self.body(streaming);
-        let mut reply = if is_stream { Reply::sse(&body) } else { Reply::json(200, body) };
+        let mut reply = if is_stream {
+            Reply::sse(&body)
+        } else {
+            Reply::json(200, body)
+        };
         let mut head = self.archive.get("head").unwrap_or("200").lines();
         let code = head.next().and_then(|line| line.get(..3)?.parse().ok());
         reply = reply.with_status(code.expect("a status code"));

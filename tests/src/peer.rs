@@ -19,7 +19,7 @@ use crate::{
     script::{Seen, Upstream},
 };
 
-/// One connection. See the [module](self).
+/// One connection of a scripted upstream, without I/O: bytes in, [`Step`]s out.
 #[derive(Debug)]
 pub struct Peer {
     upstream: Upstream,
@@ -57,7 +57,8 @@ impl Peer {
                 }
                 Ok(Decoded::More | Decoded::Pause) => return calls,
                 Err(error) => {
-                    self.upstream.note(format!("the bridge sent no HTTP: {error:?}"));
+                    self.upstream
+                        .note(format!("the bridge sent no HTTP: {error:?}"));
                     self.steps.push_back(Step::End);
                     return calls;
                 }

@@ -9,6 +9,8 @@ use aibridge_core::{Duration, Fault};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
+use crate::Connect;
+
 /// One thing that a scripted upstream does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -78,18 +80,31 @@ impl Reply {
 
     /// A JSON reply.
     pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
-        Self::http(status, "application/json", Framing::Length, vec![body.into()])
+        Self::http(
+            status,
+            "application/json",
+            Framing::Length,
+            vec![body.into()],
+        )
     }
 
     /// A reply with this status and a JSON body that says no more than that.
     pub fn status(status: u16) -> Self {
-        Self::json(status, format!(r#"{{"error":{{"message":"scripted {status}"}}}}"#))
+        Self::json(
+            status,
+            format!(r#"{{"error":{{"message":"scripted {status}"}}}}"#),
+        )
     }
 
     /// A stream of server-sent events, as these bytes, chunked event by event.
     pub fn sse(text: impl AsRef<[u8]>) -> Self {
         let events = split_events(text.as_ref());
-        Self::http(200, "text/event-stream; charset=utf-8", Framing::Chunked, events)
+        Self::http(
+            200,
+            "text/event-stream; charset=utf-8",
+            Framing::Chunked,
+            events,
+        )
     }
 
     /// The connection is refused.
@@ -239,10 +254,11 @@ impl Reply {
         self
     }
 
-    /// How the connection fails to come up; `Some(None)` for no answer.
-    pub(crate) fn connect_fault(&self) -> Option<Option<Fault>> {
+    /// How the connection does not come up, if it does not.
+    pub(crate) fn failed_connect(&self) -> Option<Connect> {
         match self.message {
-            Message::NoConnection(fault) => Some(fault),
+            Message::NoConnection(Some(fault)) => Some(Connect::Fail(fault)),
+            Message::NoConnection(None) => Some(Connect::NoAnswer),
             Message::Http { .. } | Message::Raw(_) => None,
         }
     }
@@ -407,7 +423,10 @@ mod tests {
     fn a_stream_is_chunked_event_by_event() {
         let reply = Reply::sse("data: a\n\ndata: b\r\n\r\n").pausing(Duration::from_secs(1));
         let steps = text(&reply.steps());
-        assert!(steps[0].ends_with("\r\n\r\n9\r\ndata: a\n\n\r\n"), "{steps:?}");
+        assert!(
+            steps[0].ends_with("\r\n\r\n9\r\ndata: a\n\n\r\n"),
+            "{steps:?}"
+        );
         assert_eq!(steps[1], "Wait(1s)");
         assert_eq!(steps[2], "b\r\ndata: b\r\n\r\n\r\n0\r\n\r\n");
     }
@@ -416,9 +435,15 @@ mod tests {
     fn cuts_and_faults_count_bytes_over_the_whole_reply() {
         let reply = Reply::raw("abcdefgh").cut(Cut::At(vec![3, 5]));
         assert_eq!(text(&reply.steps()), ["abc", "de", "fgh"]);
-        assert_eq!(text(&reply.clone().reset_at(4).steps()), ["abc", "d", "Reset"]);
+        assert_eq!(
+            text(&reply.clone().reset_at(4).steps()),
+            ["abc", "d", "Reset"]
+        );
         assert_eq!(text(&reply.clone().end_at(0).steps()), ["End"]);
-        assert_eq!(text(&reply.stall_at(9).cut(Cut::Every(5)).steps()), ["abcde", "fgh", "Stall"]);
+        assert_eq!(
+            text(&reply.stall_at(9).cut(Cut::Every(5)).steps()),
+            ["abcde", "fgh", "Stall"]
+        );
         assert_eq!(text(&Reply::stall().steps()), ["Stall"]);
     }
 

@@ -46,7 +46,12 @@ impl Seen {
     /// A call from its message.
     pub fn new(request: Request<Bytes>, connection: u64) -> Self {
         let (parts, body) = request.into_parts();
-        let field = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let field = |name: &str| {
+            parts
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
         let bearer = || field("authorization")?.split_whitespace().nth(1);
         let key = field("x-api-key").or_else(bearer).unwrap_or_default();
         Self {
@@ -62,7 +67,9 @@ impl Seen {
     /// A header field; empty where there is none.
     pub fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
-        value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+        value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -77,7 +84,8 @@ pub enum Connect {
     NoAnswer,
 }
 
-/// The test's end of a scripted upstream. See the [module](self).
+/// The test's end of a scripted upstream. It ends with [`verify`](Self::verify): a script that was called too often, or not
+/// often enough, or by something that is no HTTP, fails the test. So does one that is dropped unverified.
 #[derive(Debug)]
 pub struct Script {
     upstream: Upstream,
@@ -119,7 +127,9 @@ impl Script {
     }
 
     /// Replies for each key in the order of its calls, one each.
-    pub fn by_key<R: IntoIterator<Item = Reply>>(keys: impl IntoIterator<Item = (&'static str, R)>) -> Self {
+    pub fn by_key<R: IntoIterator<Item = Reply>>(
+        keys: impl IntoIterator<Item = (&'static str, R)>,
+    ) -> Self {
         let queue = |(key, replies): (&str, R)| (key.to_owned(), replies.into_iter().collect());
         Self::new(Plan::Keys(keys.into_iter().map(queue).collect()))
     }
@@ -164,7 +174,12 @@ impl Script {
 
     /// The keys of the calls so far, in order.
     pub fn keys(&self) -> Vec<String> {
-        self.upstream.lock().seen.iter().map(|call| call.key.clone()).collect()
+        self.upstream
+            .lock()
+            .seen
+            .iter()
+            .map(|call| call.key.clone())
+            .collect()
     }
 
     /// The only call.
@@ -196,7 +211,10 @@ impl Script {
             wrong.push(format!("{left} replies were not asked for"));
         }
         let keys: Vec<_> = state.seen.iter().map(|call| &call.key).collect();
-        assert!(wrong.is_empty(), "scripted upstream: {wrong:#?}\nkeys seen: {keys:?}");
+        assert!(
+            wrong.is_empty(),
+            "scripted upstream: {wrong:#?}\nkeys seen: {keys:?}"
+        );
         state.seen.clone()
     }
 
@@ -220,10 +238,10 @@ impl Upstream {
     pub fn connect(&self) -> Connect {
         let mut state = self.lock();
         if let Plan::Order(replies) = &mut state.plan
-            && let Some(fault) = replies.front().and_then(Reply::connect_fault)
+            && let Some(failed) = replies.front().and_then(Reply::failed_connect)
         {
             replies.pop_front();
-            return fault.map_or(Connect::NoAnswer, Connect::Fail);
+            return failed;
         }
         state.accepted += 1;
         Connect::Accept(state.accepted)
@@ -238,15 +256,23 @@ impl Upstream {
             Plan::Order(replies) => replies.pop_front(),
         };
         if reply.is_none() {
-            let wrong = format!("a call too many: {} {} with key {:?}", seen.method, seen.path, seen.key);
+            let wrong = format!(
+                "a call too many: {} {} with key {:?}",
+                seen.method, seen.path, seen.key
+            );
             state.wrong.push(wrong);
         }
-        if reply.as_ref().is_some_and(|reply| reply.connect_fault().is_some()) {
+        if reply.as_ref().and_then(Reply::failed_connect).is_some() {
             let wrong = "a connection was to fail, but one that was up is used".to_owned();
             state.wrong.push(wrong);
         }
         state.seen.push(seen);
-        reply.unwrap_or_else(|| Reply::json(500, r#"{"error":{"message":"no reply is scripted for this call"}}"#))
+        reply.unwrap_or_else(|| {
+            Reply::json(
+                500,
+                r#"{"error":{"message":"no reply is scripted for this call"}}"#,
+            )
+        })
     }
 
     /// Somebody did what no peer may do.
@@ -263,7 +289,10 @@ impl Upstream {
     pub fn wait_confirmations(&self, count: u64) -> bool {
         let pending = |state: &mut State| state.confirmations < count;
         let limit = Duration::from_secs(10);
-        let waited = self.0.confirmed.wait_timeout_while(self.lock(), limit, pending);
+        let waited = self
+            .0
+            .confirmed
+            .wait_timeout_while(self.lock(), limit, pending);
         let (state, result) = waited.unwrap_or_else(PoisonError::into_inner);
         drop(state);
         !result.timed_out()

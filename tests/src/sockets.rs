@@ -127,12 +127,12 @@ fn accept(listener: &TcpListener, upstream: &Upstream, shared: &Arc<Shared>) {
         shared.open().push(copy);
         let upstream = upstream.clone();
         // An error is the bridge hanging up, which is its right.
-        thread::spawn(move || drop(serve(stream, upstream, number)));
+        thread::spawn(move || drop(serve(stream, &upstream, number)));
     }
 }
 
 /// Plays one connection.
-fn serve(mut stream: TcpStream, upstream: Upstream, number: u64) -> io::Result<()> {
+fn serve(mut stream: TcpStream, upstream: &Upstream, number: u64) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut peer = Peer::new(upstream.clone(), number);
     let mut confirmed = 0;

@@ -122,7 +122,11 @@ fn client_split_in_two_anywhere() {
         let bytes = ask.bytes();
         for at in 1..bytes.len() {
             let got = run(&[bytes.slice(..at), bytes.slice(at..)], reply.clone());
-            same(&format!("{} client cut at {at}", fixture.name), &expected, &got);
+            same(
+                &format!("{} client cut at {at}", fixture.name),
+                &expected,
+                &got,
+            );
         }
     }
 }

@@ -26,11 +26,6 @@ fn ask(ask: &Ask, keys: usize, replies: impl IntoIterator<Item = Reply>) -> (Ans
     (answer, sim)
 }
 
-fn simple(api: Api) -> Fixture {
-    let mut all = Fixture::all().into_iter();
-    all.find(|f| f.api == api && f.name.ends_with("/simple")).unwrap()
-}
-
 /// A body is JSON, or it is a stream; never one behind the other.
 #[track_caller]
 fn assert_json_alone(answer: &Answer, what: &str) {
@@ -71,16 +66,31 @@ fn defect_01_an_error_before_the_stream_is_json_alone() {
 #[test]
 fn defect_01_an_error_within_the_stream_is_an_event_alone() {
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         let reply = fixture.reply(true);
-        let (answer, sim) = ask(&fixture.ask(true), 1, [reply.clone().reset_at(reply.bytes().len() - 60)]);
+        let (answer, sim) = ask(
+            &fixture.ask(true),
+            1,
+            [reply.clone().reset_at(reply.bytes().len() - 60)],
+        );
         assert_eq!((answer.status, answer.is_stream()), (200, true));
-        assert!(answer.is_complete(), "the stream ends properly behind the error event");
+        assert!(
+            answer.is_complete(),
+            "the stream ends properly behind the error event"
+        );
         let events = answer.events();
         let last: serde_json::Value = serde_json::from_str(&events.last().unwrap().data).unwrap();
-        let message = last["error"]["message"].as_str().or_else(|| last["message"].as_str());
-        assert_eq!(message, Some("upstream connection failed: connection reset"), "{answer:?}");
-        let errors = events.iter().filter(|event| event.data.contains("upstream connection failed"));
+        let message = last["error"]["message"]
+            .as_str()
+            .or_else(|| last["message"].as_str());
+        assert_eq!(
+            message,
+            Some("upstream connection failed: connection reset"),
+            "{answer:?}"
+        );
+        let errors = events
+            .iter()
+            .filter(|event| event.data.contains("upstream connection failed"));
         assert_eq!(errors.count(), 1);
         assert_eq!(sim.records.ended().outcome, Outcome::UpstreamError);
     }
@@ -88,9 +98,13 @@ fn defect_01_an_error_within_the_stream_is_an_event_alone() {
 
 #[test]
 fn defect_02_no_done_behind_an_error() {
-    let fixture = simple(Api::ChatCompletions);
+    let fixture = Fixture::simple(Api::ChatCompletions);
     let reply = fixture.reply(true);
-    let (answer, _) = ask(&fixture.ask(true), 1, [reply.clone().end_at(reply.bytes().len() / 2)]);
+    let (answer, _) = ask(
+        &fixture.ask(true),
+        1,
+        [reply.clone().end_at(reply.bytes().len() / 2)],
+    );
     assert!(answer.text().contains("upstream connection failed"));
     assert!(!answer.text().contains("[DONE]"), "{answer:?}");
 
@@ -107,20 +121,43 @@ fn defect_03_upstream_reset_before_first_byte_is_a_502() {
     for api in APIS {
         for streaming in [false, true] {
             let (answer, sim) = ask(&Ask::new(api, streaming), 2, [Reply::reset()]);
-            assert_eq!((answer.status, answer.error_type().as_str()), (502, "api_error"));
-            assert_eq!(answer.error_message(), "upstream connection failed: connection reset");
+            assert_eq!(
+                (answer.status, answer.error_type().as_str()),
+                (502, "api_error")
+            );
+            assert_eq!(
+                answer.error_message(),
+                "upstream connection failed: connection reset"
+            );
             let ended = sim.records.ended();
-            assert_eq!((ended.outcome, ended.status), (Outcome::UpstreamError, Some(502)));
+            assert_eq!(
+                (ended.outcome, ended.status),
+                (Outcome::UpstreamError, Some(502))
+            );
             assert_eq!(sim.records.attempts()[0].result, Err(Fault::Reset));
-            let provider = if api == Api::Messages { "anthropic" } else { "openai" };
-            assert_eq!(sim.key_states(provider), ["valid", "valid"], "not the key's fault");
+            let provider = if api == Api::Messages {
+                "anthropic"
+            } else {
+                "openai"
+            };
+            assert_eq!(
+                sim.key_states(provider),
+                ["valid", "valid"],
+                "not the key's fault"
+            );
         }
     }
 }
 
 #[test]
 fn defect_05_events_are_relayed_without_extra_keys() {
-    for name in ["simple", "thinking", "client_tool_call", "long_output", "malformed_body"] {
+    for name in [
+        "simple",
+        "thinking",
+        "client_tool_call",
+        "long_output",
+        "malformed_body",
+    ] {
         let fixture = Fixture::named(&format!("messages/{name}"));
         let (answer, _) = ask(&fixture.ask(true), 1, [fixture.reply(true)]);
         assert_eq!(answer.body, fixture.body(true), "{name}");
@@ -136,7 +173,11 @@ fn defect_07_each_key_is_tried_once_however_short_its_cooldown() {
         };
         let (answer, sim) = ask(&Ask::new(api, true), 3, [limited(), limited(), limited()]);
         assert_eq!(answer.status, 429);
-        assert_eq!(answer.header("retry-after"), Some("1"), "two keys are valid again by now");
+        assert_eq!(
+            answer.header("retry-after"),
+            Some("1"),
+            "two keys are valid again by now"
+        );
         assert_eq!(sim.records.ended().attempts, 3);
     }
 }
@@ -152,9 +193,13 @@ fn defect_08_failover_does_not_need_a_json_body() {
             Reply::sse("data: {\"error\":\"no\"}\n\n").with_status(status),
             Reply::json(status, "{}").cut(Cut::Every(1)),
         ] {
-            let good = simple(Api::Messages);
+            let good = Fixture::simple(Api::Messages);
             let (answer, sim) = ask(&good.ask(true), 2, [bad, good.reply(true)]);
-            assert_eq!((answer.status, answer.body), (200, good.body(true)), "{status}");
+            assert_eq!(
+                (answer.status, answer.body),
+                (200, good.body(true)),
+                "{status}"
+            );
             assert_ne!(sim.key_states("anthropic")[0], "valid", "{status}");
         }
     }
@@ -171,9 +216,16 @@ fn defect_09_upstreams_own_error_survives_within_the_stream() {
         let (answer, sim) = ask(&fixture.ask(true), 1, [fixture.reply(true)]);
         assert_eq!(answer.body, fixture.body(true), "{name}");
         for part in parts {
-            assert!(answer.events().last().unwrap().data.contains(part), "{name}: {part}");
+            assert!(
+                answer.events().last().unwrap().data.contains(part),
+                "{name}: {part}"
+            );
         }
-        assert_eq!(sim.records.ended().outcome, Outcome::UpstreamError, "{name}");
+        assert_eq!(
+            sim.records.ended().outcome,
+            Outcome::UpstreamError,
+            "{name}"
+        );
     }
 }
 
@@ -183,14 +235,22 @@ fn defect_09_upstreams_own_error_is_final_though_it_resets_behind_it() {
         let fixture = Fixture::named(&format!("{name}/mid_stream_error"));
         let reply = fixture.reply(true);
         let behind_the_last_event = reply.bytes().len() - b"0\r\n\r\n".len();
-        let (answer, _) = ask(&fixture.ask(true), 1, [reply.reset_at(behind_the_last_event)]);
-        assert_eq!(answer.body, fixture.body(true), "{name}: one error, not two");
+        let (answer, _) = ask(
+            &fixture.ask(true),
+            1,
+            [reply.reset_at(behind_the_last_event)],
+        );
+        assert_eq!(
+            answer.body,
+            fixture.body(true),
+            "{name}: one error, not two"
+        );
     }
 }
 
 #[test]
 fn defect_12_a_responses_stream_is_not_buffered() {
-    let fixture = simple(Api::Responses);
+    let fixture = Fixture::simple(Api::Responses);
     let script = Script::in_order([fixture.reply(true).confirming()]);
     let mut sim = Sim::new(config(1), &script);
     let client = sim.connect();
@@ -210,15 +270,23 @@ fn defect_12_a_responses_stream_is_not_buffered() {
 fn defect_13_comments_are_no_broken_json() {
     let stream = ": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\n";
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         let all = [stream.as_bytes(), &fixture.body(true)].concat();
         let (answer, sim) = ask(&fixture.ask(true), 1, [Reply::sse(&all)]);
         assert!(answer.text().starts_with(stream));
-        assert!(answer.text().ends_with(std::str::from_utf8(&fixture.relayed(true)).unwrap()));
+        assert!(
+            answer
+                .text()
+                .ends_with(std::str::from_utf8(&fixture.relayed(true)).unwrap())
+        );
         assert_eq!(sim.records.ended().outcome, Outcome::Ok);
 
         let (answer, _) = ask(&fixture.ask(true), 1, [Reply::sse(stream)]);
-        assert_eq!((answer.status, answer.text()), (200, stream), "nothing but comments");
+        assert_eq!(
+            (answer.status, answer.text()),
+            (200, stream),
+            "nothing but comments"
+        );
     }
 }
 
@@ -226,7 +294,9 @@ fn defect_13_comments_are_no_broken_json() {
 fn defect_14_whatever_tools_the_provider_accepts_pass() {
     let tools = r#"[{"type":"namespace","name":"shell","tools":[{"type":"custom","name":"run"}]},{"type":"web_search_20260209","name":"w","max_uses":3},{"type":"mcp","server_label":"x"},{"nonsense":[1,2.50,1e3]}]"#;
     for api in APIS {
-        let body = format!(r#"{{ "model" : "m-1", "tools":{tools}, "input":"hi", "messages":[], "max_tokens":1.0 }}"#);
+        let body = format!(
+            r#"{{ "model" : "m-1", "tools":{tools}, "input":"hi", "messages":[], "max_tokens":1.0 }}"#
+        );
         let script = Script::in_order([Reply::json(200, "{}")]);
         let mut sim = Sim::new(config(1), &script);
         let answer = sim.ask(&Ask::with_body(api, false, &body));
@@ -267,17 +337,35 @@ fn defect_15_a_cooldown_has_a_cap_and_a_default() {
     ] {
         let limited = Reply::status(429).header("retry-after", retry_after);
         let (answer, _) = ask(&Ask::new(Api::Responses, true), 1, [limited]);
-        assert_eq!(answer.header("retry-after"), Some(&*cooldown.to_string()), "{retry_after}");
+        assert_eq!(
+            answer.header("retry-after"),
+            Some(&*cooldown.to_string()),
+            "{retry_after}"
+        );
     }
 }
 
 #[test]
 fn defect_17_malformed_json_is_the_clients_fault() {
-    let deep = format!(r#"{{"model":"m","x":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+    let deep = format!(
+        r#"{{"model":"m","x":{}1{}}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
     for api in APIS {
         for body in [
-            "{", "[]", "null", "{\"model\":1}", "{}", "{\"model\":\"\"}", "{\"model\":\"m\",}",
-            "{\"model\":\"m\",\"stream\":\"yes\"}", "{\"model\":\"m\"} x", "\u{feff}{\"model\":\"m\"}", "", &deep,
+            "{",
+            "[]",
+            "null",
+            "{\"model\":1}",
+            "{}",
+            "{\"model\":\"\"}",
+            "{\"model\":\"m\",}",
+            "{\"model\":\"m\",\"stream\":\"yes\"}",
+            "{\"model\":\"m\"} x",
+            "\u{feff}{\"model\":\"m\"}",
+            "",
+            &deep,
         ] {
             let script = Script::in_order([]);
             let mut sim = Sim::new(config(2), &script);
@@ -331,7 +419,10 @@ fn defect_22_upstream_learns_nothing_of_the_clients_network() {
 fn defect_23_a_connection_that_does_not_come_up_is_given_up() {
     let (answer, sim) = ask(&Ask::new(Api::Messages, true), 1, [Reply::no_answer()]);
     assert_eq!(answer.status, 502);
-    assert_eq!(answer.error_message(), "upstream connection failed: connect timed out");
+    assert_eq!(
+        answer.error_message(),
+        "upstream connection failed: connect timed out"
+    );
     assert_eq!(sim.records.ended().total, Duration::from_secs(10));
     assert_eq!(sim.open_connections(), 0);
 }
@@ -342,10 +433,17 @@ fn defect_23_a_head_that_does_not_come_is_given_up() {
         for api in APIS {
             for reply in [Reply::stall(), Reply::json(200, "{}").stall_at(25)] {
                 let (answer, sim) = ask(&Ask::new(api, streaming), 1, [reply]);
-                assert_eq!((answer.status, &*answer.error_type()), (504, "timeout_error"));
+                assert_eq!(
+                    (answer.status, &*answer.error_type()),
+                    (504, "timeout_error")
+                );
                 let ended = sim.records.ended();
                 assert_eq!(ended.outcome, Outcome::Timeout);
-                assert_eq!(ended.total, Duration::from_secs(timeout), "streaming={streaming}");
+                assert_eq!(
+                    ended.total,
+                    Duration::from_secs(timeout),
+                    "streaming={streaming}"
+                );
                 assert_eq!(sim.open_connections(), 0);
             }
         }
@@ -355,12 +453,20 @@ fn defect_23_a_head_that_does_not_come_is_given_up() {
 #[test]
 fn defect_23_a_stream_that_falls_silent_is_given_up() {
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         let reply = fixture.reply(true);
         let half = reply.bytes().len() / 2;
         let (answer, sim) = ask(&fixture.ask(true), 1, [reply.stall_at(half)]);
         assert_eq!(answer.status, 200);
-        assert!(answer.events().last().unwrap().data.contains("timeout_error") || api == Api::Responses);
+        assert!(
+            answer
+                .events()
+                .last()
+                .unwrap()
+                .data
+                .contains("timeout_error")
+                || api == Api::Responses
+        );
         let ended = sim.records.ended();
         assert_eq!(ended.outcome, Outcome::Timeout);
         assert_eq!(ended.total, Duration::from_secs(300));
@@ -396,7 +502,11 @@ fn defect_24_a_policy_may_cool_a_rejected_key_instead_of_retiring_it() {
 
 #[test]
 fn defect_24_an_administrator_resets_a_key_after_a_spell_of_401s() {
-    let script = Script::in_order([Reply::status(401), Reply::status(401), Reply::json(200, "{}")]);
+    let script = Script::in_order([
+        Reply::status(401),
+        Reply::status(401),
+        Reply::json(200, "{}"),
+    ]);
     let mut sim = Sim::new(config(2), &script);
     let request = Ask::new(Api::Messages, false);
     assert_eq!(sim.ask(&request).status, 502);

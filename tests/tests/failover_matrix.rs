@@ -146,7 +146,9 @@ struct Observed {
 }
 
 fn cases() -> impl Iterator<Item = Case> {
-    let forms = APIS.into_iter().flat_map(|api| [false, true].map(|streaming| (api, streaming)));
+    let forms = APIS
+        .into_iter()
+        .flat_map(|api| [false, true].map(|streaming| (api, streaming)));
     forms.flat_map(|(api, streaming)| {
         TABLE.iter().map(move |scenario| Case {
             scenario,
@@ -158,7 +160,11 @@ fn cases() -> impl Iterator<Item = Case> {
 
 impl Case {
     fn name(&self) -> String {
-        let form = if self.streaming { "streaming" } else { "blocking" };
+        let form = if self.streaming {
+            "streaming"
+        } else {
+            "blocking"
+        };
         format!("{} {form} {}", self.api.as_str(), self.scenario.name)
     }
 
@@ -174,9 +180,7 @@ impl Case {
     }
 
     fn good(&self) -> Fixture {
-        let fixtures = Fixture::all().into_iter();
-        let mut simple = fixtures.filter(|f| f.api == self.api && f.name.ends_with("/simple"));
-        simple.next().expect("every API has a simple fixture")
+        Fixture::simple(self.api)
     }
 
     fn reply(&self, said: Said) -> Option<Reply> {
@@ -189,14 +193,22 @@ impl Case {
     }
 
     fn script(&self) -> Script {
-        let keys = if self.scenario.byok { &[BYOK, "none"] } else { &KEYS[..] };
+        let keys = if self.scenario.byok {
+            &[BYOK, "none"]
+        } else {
+            &KEYS[..]
+        };
         let said = keys.iter().copied().zip(self.scenario.upstream);
         Script::by_key(said.map(|(key, said)| (key, self.reply(*said))))
     }
 
     fn ask(&self) -> Ask {
         let ask = self.good().ask(self.streaming);
-        if self.scenario.byok { ask.key(self.api, BYOK) } else { ask }
+        if self.scenario.byok {
+            ask.key(self.api, BYOK)
+        } else {
+            ask
+        }
     }
 
     fn body(&self) -> Option<Bytes> {
@@ -220,21 +232,43 @@ impl Case {
         let keys: Vec<_> = script.verify().into_iter().map(|call| call.key).collect();
         let of_pool: &[&str] = if expected.byok { &[BYOK] } else { &KEYS };
         assert_eq!(keys, of_pool[..expected.calls], "{name}");
-        let hint = if expected.byok { "sk-c...0001" } else { HINTS[expected.calls - 1] };
+        let hint = if expected.byok {
+            "sk-c...0001"
+        } else {
+            HINTS[expected.calls - 1]
+        };
         assert_eq!(&*observed.records.ended().credential_hint, hint, "{name}");
-        assert_eq!(observed.records.ended().attempts as usize, expected.calls, "{name}");
+        assert_eq!(
+            observed.records.ended().attempts as usize,
+            expected.calls,
+            "{name}"
+        );
 
         if let Some(body) = self.body() {
             assert_eq!(answer.body, body, "{name}");
         }
         if let Body::Own(message, kind) = expected.body {
-            assert!(answer.error_message().contains(message), "{name}: {answer:?}");
+            assert!(
+                answer.error_message().contains(message),
+                "{name}: {answer:?}"
+            );
             assert_eq!(answer.error_type(), kind, "{name}");
         }
-        assert_eq!(answer.is_stream(), self.streaming && expected.status == 200, "{name}");
+        assert_eq!(
+            answer.is_stream(),
+            self.streaming && expected.status == 200,
+            "{name}"
+        );
         if expected.status != 200 {
-            assert_eq!(answer.header("content-type"), Some("application/json"), "{name}");
-            assert!(answer.json().is_object(), "{name}: an error is JSON, never an event");
+            assert_eq!(
+                answer.header("content-type"),
+                Some("application/json"),
+                "{name}"
+            );
+            assert!(
+                answer.json().is_object(),
+                "{name}: an error is JSON, never an event"
+            );
         }
     }
 }

@@ -21,7 +21,12 @@ fn every_api_has_every_kind_of_conversation() {
 fn fixtures_are_written_as_they_read() {
     for fixture in Fixture::all() {
         let text = fixture.archive().to_string();
-        assert_eq!(text.parse(), Ok(fixture.archive().clone()), "{}", fixture.name);
+        assert_eq!(
+            text.parse(),
+            Ok(fixture.archive().clone()),
+            "{}",
+            fixture.name
+        );
     }
 }
 
@@ -45,7 +50,11 @@ fn stop_reasons_are_those_the_fixture_states() {
                 api::read_body(fixture.api, &body)
             };
             let name = format!("{} streaming={streaming}", fixture.name);
-            assert_eq!(told.stop.as_deref(), fixture.fact("stop", streaming), "{name}");
+            assert_eq!(
+                told.stop.as_deref(),
+                fixture.fact("stop", streaming),
+                "{name}"
+            );
         }
     }
 }
@@ -73,21 +82,41 @@ fn an_interception_records_what_the_fixture_states() {
 fn check(fixture: &Fixture, streaming: bool, records: &Records, name: &str) {
     let ended = records.ended();
     let fact = |what| fixture.fact(what, streaming);
-    assert_eq!(Some(ended.outcome.as_str()), fact("outcome"), "{name}: {records:#?}");
+    assert_eq!(
+        Some(ended.outcome.as_str()),
+        fact("outcome"),
+        "{name}: {records:#?}"
+    );
     if let Some(error) = fact("error") {
         assert_eq!(ended.error.as_deref(), Some(error), "{name}");
     }
     let prompt = fact("prompt").map(|prompt| prompt.replace("\\n", "\n"));
-    assert_eq!(records.prompts(), prompt.iter().collect::<Vec<_>>(), "{name}");
+    assert_eq!(
+        records.prompts(),
+        prompt.iter().collect::<Vec<_>>(),
+        "{name}"
+    );
 
     let tool = |call: &ToolCall| format!("{} {} {}", call.id, call.name, call.arguments);
-    let tools: Vec<_> = records.tools().iter().map(|used| tool(&used.call)).collect();
+    let tools: Vec<_> = records
+        .tools()
+        .iter()
+        .map(|used| tool(&used.call))
+        .collect();
     // A blocking messages reply holds the arguments as JSON, laid out as the body is.
     let squeeze = |text: &str| text.split_whitespace().collect::<String>();
     let tools: Vec<_> = tools.iter().map(|tool| squeeze(tool)).collect();
-    let expected: Vec<_> = fixture.facts("tool", streaming).into_iter().map(squeeze).collect();
+    let expected: Vec<_> = fixture
+        .facts("tool", streaming)
+        .into_iter()
+        .map(squeeze)
+        .collect();
     assert_eq!(tools, expected, "{name}");
-    assert_eq!(records.thoughts(), fixture.facts("thought", streaming), "{name}");
+    assert_eq!(
+        records.thoughts(),
+        fixture.facts("thought", streaming),
+        "{name}"
+    );
 
     let Some(input) = fixture.number("input", streaming) else {
         return assert!(records.usage().is_empty(), "{name}: {records:#?}");
@@ -96,10 +125,20 @@ fn check(fixture: &Fixture, streaming: bool, records: &Records, name: &str) {
     assert_eq!(usage.len(), 1, "{name}");
     assert_eq!(usage[0].reply_id.as_deref(), fact("id"), "{name}");
     let usage = &usage[0].usage;
-    let number = |what| fixture.number(what, streaming).unwrap();
+    let number = |what| fixture.number(what, streaming).expect("a number");
     assert_eq!(
-        [usage.input, usage.output, usage.cache_read, usage.cache_write],
-        [input, number("output"), number("cache_read"), number("cache_write")],
+        [
+            usage.input,
+            usage.output,
+            usage.cache_read,
+            usage.cache_write
+        ],
+        [
+            input,
+            number("output"),
+            number("cache_read"),
+            number("cache_write")
+        ],
         "{name}"
     );
 }

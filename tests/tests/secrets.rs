@@ -1,10 +1,7 @@
 //! A secret appears in no output but the credential header that it belongs in.
 
 use aibridge_core::{api::Api, config::Config};
-use aibridge_testkit::{
-    APIS, Ask, Drive, Fixture, Reply, Script, Seen, Sim, answer::find,
-    setup,
-};
+use aibridge_testkit::{APIS, Ask, Drive, Fixture, Reply, Script, Seen, Sim, answer::find, setup};
 
 const POOL: [&str; 2] = ["sk-pool-SECRET-aaaa-0001", "sk-pool-SECRET-bbbb-0002"];
 const TOKEN: &str = "token-SECRET-of-alice-01";
@@ -18,19 +15,32 @@ fn config() -> Config {
 #[track_caller]
 fn assert_clean(what: &str, bytes: &[u8]) {
     for secret in ALL {
-        assert!(find(bytes, secret.as_bytes()).is_none(), "{what} holds {secret}");
+        assert!(
+            find(bytes, secret.as_bytes()).is_none(),
+            "{what} holds {secret}"
+        );
         // Not in pieces either: more than the hint's four characters of an end.
         let middle = &secret[6..secret.len() - 6];
-        assert!(find(bytes, middle.as_bytes()).is_none(), "{what} holds a part of {secret}");
+        assert!(
+            find(bytes, middle.as_bytes()).is_none(),
+            "{what} holds a part of {secret}"
+        );
     }
 }
 
 /// What upstream saw, less the one header that a secret belongs in.
 fn assert_calls_clean(calls: &[Seen], allowed: &[&str]) {
     for call in calls {
-        assert!(allowed.contains(&call.key.as_str()), "{} is not for this call", call.key);
+        assert!(
+            allowed.contains(&call.key.as_str()),
+            "{} is not for this call",
+            call.key
+        );
         let credentials = ["x-api-key", "authorization"].map(|name| call.header(name));
-        assert_eq!(credentials.iter().filter(|value| !value.is_empty()).count(), 1);
+        assert_eq!(
+            credentials.iter().filter(|value| !value.is_empty()).count(),
+            1
+        );
         for (name, value) in &call.headers {
             if name != "x-api-key" && name != "authorization" {
                 assert_clean(name.as_str(), value.as_bytes());
@@ -42,9 +52,16 @@ fn assert_calls_clean(calls: &[Seen], allowed: &[&str]) {
 }
 
 fn replies(api: Api) -> Vec<Reply> {
-    let of_api = Fixture::all().into_iter().filter(|fixture| fixture.api == api);
+    let of_api = Fixture::all()
+        .into_iter()
+        .filter(|fixture| fixture.api == api);
     let mut replies: Vec<_> = of_api
-        .flat_map(|fixture| fixture.forms().into_iter().map(move |form| fixture.reply(form)))
+        .flat_map(|fixture| {
+            fixture
+                .forms()
+                .into_iter()
+                .map(move |form| fixture.reply(form))
+        })
         .collect();
     replies.extend([
         Reply::refuse(),
@@ -78,10 +95,16 @@ fn no_output_of_a_session_holds_a_secret() {
                 sim.end(client);
                 sim.settle();
 
-                assert_clean("the timeline, with each action's debug form", sim.timeline().as_bytes());
+                assert_clean(
+                    "the timeline, with each action's debug form",
+                    sim.timeline().as_bytes(),
+                );
                 assert_clean("the records", format!("{:?}", sim.records).as_bytes());
                 assert_clean("the debug form", sim.debug().as_bytes());
-                assert_clean("the keys as shown", format!("{:?}", sim.bridge.keys(sim.now)).as_bytes());
+                assert_clean(
+                    "the keys as shown",
+                    format!("{:?}", sim.bridge.keys(sim.now)).as_bytes(),
+                );
                 let allowed: &[&str] = if own { &[OWN] } else { &POOL };
                 assert_calls_clean(&script.verify(), allowed);
             }
@@ -97,7 +120,10 @@ fn no_reply_holds_a_secret() {
             let mut drive = Drive::new(setup::config(&POOL), script.upstream());
             let outcome = drive.ask(&Ask::new(api, false));
             assert_clean("the body", &outcome.answer.body);
-            assert_clean("the headers", format!("{:?}", outcome.answer.headers).as_bytes());
+            assert_clean(
+                "the headers",
+                format!("{:?}", outcome.answer.headers).as_bytes(),
+            );
             assert_clean("the records", format!("{:?}", outcome.records).as_bytes());
             assert_calls_clean(&script.verify(), &POOL);
         }
@@ -106,7 +132,11 @@ fn no_reply_holds_a_secret() {
 
 #[test]
 fn refusals_do_not_repeat_what_they_refuse() {
-    for (name, value) in [("x-api-key", OWN), ("authorization", OWN), ("x-aibridge-token", OWN)] {
+    for (name, value) in [
+        ("x-api-key", OWN),
+        ("authorization", OWN),
+        ("x-aibridge-token", OWN),
+    ] {
         for api in APIS {
             let script = Script::in_order([]);
             let mut sim = Sim::new(config(), &script);

@@ -7,11 +7,19 @@ use aibridge_testkit::{
 };
 
 fn provider(api: Api) -> &'static str {
-    if api == Api::Messages { "anthropic" } else { "openai" }
+    if api == Api::Messages {
+        "anthropic"
+    } else {
+        "openai"
+    }
 }
 
 fn models(api: Api) -> Ask {
-    let path = if api == Api::Messages { "/anthropic/v1/models" } else { "/openai/v1/models" };
+    let path = if api == Api::Messages {
+        "/anthropic/v1/models"
+    } else {
+        "/openai/v1/models"
+    };
     Ask::get(path)
 }
 
@@ -24,7 +32,11 @@ fn limited_once() -> Script {
     let mut first = true;
     Script::choosing(move |call| {
         let limited = call.key == KEYS[0] && std::mem::take(&mut first);
-        if limited { Reply::status(429).retry_after(5) } else { good() }
+        if limited {
+            Reply::status(429).retry_after(5)
+        } else {
+            good()
+        }
     })
 }
 
@@ -36,7 +48,11 @@ fn after_a_failover_the_next_request_starts_on_the_second_key() {
         for _ in 0..3 {
             assert_eq!(sim.ask(&Ask::new(api, false)).status, 200);
         }
-        assert_eq!(script.keys(), [KEYS[0], KEYS[1], KEYS[1], KEYS[1]], "{api:?}");
+        assert_eq!(
+            script.keys(),
+            [KEYS[0], KEYS[1], KEYS[1], KEYS[1]],
+            "{api:?}"
+        );
         script.verify();
     }
 }
@@ -49,7 +65,11 @@ fn the_same_pool_serves_passthrough_routes() {
         assert_eq!(sim.ask(&models(api)).status, 200);
         assert_eq!(sim.ask(&Ask::new(api, true)).status, 200);
         assert_eq!(sim.ask(&models(api)).status, 200);
-        assert_eq!(script.keys(), [KEYS[0], KEYS[1], KEYS[1], KEYS[1]], "{api:?}");
+        assert_eq!(
+            script.keys(),
+            [KEYS[0], KEYS[1], KEYS[1], KEYS[1]],
+            "{api:?}"
+        );
         assert_eq!(sim.records.passthrough().len(), 2);
         script.verify();
     }
@@ -80,7 +100,11 @@ fn after_the_cooldown_the_first_key_is_used_again() {
         sim.advance(Duration::from_millis(1));
         assert_eq!(sim.key_states(provider(api)), ["valid", "valid"]);
         sim.ask(&Ask::new(api, false));
-        assert_eq!(script.keys(), [KEYS[0], KEYS[1], KEYS[1], KEYS[0]], "{api:?}");
+        assert_eq!(
+            script.keys(),
+            [KEYS[0], KEYS[1], KEYS[1], KEYS[0]],
+            "{api:?}"
+        );
         script.verify();
     }
 }
@@ -99,9 +123,17 @@ fn exhaustion_counts_down_in_whole_seconds() {
         answer.header("retry-after").map(str::to_owned)
     };
     assert_eq!(retry_after(0).as_deref(), Some("5"));
-    assert_eq!(retry_after(1).as_deref(), Some("5"), "4.999 s are rounded up");
+    assert_eq!(
+        retry_after(1).as_deref(),
+        Some("5"),
+        "4.999 s are rounded up"
+    );
     assert_eq!(retry_after(999).as_deref(), Some("4"));
-    assert_eq!(retry_after(3999).as_deref(), Some("1"), "a millisecond is a second");
+    assert_eq!(
+        retry_after(3999).as_deref(),
+        Some("1"),
+        "a millisecond is a second"
+    );
     let seen = script.verify();
     assert_eq!(seen.len(), 2, "no call is wasted on a key that cools");
 }
@@ -110,7 +142,11 @@ fn exhaustion_counts_down_in_whole_seconds() {
 fn an_administrator_resets_a_retired_key() {
     let mut revoked = true;
     let script = Script::choosing(move |_| {
-        if std::mem::take(&mut revoked) { Reply::status(401) } else { good() }
+        if std::mem::take(&mut revoked) {
+            Reply::status(401)
+        } else {
+            good()
+        }
     });
     let mut sim = Sim::new(setup::config(&KEYS[..1]), &script);
     assert_eq!(sim.ask(&Ask::new(Api::Responses, false)).status, 502);
@@ -128,7 +164,11 @@ fn an_administrator_resets_a_retired_key() {
 #[test]
 fn a_client_with_its_own_key_leaves_the_pool_alone() {
     let script = Script::choosing(|call| {
-        if call.key == "its-own-key" { Reply::status(401) } else { good() }
+        if call.key == "its-own-key" {
+            Reply::status(401)
+        } else {
+            good()
+        }
     });
     let mut sim = Sim::new(setup::config(&KEYS[..2]), &script);
     let byok = Ask::new(Api::ChatCompletions, false).key(Api::ChatCompletions, "its-own-key");

@@ -1,5 +1,7 @@
 //! Streams: event by event, verbatim, kept warm, and broken off so that the client's library sees it.
 
+use std::fmt::Write as _;
+
 use aibridge_core::{Duration, api::Api, record::Outcome};
 use aibridge_testkit::{
     APIS, Answer, Ask, Fixture, Reply, Script, Sim,
@@ -7,11 +9,6 @@ use aibridge_testkit::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn simple(api: Api) -> Fixture {
-    let mut all = Fixture::all().into_iter();
-    all.find(|f| f.api == api && f.name.ends_with("/simple")).unwrap()
-}
 
 fn sim(script: &Script) -> Sim {
     Sim::new(setup::config(&KEYS[..1]), script)
@@ -36,7 +33,7 @@ fn keep_alive(api: Api) -> &'static str {
 #[test]
 fn the_first_event_reaches_the_client_before_upstream_sends_the_second() {
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         let events = fixture.reply(true).confirming().steps().len() / 2 + 1;
         let script = Script::in_order([fixture.reply(true).confirming()]);
         let mut sim = sim(&script);
@@ -60,8 +57,11 @@ fn the_first_event_reaches_the_client_before_upstream_sends_the_second() {
 #[test]
 fn a_stream_is_marked_as_one_that_nobody_may_hold_back() {
     for api in APIS {
-        let fixture = simple(api);
-        let (answer, _) = ask(&fixture, fixture.reply(true).header("cache-control", "max-age=60"));
+        let fixture = Fixture::simple(api);
+        let (answer, _) = ask(
+            &fixture,
+            fixture.reply(true).header("cache-control", "max-age=60"),
+        );
         assert!(answer.is_stream());
         assert_eq!(answer.header("cache-control"), Some("no-cache"));
         assert_eq!(answer.header("x-accel-buffering"), Some("no"));
@@ -71,7 +71,7 @@ fn a_stream_is_marked_as_one_that_nobody_may_hold_back() {
 #[test]
 fn a_silent_upstream_is_bridged_by_keep_alives() {
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         let script = Script::in_order([fixture.reply(true).confirming()]);
         let mut sim = sim(&script);
         let client = sim.connect();
@@ -108,7 +108,7 @@ fn a_silent_upstream_is_bridged_by_keep_alives() {
 #[test]
 fn a_keep_alive_never_stands_inside_an_event() {
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         let reply = fixture.reply(true);
         let bytes = reply.bytes();
         let head = aibridge_testkit::answer::find(&bytes, b"\r\n\r\n").unwrap() + 4;
@@ -139,7 +139,7 @@ fn ends_event(body: &[u8]) -> bool {
 #[test]
 fn a_blocking_reply_gets_no_keep_alive() {
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         let reply = fixture.reply(false);
         let half = reply.bytes().len() - 40;
         let script = Script::in_order([reply.stall_at(half)]);
@@ -157,10 +157,13 @@ fn a_blocking_reply_gets_no_keep_alive() {
 #[test]
 fn silence_within_a_stream_ends_in_the_apis_error_event() {
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         // Behind the second event, so that the error stands by itself.
         let body = fixture.body(true);
-        let ends = body.windows(2).enumerate().filter(|(_, pair)| *pair == b"\n\n");
+        let ends = body
+            .windows(2)
+            .enumerate()
+            .filter(|(_, pair)| *pair == b"\n\n");
         let two = ends.map(|(at, _)| at + 2).nth(1).unwrap();
         let script = Script::in_order([stalling_behind(&fixture, two)]);
         let mut sim = sim(&script);
@@ -206,7 +209,7 @@ fn stalling_behind(fixture: &Fixture, bytes: usize) -> Reply {
 #[test]
 fn a_reset_at_any_byte_gives_a_prefix_and_one_error_event() {
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         let reply = fixture.reply(true);
         let bytes = reply.bytes();
         let relayed = fixture.relayed(true);
@@ -217,28 +220,54 @@ fn a_reset_at_any_byte_gives_a_prefix_and_one_error_event() {
             let answer = sim.ask(&fixture.ask(true));
             script.verify();
             if at < head {
-                assert_eq!((answer.status, answer.is_stream()), (502, false), "{api:?} at {at}");
+                assert_eq!(
+                    (answer.status, answer.is_stream()),
+                    (502, false),
+                    "{api:?} at {at}"
+                );
                 continue;
             }
             assert_eq!(answer.status, 200, "{api:?} at {at}");
             assert!(answer.is_complete(), "{api:?} at {at}");
-            let common = relayed.iter().zip(&answer.body).take_while(|(a, b)| a == b).count();
+            let common = relayed
+                .iter()
+                .zip(&answer.body)
+                .take_while(|(a, b)| a == b)
+                .count();
             let added = std::str::from_utf8(&answer.body[common..]).unwrap();
             if added.is_empty() {
-                assert_eq!(common, relayed.len(), "{api:?} at {at}: only a whole stream has no error");
+                assert_eq!(
+                    common,
+                    relayed.len(),
+                    "{api:?} at {at}: only a whole stream has no error"
+                );
                 continue;
             }
             // The message may share its first bytes with what upstream would have sent next.
-            assert_eq!(answer.text().matches("upstream connection failed").count(), 1, "{api:?} at {at}: {added}");
+            assert_eq!(
+                answer.text().matches("upstream connection failed").count(),
+                1,
+                "{api:?} at {at}: {added}"
+            );
             let events = answer.events();
             let (last, before) = events.split_last().unwrap();
-            assert!(last.data.contains("upstream connection failed"), "{api:?} at {at}: {added}");
+            assert!(
+                last.data.contains("upstream connection failed"),
+                "{api:?} at {at}: {added}"
+            );
             let data: serde_json::Value = serde_json::from_str(&last.data)
                 .unwrap_or_else(|e| panic!("{api:?} at {at}: {e}: {last:?}"));
             assert!(data.is_object());
             let whole = aibridge_testkit::answer::events(&relayed);
-            let shown = before.iter().zip(&whole).take_while(|(a, b)| a == b).count();
-            assert!(before.len() - shown <= 1, "{api:?} at {at}: at most one event is cut short: {before:?}");
+            let shown = before
+                .iter()
+                .zip(&whole)
+                .take_while(|(a, b)| a == b)
+                .count();
+            assert!(
+                before.len() - shown <= 1,
+                "{api:?} at {at}: at most one event is cut short: {before:?}"
+            );
             assert_eq!(sim.records.ended().outcome, Outcome::UpstreamError);
         }
     }
@@ -247,10 +276,15 @@ fn a_reset_at_any_byte_gives_a_prefix_and_one_error_event() {
 #[test]
 fn an_early_end_is_as_bad_as_a_reset() {
     for api in APIS {
-        let fixture = simple(api);
+        let fixture = Fixture::simple(api);
         let reply = fixture.reply(true);
         let (answer, sim) = ask(&fixture, reply.clone().end_at(reply.bytes().len() / 2));
-        assert!(answer.text().contains("upstream connection failed: connection closed"), "{answer:?}");
+        assert!(
+            answer
+                .text()
+                .contains("upstream connection failed: connection closed"),
+            "{answer:?}"
+        );
         assert_eq!(sim.records.ended().outcome, Outcome::UpstreamError);
     }
 }
@@ -258,8 +292,11 @@ fn an_early_end_is_as_bad_as_a_reset() {
 #[test]
 fn a_blocking_reply_that_breaks_off_has_no_proper_end() {
     for api in APIS {
-        let fixture = simple(api);
-        for reply in [fixture.reply(false), fixture.reply(false).cut(aibridge_testkit::Cut::Every(100))] {
+        let fixture = Fixture::simple(api);
+        for reply in [
+            fixture.reply(false),
+            fixture.reply(false).cut(aibridge_testkit::Cut::Every(100)),
+        ] {
             let at = reply.bytes().len() - 30;
             for broken in [reply.clone().reset_at(at), reply.clone().end_at(at)] {
                 let script = Script::in_order([broken]);
@@ -267,7 +304,10 @@ fn a_blocking_reply_that_breaks_off_has_no_proper_end() {
                 let client = sim.connect();
                 let answer = sim.ask_on(client, &fixture.ask(false));
                 assert!(!answer.is_complete() && sim.is_closed(client), "{answer:?}");
-                assert!(fixture.body(false).starts_with(&answer.body), "nothing is added");
+                assert!(
+                    fixture.body(false).starts_with(&answer.body),
+                    "nothing is added"
+                );
                 assert_eq!(sim.records.ended().outcome, Outcome::UpstreamError);
                 script.verify();
             }
@@ -277,7 +317,7 @@ fn a_blocking_reply_that_breaks_off_has_no_proper_end() {
 
 #[test]
 fn the_usage_chunk_is_withheld_unless_it_was_asked_for() {
-    let fixture = simple(Api::ChatCompletions);
+    let fixture = Fixture::simple(Api::ChatCompletions);
     for (options, wanted) in [
         ("", false),
         (r#""stream_options":{"include_usage":false},"#, false),
@@ -289,9 +329,17 @@ fn the_usage_chunk_is_withheld_unless_it_was_asked_for() {
         let script = Script::in_order([fixture.reply(true)]);
         let mut sim = sim(&script);
         let answer = sim.ask(&Ask::with_body(Api::ChatCompletions, true, &body));
-        let expected = if wanted { fixture.body(true) } else { fixture.relayed(true) };
+        let expected = if wanted {
+            fixture.body(true)
+        } else {
+            fixture.relayed(true)
+        };
         assert_eq!(answer.body, expected, "{options}");
-        assert_eq!(sim.records.usage().len(), 1, "{options}: recorded in any case");
+        assert_eq!(
+            sim.records.usage().len(),
+            1,
+            "{options}: recorded in any case"
+        );
 
         let upstream = script.only_call();
         let seen: serde_json::Value = serde_json::from_slice(&upstream.body).unwrap();
@@ -317,7 +365,11 @@ fn a_blocking_chat_request_is_not_touched() {
 fn a_client_that_does_not_read_slows_its_upstream() {
     let mut stream = String::new();
     for number in 0..4000 {
-        stream.push_str(&format!("data: {{\"n\":{number},\"pad\":\"{}\"}}\n\n", "x".repeat(1000)));
+        let _ = write!(
+            stream,
+            "data: {{\"n\":{number},\"pad\":\"{}\"}}\n\n",
+            "x".repeat(1000)
+        );
     }
     let reply = Reply::sse(&stream).cut(aibridge_testkit::Cut::Every(16 << 10));
     let script = Script::in_order([reply]);
@@ -326,7 +378,11 @@ fn a_client_that_does_not_read_slows_its_upstream() {
     sim.set_reading(client, false);
     sim.send(client, Ask::new(Api::Responses, true).bytes());
     sim.settle();
-    assert!(sim.unsent(client) > 0 && sim.unsent(client) < 256 << 10, "{}", sim.unsent(client));
+    assert!(
+        sim.unsent(client) > 0 && sim.unsent(client) < 256 << 10,
+        "{}",
+        sim.unsent(client)
+    );
     sim.set_reading(client, true);
     assert_eq!(sim.take_answer(client).text(), stream);
     script.verify();
@@ -334,7 +390,7 @@ fn a_client_that_does_not_read_slows_its_upstream() {
 
 #[test]
 fn a_client_that_never_reads_is_given_up() {
-    let fixture = simple(Api::Messages);
+    let fixture = Fixture::simple(Api::Messages);
     let script = Script::in_order([fixture.reply(true).confirming()]);
     let mut sim = sim(&script);
     let client = sim.connect();
