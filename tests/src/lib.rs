@@ -1,1 +1,37 @@
-//! placeholder
+//! What aibridge is tested with, and what is built on it can be tested with.
+//!
+//! A test writes a [`Script`], what the upstream will reply, and an [`Ask`], what a client sends; plays the two through
+//! one of three drivers; and looks at the [`Answer`], the [`Records`] and the calls that the upstream saw.
+//!
+//! | driver | exercises | time |
+//! |---|---|---|
+//! | [`Drive`] | an `Interception`, at the level of messages | virtual |
+//! | [`Sim`] | `Session`s and a `Bridge`, at the level of bytes | virtual |
+//! | [`sockets`] | an adapter, on real sockets | real, without sleeps |
+//!
+//! [`Fixture`]s are whole conversations to do it with, read from `fixtures/`.
+
+pub mod answer;
+mod ask;
+mod builtin;
+mod drive;
+pub mod fixture;
+mod peer;
+mod records;
+mod reply;
+mod script;
+pub mod setup;
+mod sim;
+pub mod sockets;
+pub mod txtar;
+
+pub use answer::Answer;
+pub use ask::{APIS, Ask, path};
+pub use builtin::sdk;
+pub use drive::{Drive, Outcome};
+pub use fixture::Fixture;
+pub use peer::Peer;
+pub use records::Records;
+pub use reply::{Cut, Reply, Step};
+pub use script::{Connect, Script, Seen, Upstream};
+pub use sim::{ClientId, Sim, key_states};

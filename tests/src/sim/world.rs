@@ -1,0 +1,369 @@
+//! The simulator's inside: one thing at a time, and the part of an adapter that does what sessions want.
+
+use std::collections::VecDeque;
+
+use aibridge_core::{
+    ConnId, Fault, Frame, Instant, Target,
+    session::{Action, Event},
+};
+use bytes::{Buf, BytesMut};
+
+use super::{Conn, Sim, Wire, tail};
+use crate::{Connect, Peer, Step};
+
+impl Sim {
+    pub(super) fn next_moment(&self) -> Option<Instant> {
+        let sessions = self
+            .clients
+            .iter()
+            .filter_map(|client| client.session.as_ref()?.poll_timeout());
+        let upstreams = self
+            .conns
+            .values()
+            .filter(|conn| !conn.dead)
+            .filter_map(|conn| conn.wakes);
+        sessions
+            .chain(upstreams)
+            .chain(self.bridge.poll_timeout())
+            .min()
+    }
+
+    /// Does one thing, if there is one to do.
+    pub(super) fn step(&mut self) -> bool {
+        (0..self.clients.len()).any(|index| self.step_client(index))
+            || self
+                .conns
+                .keys()
+                .copied()
+                .collect::<Vec<_>>()
+                .into_iter()
+                .any(|conn| self.step_conn(conn))
+            || (0..self.clients.len()).any(|index| self.time_client(index))
+            || self.time_bridge()
+    }
+
+    fn step_client(&mut self, index: usize) -> bool {
+        let client = &mut self.clients[index];
+        let Some(session) = &client.session else {
+            return false;
+        };
+        if client.credit > 0 {
+            let credit = std::mem::take(&mut client.credit);
+            self.tell(index, Event::Sent(ConnId::CLIENT, credit));
+            return true;
+        }
+        let wants = session.wants_read(ConnId::CLIENT);
+        let Some(event) = next_event(ConnId::CLIENT, &mut client.inbox, wants) else {
+            return false;
+        };
+        self.log(|| format!("s{index} {}", describe(&event)));
+        self.tell(index, event);
+        true
+    }
+
+    fn step_conn(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return false;
+        };
+        if let Some(owner) = conn.owner {
+            let Some(session) = &self.clients[owner].session else {
+                return false;
+            };
+            if conn.credit > 0 {
+                let credit = std::mem::take(&mut conn.credit);
+                self.tell(owner, Event::Sent(id, credit));
+                return true;
+            }
+            let wants = session.wants_read(id);
+            if let Some(event) = next_event(id, &mut conn.inbox, wants) {
+                self.log(|| format!("s{owner} {}", describe(&event)));
+                if matches!(event, Event::Failed(..)) {
+                    self.conns.remove(&id); // it is gone: nobody closes it
+                }
+                self.tell(owner, event);
+                return true;
+            }
+        }
+        self.step_peer(id)
+    }
+
+    /// The upstream does one thing.
+    fn step_peer(&mut self, id: ConnId) -> bool {
+        let (now, confirmations) = (self.now, self.upstream.confirmations());
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.dead) else {
+            return false;
+        };
+        if conn.wakes.is_some_and(|at| at > now) || conn.confirms > confirmations {
+            return false;
+        }
+        conn.wakes = None;
+        let Some(peer) = &mut conn.peer else {
+            return false;
+        };
+        // Silence for ever is a step that is never taken.
+        if peer.peek() == Some(&Step::Stall) {
+            return false;
+        }
+        match peer.next_step() {
+            None | Some(Step::Stall) => return false,
+            Some(Step::Bytes(bytes)) => conn.inbox.push_back(Wire::Bytes(bytes)),
+            Some(Step::Confirm) => conn.confirms += 1,
+            Some(Step::End) => {
+                conn.dead = true;
+                conn.inbox.push_back(Wire::End);
+            }
+            Some(Step::Reset) => {
+                conn.dead = true;
+                conn.inbox.push_back(Wire::Failed(Fault::Reset));
+            }
+            Some(Step::Wait(wait)) => conn.wakes = Some(now + wait),
+        }
+        true
+    }
+
+    fn time_client(&mut self, index: usize) -> bool {
+        let now = self.now;
+        let Some(session) = &mut self.clients[index].session else {
+            return false;
+        };
+        if session.poll_timeout().is_none_or(|at| at > now) {
+            return false;
+        }
+        session.handle_timeout(now);
+        self.log(|| format!("s{index} timeout"));
+        self.pump(index);
+        true
+    }
+
+    fn time_bridge(&mut self) -> bool {
+        if self.bridge.poll_timeout().is_none_or(|at| at > self.now) {
+            return false;
+        }
+        self.bridge.handle_timeout(self.now);
+        self.unshelve();
+        true
+    }
+
+    // --- the adapter's part
+
+    pub(super) fn tell(&mut self, index: usize, event: Event) {
+        if let Some(session) = &mut self.clients[index].session {
+            session.handle(self.now, event);
+            self.pump(index);
+        }
+    }
+
+    /// Queries, actions, until there are none: the contract of [`Session`].
+    fn pump(&mut self, index: usize) {
+        loop {
+            let Some(session) = &mut self.clients[index].session else {
+                return;
+            };
+            if let Some(query) = session.poll_query() {
+                let shown = if self.quiet {
+                    String::new()
+                } else {
+                    format!("{query:?}")
+                };
+                let answer = self.bridge.answer(self.now, query);
+                session.handle_answer(self.now, answer);
+                self.log(|| format!("s{index} ? {}", first_word(&shown)));
+                self.unshelve();
+                continue;
+            }
+            let Some(action) = session.poll_action() else {
+                return;
+            };
+            self.act(index, action);
+        }
+    }
+
+    fn act(&mut self, index: usize, action: Action) {
+        match &action {
+            Action::Send(conn, frame) => {
+                let len = frame.remaining();
+                self.log(|| format!("s{index} {conn} > {len} B"));
+            }
+            other => {
+                let show = || {
+                    format!(
+                        "s{index} {}",
+                        format!("{other:?}").chars().take(160).collect::<String>()
+                    )
+                };
+                self.log(show);
+            }
+        }
+        match action {
+            Action::Emit(record) => self.records.0.push(*record),
+            Action::Done => self.done(index),
+            Action::Send(ConnId::CLIENT, mut frame) => {
+                assert!(
+                    !self.clients[index].closed,
+                    "bytes behind the end of a client's connection"
+                );
+                let bytes = frame.copy_to_bytes(frame.remaining());
+                self.clients[index].unsent.extend_from_slice(&bytes);
+                self.flush(index);
+            }
+            Action::Finish(ConnId::CLIENT) => self.close_client(index),
+            Action::Close(ConnId::CLIENT) => {
+                self.clients[index].unsent.clear();
+                self.close_client(index);
+            }
+            Action::Open(conn, target) => self.open(index, conn, &target),
+            Action::Send(conn, frame) => self.send_upstream(conn, frame),
+            Action::Close(conn) => {
+                self.conns.remove(&conn);
+            }
+            Action::Finish(conn) => panic!("only a client's connection is finished, not {conn}"),
+            Action::Park(conn) => {
+                let conn = self
+                    .conns
+                    .get_mut(&conn)
+                    .expect("a parked connection is there");
+                conn.owner = None;
+            }
+            Action::Unpark(id) => {
+                let conn = self.conns.entry(id).or_insert_with(Conn::gone);
+                conn.owner = Some(index);
+                if conn.dead || !conn.inbox.is_empty() {
+                    conn.inbox = [Wire::Failed(Fault::Closed)].into();
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, index: usize) {
+        let left: Vec<_> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.owner == Some(index))
+            .map(|(id, _)| *id)
+            .collect();
+        assert!(
+            left.is_empty(),
+            "a session is done and has not closed {left:?}:\n{}",
+            tail(&self.timeline)
+        );
+        self.clients[index].session = None;
+        self.clients[index].closed = true;
+    }
+
+    fn close_client(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.closed = true;
+        if client.polite && !client.left {
+            client.left = true;
+            client.inbox.push_back(Wire::End);
+        }
+    }
+
+    fn open(&mut self, index: usize, id: ConnId, target: &Target) {
+        assert_eq!(
+            *target,
+            crate::setup::upstream(),
+            "the only origin there is"
+        );
+        let mut conn = Conn::new(index);
+        match self.upstream.connect() {
+            Connect::Accept(number) => {
+                conn.peer = Some(Peer::new(self.upstream.clone(), number));
+                conn.inbox.push_back(Wire::Opened);
+            }
+            Connect::Fail(fault) => conn.inbox.push_back(Wire::Failed(fault)),
+            Connect::NoAnswer => {}
+        }
+        let known = self.conns.insert(id, conn);
+        assert!(known.is_none(), "{id} is opened twice");
+    }
+
+    fn send_upstream(&mut self, id: ConnId, mut frame: Frame) {
+        let bytes = frame.copy_to_bytes(frame.remaining());
+        let Some(conn) = self.conns.get_mut(&id) else {
+            panic!("bytes for {id}, which is not there");
+        };
+        conn.credit += bytes.len();
+        let Some(peer) = &mut conn.peer else {
+            return conn.early.extend_from_slice(&bytes);
+        };
+        let calls = if conn.dead {
+            Vec::new()
+        } else {
+            peer.push(bytes)
+        };
+        for call in calls {
+            let hint = aibridge_core::Secret::new(call.key.as_str()).hint();
+            self.log(|| {
+                format!(
+                    "   {id} upstream sees {} {} with {hint}",
+                    call.method, call.path
+                )
+            });
+        }
+    }
+
+    /// Hands a client what it is ready to take.
+    pub(super) fn flush(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        if client.reads && !client.unsent.is_empty() {
+            client.credit += client.unsent.len();
+            let bytes = client.unsent.split();
+            client.got.extend_from_slice(&bytes);
+        }
+    }
+
+    /// Closes what the bridge wants off the shelf.
+    fn unshelve(&mut self) {
+        while let Some(conn) = self.bridge.poll_close() {
+            self.conns.remove(&conn);
+        }
+    }
+}
+
+impl Conn {
+    fn new(owner: usize) -> Self {
+        Self {
+            owner: Some(owner),
+            peer: None,
+            inbox: VecDeque::new(),
+            early: BytesMut::new(),
+            credit: 0,
+            wakes: None,
+            confirms: 0,
+            dead: false,
+        }
+    }
+
+    /// A connection that is asked for and was closed long ago.
+    fn gone() -> Self {
+        Self {
+            dead: true,
+            ..Self::new(0)
+        }
+    }
+}
+
+/// Takes the first thing off an inbox, if the session would notice it: bytes and an end only where it reads.
+fn next_event(conn: ConnId, inbox: &mut VecDeque<Wire>, wants_read: bool) -> Option<Event> {
+    if matches!(inbox.front()?, Wire::Bytes(_) | Wire::End) && !wants_read {
+        return None;
+    }
+    Some(match inbox.pop_front()? {
+        Wire::Bytes(bytes) => Event::Received(conn, bytes),
+        Wire::End => Event::Ended(conn),
+        Wire::Failed(fault) => Event::Failed(conn, fault),
+        Wire::Opened => Event::Opened(conn),
+    })
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::Received(conn, bytes) => format!("{conn} < {} B", bytes.len()),
+        other => format!("{other:?}"),
+    }
+}
+
+fn first_word(text: &str) -> &str {
+    text.split([' ', '{', '(']).next().unwrap_or_default()
+}

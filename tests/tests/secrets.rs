@@ -1,0 +1,156 @@
+//! A secret appears in no output but the credential header that it belongs in.
+
+use aibridge_core::{api::Api, config::Config};
+use aibridge_testkit::{APIS, Ask, Drive, Fixture, Reply, Script, Seen, Sim, answer::find, setup};
+
+const POOL: [&str; 2] = ["sk-pool-SECRET-aaaa-0001", "sk-pool-SECRET-bbbb-0002"];
+const TOKEN: &str = "token-SECRET-of-alice-01";
+const OWN: &str = "sk-own-SECRET-of-alice-9";
+const ALL: [&str; 4] = [POOL[0], POOL[1], TOKEN, OWN];
+
+fn config() -> Config {
+    setup::with_client(setup::config(&POOL), "alice", TOKEN)
+}
+
+#[track_caller]
+fn assert_clean(what: &str, bytes: &[u8]) {
+    for secret in ALL {
+        assert!(
+            find(bytes, secret.as_bytes()).is_none(),
+            "{what} holds {secret}"
+        );
+        // Not in pieces either: more than the hint's four characters of an end.
+        let middle = &secret[6..secret.len() - 6];
+        assert!(
+            find(bytes, middle.as_bytes()).is_none(),
+            "{what} holds a part of {secret}"
+        );
+    }
+}
+
+/// What upstream saw, less the one header that a secret belongs in.
+fn assert_calls_clean(calls: &[Seen], allowed: &[&str]) {
+    for call in calls {
+        assert!(
+            allowed.contains(&call.key.as_str()),
+            "{} is not for this call",
+            call.key
+        );
+        let credentials = ["x-api-key", "authorization"].map(|name| call.header(name));
+        assert_eq!(
+            credentials.iter().filter(|value| !value.is_empty()).count(),
+            1
+        );
+        for (name, value) in &call.headers {
+            if name != "x-api-key" && name != "authorization" {
+                assert_clean(name.as_str(), value.as_bytes());
+            }
+        }
+        assert_clean("a path", call.path.as_bytes());
+        assert_clean("a body", &call.body);
+    }
+}
+
+fn replies(api: Api) -> Vec<Reply> {
+    let of_api = Fixture::all()
+        .into_iter()
+        .filter(|fixture| fixture.api == api);
+    let mut replies: Vec<_> = of_api
+        .flat_map(|fixture| {
+            fixture
+                .forms()
+                .into_iter()
+                .map(move |form| fixture.reply(form))
+        })
+        .collect();
+    replies.extend([
+        Reply::refuse(),
+        Reply::reset(),
+        Reply::garbage(),
+        Reply::stall(),
+        Reply::status(500),
+        Reply::sse("data: {}\n\n").reset_at(150),
+    ]);
+    replies
+}
+
+#[test]
+fn no_output_of_a_session_holds_a_secret() {
+    for api in APIS {
+        for reply in replies(api) {
+            for own in [false, true] {
+                let limited = Reply::status(429).until_close();
+                let first = if own { Vec::new() } else { vec![limited] };
+                let script = Script::in_order(first.into_iter().chain([reply.clone()]));
+                let mut sim = Sim::new(config(), &script);
+                let mut ask = Ask::new(api, true).header("x-aibridge-token", TOKEN);
+                if own {
+                    ask = ask.key(api, OWN);
+                }
+                let client = sim.connect();
+                sim.send(client, ask.bytes());
+                sim.settle();
+                assert_clean("a running session's debug form", sim.debug().as_bytes());
+                sim.take_answer(client);
+                sim.end(client);
+                sim.settle();
+
+                assert_clean(
+                    "the timeline, with each action's debug form",
+                    sim.timeline().as_bytes(),
+                );
+                assert_clean("the records", format!("{:?}", sim.records).as_bytes());
+                assert_clean("the debug form", sim.debug().as_bytes());
+                assert_clean(
+                    "the keys as shown",
+                    format!("{:?}", sim.bridge.keys(sim.now)).as_bytes(),
+                );
+                let allowed: &[&str] = if own { &[OWN] } else { &POOL };
+                assert_calls_clean(&script.verify(), allowed);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_reply_holds_a_secret() {
+    for api in APIS {
+        for reply in replies(api) {
+            let script = Script::in_order([Reply::status(401), reply]);
+            let mut drive = Drive::new(setup::config(&POOL), script.upstream());
+            let outcome = drive.ask(&Ask::new(api, false));
+            assert_clean("the body", &outcome.answer.body);
+            assert_clean(
+                "the headers",
+                format!("{:?}", outcome.answer.headers).as_bytes(),
+            );
+            assert_clean("the records", format!("{:?}", outcome.records).as_bytes());
+            assert_calls_clean(&script.verify(), &POOL);
+        }
+    }
+}
+
+#[test]
+fn refusals_do_not_repeat_what_they_refuse() {
+    for (name, value) in [
+        ("x-api-key", OWN),
+        ("authorization", OWN),
+        ("x-aibridge-token", OWN),
+    ] {
+        for api in APIS {
+            let script = Script::in_order([]);
+            let mut sim = Sim::new(config(), &script);
+            let client = sim.connect();
+            sim.send(client, Ask::new(api, false).header(name, value).bytes());
+            sim.settle();
+            assert_clean("a refusal", sim.got(client));
+            assert_clean("the timeline", sim.timeline().as_bytes());
+            script.verify();
+        }
+    }
+}
+
+#[test]
+fn the_configuration_does_not_show_secrets() {
+    assert_clean("the configuration", format!("{:?}", config()).as_bytes());
+}
