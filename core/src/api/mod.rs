@@ -185,6 +185,11 @@ impl Stream {
         }
     }
 
+    /// The number of the last event, in an API that counts them: an error event of ours goes on from it.
+    pub fn sequence_number(&self) -> Option<u64> {
+        self.notes.told.sequence_number
+    }
+
     /// The stream's terminal event has been seen, or an error of the provider's own: what follows is no failure.
     pub fn is_complete(&self) -> bool {
         self.notes.told.complete

@@ -596,12 +596,9 @@ impl Interception {
 
 /// Looks into a request's body.
 fn inspect(api: Api, body: &[u8]) -> Result<Inspected, ApiError> {
-    let inspected = api::inspect(api, body)
-        .map_err(|invalid| ApiError::invalid_request(invalid.to_string()))?;
+    let inspected = api::inspect(api, body)?;
     if inspected.background {
-        return Err(ApiError::unsupported(
-            "background requests are currently not supported",
-        ));
+        return Err(ApiError::unsupported());
     }
     Ok(inspected)
 }

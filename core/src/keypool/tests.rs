@@ -164,7 +164,7 @@ fn a_walk_moves_forward_only() {
 #[test]
 fn exhaustion_tells_the_smallest_wait_in_whole_seconds() {
     let mut pool = pool(3);
-    let mut over = |pool: &Pool, now| {
+    let over = |pool: &Pool, now| {
         let mut walker = Walker::new();
         while lease(pool, now, &mut walker).is_ok() {}
         lease(pool, now, &mut walker)

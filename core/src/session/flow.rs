@@ -208,7 +208,8 @@ impl Session {
         if declared > config.limits.body
             && let Ok(accepted) = &intake
         {
-            intake = Err(Refusal::new(Some(accepted.vendor()), ApiError::too_large()));
+            let error = ApiError::too_large(config.limits.body);
+            intake = Err(Refusal::new(Some(accepted.vendor()), error));
         }
         let intake = match intake {
             // Nobody reads that body, so the connection cannot go on behind it.
@@ -234,12 +235,12 @@ impl Session {
         let Flow::Body(upload) = &mut self.flow else {
             return;
         };
-        let limit = usize::try_from(upload.config.limits.body).unwrap_or(usize::MAX);
-        if upload.body.len() + bytes.len() <= limit {
+        let limit = upload.config.limits.body;
+        if (upload.body.len() + bytes.len()) as u64 <= limit {
             upload.body.extend_from_slice(bytes);
             return;
         }
-        self.turn_away(now, ApiError::too_large());
+        self.turn_away(now, ApiError::too_large(limit));
     }
 
     /// The request is complete.
