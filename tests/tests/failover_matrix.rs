@@ -1,6 +1,6 @@
 //! Failover, as one table: 3 APIs × {blocking, streaming} × 8 scenarios, each run three ways.
 //!
-//! The ways are an `Interception` alone, `Session`s in the simulator, and the adapter on real sockets. What is looked at
+//! The ways are an `Interception` alone, `Session`s in the simulator, and an adapter on real sockets. What is looked at
 //! is the same in all: status, `Retry-After`, the keys' states by index, the keys that upstream saw in order, the
 //! credential hint in the record, and the body.
 
@@ -8,6 +8,7 @@ use aibridge_core::api::{Api, Vendor};
 use aibridge_testkit::{
     APIS, Answer, Ask, Drive, Fixture, Records, Reply, Script, Sim, key_states,
     setup::{self, HINTS, KEYS},
+    sockets::{Client, Gateway, Server},
 };
 use bytes::Bytes;
 
@@ -303,6 +304,25 @@ fn on_session_bytes_in_the_simulator() {
             answer,
             states: sim.key_states(case.provider()),
             records: sim.records.clone(),
+        };
+        case.check(script, &observed);
+    }
+}
+
+#[test]
+fn on_real_sockets() {
+    for case in cases() {
+        let script = case.script();
+        let server = Server::start(&script).unwrap();
+        let config = setup::config_at(&server.target(), case.keys());
+        let gateway = Gateway::start(config).unwrap();
+        let mut client = Client::connect(gateway.addr()).unwrap();
+        let answer = client.ask(&case.ask()).unwrap();
+        let records = gateway.records(1);
+        let observed = Observed {
+            answer,
+            states: gateway.key_states(case.provider()),
+            records,
         };
         case.check(script, &observed);
     }

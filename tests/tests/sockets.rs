@@ -1,0 +1,158 @@
+//! What only real sockets can show: that bytes leave when they are there, and that connections end when they should.
+//!
+//! No test sleeps. Where order matters, the upstream waits for the client's confirmation.
+
+use aibridge_core::{api::Api, record::Outcome};
+use aibridge_testkit::{
+    APIS, Ask, Fixture, Reply, Script, Seen, sdk,
+    setup::{self, KEYS},
+    sockets::{Client, Gateway, Server, refusing},
+};
+
+fn start(script: &Script) -> (Server, Gateway, Client) {
+    let server = Server::start(script).unwrap();
+    let gateway = Gateway::start(setup::config_at(&server.target(), &KEYS[..2])).unwrap();
+    let client = Client::connect(gateway.addr()).unwrap();
+    (server, gateway, client)
+}
+
+#[test]
+fn the_first_event_is_read_before_upstream_sends_the_second() {
+    for api in APIS {
+        let fixture = Fixture::simple(api);
+        let script = Script::in_order([fixture.reply(true).confirming()]);
+        let (_server, gateway, mut client) = start(&script);
+        client.send(&fixture.ask(true).bytes()).unwrap();
+        let events = aibridge_testkit::answer::events(&fixture.relayed(true));
+        for count in 1..=events.len() {
+            let answer = client.wait_events(count).unwrap();
+            assert_eq!(
+                answer.events(),
+                events[..count],
+                "{api:?}: no more than was sent"
+            );
+            script.confirm();
+        }
+        // Chat has one more, which is withheld.
+        script.confirm();
+        let answer = client.answer().unwrap();
+        assert_eq!(answer.body, fixture.relayed(true));
+        assert_eq!(gateway.records(1).ended().outcome, Outcome::Ok);
+        script.verify();
+    }
+}
+
+#[test]
+fn every_fixture_is_relayed_on_one_connection() {
+    let fixtures = Fixture::all();
+    let replies = fixtures
+        .iter()
+        .flat_map(|f| f.forms().into_iter().map(|form| f.reply(form)));
+    let script = Script::in_order(replies);
+    let (_server, gateway, mut client) = start(&script);
+    let mut asked = 0;
+    for fixture in &fixtures {
+        for streaming in fixture.forms() {
+            let answer = client.ask(&fixture.ask(streaming)).unwrap();
+            asked += 1;
+            let name = format!("{} streaming={streaming}", fixture.name);
+            assert_eq!(answer.body, fixture.relayed(streaming), "{name}");
+            assert_eq!(
+                Some(u64::from(answer.status)),
+                fixture.number("status", streaming),
+                "{name}"
+            );
+            let records = gateway.records(asked);
+            let outcome = records.all_ended()[asked - 1].outcome;
+            assert_eq!(
+                Some(outcome.as_str()),
+                fixture.fact("outcome", streaming),
+                "{name}"
+            );
+        }
+    }
+    script.verify();
+}
+
+#[test]
+fn a_client_that_leaves_ends_the_upstream_call() {
+    for streaming in [false, true] {
+        let script = Script::in_order([Reply::stall()]);
+        let (_server, gateway, mut client) = start(&script);
+        client
+            .send(&Ask::new(Api::Messages, streaming).bytes())
+            .unwrap();
+        while script.seen().is_empty() {
+            std::thread::yield_now();
+        }
+        drop(client);
+        assert_eq!(gateway.records(1).ended().outcome, Outcome::Cancelled);
+        script.verify();
+    }
+}
+
+#[test]
+fn defect_03_a_refused_connection_is_a_502() {
+    let gateway = Gateway::start(setup::config_at(&refusing().unwrap(), &KEYS[..1])).unwrap();
+    for api in APIS {
+        let mut client = Client::connect(gateway.addr()).unwrap();
+        let answer = client.ask(&Ask::new(api, true)).unwrap();
+        assert_eq!(answer.status, 502);
+        assert_eq!(
+            answer.error_message(),
+            "upstream connection failed: connection refused"
+        );
+    }
+}
+
+#[test]
+fn an_upstream_that_breaks_off_is_told_to_the_client() {
+    for api in APIS {
+        let fixture = Fixture::simple(api);
+        let reply = fixture.reply(true);
+        let half = reply.bytes().len() / 2;
+        let script = Script::in_order([reply.reset_at(half), fixture.reply(false).reset_at(300)]);
+        let (_server, _gateway, mut client) = start(&script);
+        let answer = client.ask(&fixture.ask(true)).unwrap();
+        assert!(answer.is_complete() && answer.text().contains("upstream connection failed"));
+        let answer = client.ask(&fixture.ask(false)).unwrap();
+        assert!(!answer.is_complete(), "{answer:?}");
+        script.verify();
+    }
+}
+
+#[test]
+fn the_builtin_script_answers_by_key() {
+    let script = sdk();
+    let call = |api: Api, key: &str, streaming: bool, body: &str| {
+        let path = match api {
+            Api::Messages => "/v1/messages",
+            Api::ChatCompletions => "/v1/chat/completions",
+            Api::Responses => "/v1/responses",
+        };
+        let mut ask = Ask::with_body(api, streaming, body).key(api, key);
+        ask.path = path.to_owned();
+        script.upstream().call(Seen::new(ask.request(), 1))
+    };
+    for api in APIS {
+        for streaming in [false, true] {
+            let text = |reply: Reply| String::from_utf8(reply.bytes().to_vec()).unwrap();
+            let good = text(call(api, "good", streaming, r#"{"model":"m"}"#));
+            assert!(good.starts_with("HTTP/1.1 200") && !good.contains("get_weather"));
+            let tools = text(call(
+                api,
+                "good",
+                streaming,
+                r#"{"model":"m","tools":[{}]}"#,
+            ));
+            assert!(tools.contains("get_weather"));
+            let limited = text(call(api, "limited", streaming, r#"{"model":"m"}"#));
+            assert!(limited.starts_with("HTTP/1.1 429") && limited.contains("retry-after: 5\r\n"));
+            let revoked = text(call(api, "revoked", streaming, r#"{"model":"m"}"#));
+            assert!(revoked.starts_with("HTTP/1.1 401"));
+        }
+        let slow = call(api, "good", true, r#"{"model":"slow-m"}"#);
+        assert!(slow.steps().len() > 3, "it pauses");
+    }
+    script.verify();
+}
