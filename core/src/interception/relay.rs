@@ -56,6 +56,8 @@ struct Events {
     stream: api::Stream,
     /// Bytes pushed into the decoder that have not come out of it; only kept where events may be withheld.
     held: usize,
+    /// The last event was withheld and ended in a CR: an LF right behind it goes the same way.
+    withheld_cr: bool,
 }
 
 /// A body collected, without a copy where it comes in one piece.
@@ -95,6 +97,7 @@ impl Relay {
                         decoder: sse::Decoder::new(sse::MAX_EVENT),
                         stream: api::Stream::new(api, inspected),
                         held: 0,
+                        withheld_cr: false,
                     }))
                 } else {
                     Follow::Whole(api, Whole::One(Bytes::new()))
@@ -254,8 +257,12 @@ impl Events {
         while let Step::Item(item) = self.decoder.next() {
             let (raw, pass) = match item {
                 sse::Item::Event(event) => (event.raw().clone(), self.stream.event(&event)),
+                sse::Item::Raw(raw) if self.withheld_cr && raw.starts_with(b"\n") => {
+                    (raw, Pass::Withhold)
+                }
                 sse::Item::Raw(raw) => (raw, Pass::Relay),
             };
+            self.withheld_cr = pass == Pass::Withhold && raw.ends_with(b"\r");
             let begun_before = self.held.min(raw.len());
             self.held -= begun_before;
             at += raw.len() - begun_before;
