@@ -4,8 +4,7 @@
 //! key and answers the second, sends one request through it, prints the reply, and ends.
 //!
 //! One thread runs each session, one more reads each of its sockets when the session wants to read. It keeps
-//! no shelf: a connection that is parked is dropped, and taking it back fails, which the session copes with as it copes with any
-//! idle connection that upstream has closed.
+//! no shelf: a connection that is parked is closed, and the bridge is told of none.
 
 use std::{
     collections::BTreeMap,
@@ -122,7 +121,8 @@ fn drive(client: TcpStream, bridge: &Mutex<Bridge>, clock: Clock) -> std::io::Re
         if let Some(action) = session.poll_action() {
             match action {
                 Action::Done => return Ok(()),
-                Action::Close(conn) | Action::Park(conn) => drop(sockets.remove(&conn)),
+                Action::Close(conn) | Action::Park(conn, _) => drop(sockets.remove(&conn)),
+                // Never lent, as the bridge is told of none.
                 Action::Unpark(conn) => session.handle(now, Event::Failed(conn, Fault::Closed)),
                 Action::Emit(record) => println!("{record:?}"),
                 Action::Finish(conn) => {

@@ -76,6 +76,14 @@ impl Frame {
         }
     }
 
+    /// Copies a short body out of the buffer it shares: for a frame that has to wait, lest a few bytes hold many.
+    pub fn unshare(&mut self) {
+        const SHORT: usize = 4 << 10;
+        if self.body.len() <= SHORT {
+            self.body = Bytes::copy_from_slice(&self.body);
+        }
+    }
+
     fn head(&self) -> &[u8] {
         &self.head[usize::from(self.head_at)..]
     }

@@ -77,16 +77,6 @@ impl Idle {
         self.count = 0;
     }
 
-    /// Takes off a connection that is gone.
-    pub(super) fn forget(&mut self, conn: ConnId) {
-        self.by_target.retain(|_, parked| {
-            let before = parked.len();
-            parked.retain(|parked| parked.conn != conn);
-            self.count -= before - parked.len();
-            !parked.is_empty()
-        });
-    }
-
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.by_target
             .values()
@@ -171,16 +161,5 @@ mod tests {
             idle.park(ConnId::new(n), target(&n.to_string()), at(n));
         }
         assert_eq!((idle.count, idle.close.len()), (IN_ALL, 2));
-    }
-
-    #[test]
-    fn what_is_forgotten_is_not_handed_out() {
-        let mut idle = Idle::default();
-        idle.park(ConnId::new(1), target("a"), at(9));
-        idle.forget(ConnId::new(1));
-        assert_eq!(
-            (idle.take(at(1), &target("a")), idle.count, idle.close.len()),
-            (None, 0, 0)
-        );
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     interception,
     keypool::{Exhausted, KeyStatus, Pool, PoolError},
     rng::Rng,
+    target::Target,
     time::{Duration, Instant},
 };
 
@@ -112,12 +113,6 @@ impl Bridge {
             Query::Interception(query) => {
                 Answer::Interception(self.answer_interception(now, query))
             }
-            Query::Park(..) if self.draining => Answer::Park(false),
-            Query::Park(conn, target) => {
-                self.idle
-                    .park(conn, target, now + self.config.timeouts.upstream_idle);
-                Answer::Park(true)
-            }
         }
     }
 
@@ -165,6 +160,16 @@ impl Bridge {
         }
     }
 
+    /// This connection is idle, and on the adapter's shelf: it may be lent to the next session that asks. What is not kept, for
+    /// a bound or a shutdown, comes out of [`poll_close`](Self::poll_close), maybe this one itself.
+    pub fn park(&mut self, now: Instant, conn: ConnId, target: Target) {
+        if self.draining {
+            return self.idle.close.push_back(conn);
+        }
+        let expires = now + self.config.timeouts.upstream_idle;
+        self.idle.park(conn, target, expires);
+    }
+
     /// A generator for a new session.
     pub fn fork_rng(&mut self) -> Rng {
         self.rng.fork()
@@ -184,13 +189,6 @@ impl Bridge {
     /// Whether `drain` was called.
     pub fn is_draining(&self) -> bool {
         self.draining
-    }
-
-    /// These connections are gone without their session having said so: its adapter dropped it.
-    pub fn forget(&mut self, conns: &[ConnId]) {
-        for conn in conns {
-            self.idle.forget(*conn);
-        }
     }
 
     /// All keys, by provider in configured order.

@@ -18,8 +18,6 @@ pub enum Query {
     },
     /// An interception's own question.
     Interception(interception::Query),
-    /// This connection is idle. (The session emits `Park` once the answer is to keep it.)
-    Park(ConnId, Target),
 }
 
 /// The answer to a [`Query`].
@@ -36,8 +34,6 @@ pub enum Answer {
     },
     /// To the interception.
     Interception(interception::Answer),
-    /// Keep it on the shelf, or close it.
-    Park(bool),
 }
 
 /// Why nothing new is admitted.

@@ -56,14 +56,11 @@ fn a_parked_connection_is_used_again_until_it_expires() {
     let mut bridge = bridge(&["k0"]);
     let (first, parked) = connect(&mut bridge, NOW, false);
     assert!(!parked && first == ConnId::new(1));
-    assert!(matches!(
-        bridge.answer(NOW, Query::Park(first, target())),
-        Answer::Park(true)
-    ));
+    bridge.park(NOW, first, target());
     assert_eq!(connect(&mut bridge, NOW, true), (ConnId::new(2), false));
     assert_eq!(connect(&mut bridge, NOW, false), (first, true));
 
-    let _ = bridge.answer(NOW, Query::Park(first, target()));
+    bridge.park(NOW, first, target());
     let expires = bridge.poll_timeout().unwrap();
     assert_eq!(expires, NOW + Config::default().timeouts.upstream_idle);
     bridge.handle_timeout(expires);
@@ -81,16 +78,14 @@ fn a_parked_connection_is_used_again_until_it_expires() {
 fn a_draining_bridge_admits_and_keeps_nothing() {
     let mut bridge = bridge(&["k0"]);
     let (conn, _) = connect(&mut bridge, NOW, false);
-    let _ = bridge.answer(NOW, Query::Park(conn, target()));
+    bridge.park(NOW, conn, target());
     bridge.drain();
     assert!(bridge.is_draining());
     assert_eq!(bridge.poll_close(), Some(conn));
     let refused = bridge.answer(NOW, Query::Admit);
     assert!(matches!(refused, Answer::Admit(Err(Refused::Draining(_)))));
-    assert!(matches!(
-        bridge.answer(NOW, Query::Park(conn, target())),
-        Answer::Park(false)
-    ));
+    bridge.park(NOW, conn, target());
+    assert_eq!(bridge.poll_close(), Some(conn));
 }
 
 #[test]

@@ -7,8 +7,9 @@
 //! # The contract
 //!
 //! After `new` and after every `handle*`:
-//! 1. drain [`poll_query`](Session::poll_query), answering each with [`handle_answer`](Session::handle_answer);
-//! 2. drain [`poll_action`](Session::poll_action), doing each; begin again at 1 until neither has anything;
+//! 1. drain [`poll_action`](Session::poll_action), doing each;
+//! 2. answer one [`poll_query`](Session::poll_query) with [`handle_answer`](Session::handle_answer), and begin again at 1, until
+//!    neither has anything (to drain the queries first is right too, but a connection that has just come free is not yet lent);
 //! 3. look at [`poll_timeout`](Session::poll_timeout) and, per connection, [`wants_read`](Session::wants_read);
 //! 4. wait for one thing, tell it, repeat.
 //!
@@ -88,13 +89,17 @@ pub enum Action {
     Finish(ConnId),
     /// Connect. Answered by `Opened` or `Failed`; `Send` may come before that and waits.
     Open(ConnId, Target),
-    /// Put the connection on the shelf, idle. It has no unsent bytes.
-    Park(ConnId),
+    /// The connection to this origin is idle and in order: put it on the shelf, then tell [`Bridge::park`](crate::Bridge::park)
+    /// of it. In this order: who is lent the connection must find it there. It has no unsent bytes.
+    Park(ConnId, Target),
     /// Write.
     Send(ConnId, Frame),
     /// Take the connection from the shelf. If it is gone, or has bytes or an end to read, answer `Failed(_, Closed)`.
     Unpark(ConnId),
 }
+
+/// What a TLS connection of a session's is said to carry (RFC 7301 §6).
+pub const ALPN: &[u8] = b"http/1.1";
 
 /// Bytes on their way to the client above which upstream is not read, so that a slow client slows its upstream.
 const SEND_WINDOW: usize = 128 << 10;
@@ -149,7 +154,6 @@ enum Asked {
     Admit,
     Connect(crate::id::CallId),
     Interception,
-    Park(ConnId),
 }
 
 /// What the parts of a session push their outputs into.
@@ -203,14 +207,6 @@ impl Session {
                 self.connect(now, call, conn, parked);
             }
             (Asked::Interception, Answer::Interception(answer)) => self.answered(now, answer),
-            (Asked::Park(conn), Answer::Park(keep)) => {
-                let action = if keep {
-                    Action::Park(conn)
-                } else {
-                    Action::Close(conn)
-                };
-                self.out.actions.push_back(action);
-            }
             (asked, answer) => debug_assert!(false, "{asked:?} answered by {answer:?}"),
         }
     }

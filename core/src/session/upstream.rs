@@ -163,7 +163,7 @@ impl Session {
             return;
         };
         while let Ok(Step::Item(_)) = exchange.decoder.next() {}
-        self.release(conn, &exchange);
+        self.release(conn, exchange);
     }
 
     pub(super) fn upstream_opened(&mut self, conn: ConnId) {
@@ -254,7 +254,7 @@ impl Session {
                 Item::Body(bytes) => self.tell(now, interception::Event::UpstreamBody(call, bytes)),
                 Item::End => {
                     let exchange = self.exchanges.swap_remove(at);
-                    self.release(conn, &exchange);
+                    self.release(conn, exchange);
                     self.tell(now, interception::Event::UpstreamEnd(call));
                 }
             }
@@ -262,15 +262,13 @@ impl Session {
     }
 
     /// What becomes of a connection whose exchange is over.
-    fn release(&mut self, conn: ConnId, exchange: &Exchange) {
-        if exchange.decoder.reusable() && exchange.unsent == 0 {
-            self.ask(
-                Asked::Park(conn),
-                Query::Park(conn, exchange.target.clone()),
-            );
+    fn release(&mut self, conn: ConnId, exchange: Exchange) {
+        let action = if exchange.decoder.reusable() && exchange.unsent == 0 {
+            Action::Park(conn, exchange.target)
         } else {
-            self.out.actions.push_back(Action::Close(conn));
-        }
+            Action::Close(conn)
+        };
+        self.out.actions.push_back(action);
     }
 
     fn tell(&mut self, now: Instant, event: interception::Event) {

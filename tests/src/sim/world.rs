@@ -159,6 +159,10 @@ impl Sim {
             let Some(session) = &mut self.clients[index].session else {
                 return;
             };
+            if let Some(action) = session.poll_action() {
+                self.act(index, action);
+                continue;
+            }
             if let Some(query) = session.poll_query() {
                 let shown = if self.quiet {
                     String::new()
@@ -171,10 +175,7 @@ impl Sim {
                 self.unshelve();
                 continue;
             }
-            let Some(action) = session.poll_action() else {
-                return;
-            };
-            self.act(index, action);
+            return;
         }
     }
 
@@ -217,12 +218,14 @@ impl Sim {
                 self.conns.remove(&conn);
             }
             Action::Finish(conn) => panic!("only a client's connection is finished, not {conn}"),
-            Action::Park(conn) => {
+            Action::Park(id, target) => {
                 let conn = self
                     .conns
-                    .get_mut(&conn)
+                    .get_mut(&id)
                     .expect("a parked connection is there");
                 conn.owner = None;
+                self.bridge.park(self.now, id, target);
+                self.unshelve();
             }
             Action::Unpark(id) => {
                 let conn = self.conns.entry(id).or_insert_with(Conn::gone);

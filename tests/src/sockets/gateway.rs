@@ -1,7 +1,7 @@
 //! A bridge on a real socket, over `std::net` and threads: the smallest adapter that keeps the contract.
 //!
 //! One thread runs each session, one more reads each of its sockets when the session wants to read. It keeps no
-//! shelf: a connection that is parked is closed, and taking it back fails, as if upstream had closed it meanwhile.
+//! shelf: a connection that is parked is closed, and the bridge is told of none.
 
 use std::{
     collections::BTreeMap,
@@ -183,7 +183,7 @@ impl<'a> Run<'a> {
 
     fn act(&mut self, now: Instant, action: Action) {
         let event = match action {
-            Action::Close(conn) | Action::Park(conn) => return drop(self.sockets.remove(&conn)),
+            Action::Close(conn) | Action::Park(conn, _) => return drop(self.sockets.remove(&conn)),
             Action::Done => return,
             Action::Emit(record) => {
                 lock(&self.shared.records).0.push(*record);

@@ -1,0 +1,116 @@
+//! How a server is put together.
+
+use std::{fmt, sync::Arc};
+
+use aibridge_core::{Bridge, config::Config, keypool::PoolError, proxy::Proxies, record::Record};
+use tokio_rustls::rustls;
+
+use crate::{
+    connect::Connector,
+    server::Server,
+    shared::{Shared, Sink},
+    tls::Roots,
+};
+
+/// Puts a [`Server`] together. Begins with [`Server::builder`].
+#[must_use]
+pub struct Builder {
+    config: Config,
+    seed: u64,
+    sink: Arc<dyn Sink>,
+    roots: Roots,
+    proxies: Proxies,
+}
+
+/// Keeps nothing.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn keep(&self, _: Record) {}
+}
+
+impl Builder {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            config,
+            seed: 0,
+            sink: Arc::new(Nowhere),
+            roots: Roots::default(),
+            proxies: Proxies::default(),
+        }
+    }
+
+    /// What all identifiers derive from. Two servers with one seed give the same ids: draw it at random.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Where records go. By default nowhere.
+    pub fn sink(mut self, sink: Arc<dyn Sink>) -> Self {
+        self.sink = sink;
+        self
+    }
+
+    /// Whom to trust in place of the platform's authorities.
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// Through which proxy upstreams are reached. By default through none, whatever the environment says.
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
+    /// The server, ready to serve.
+    ///
+    /// # Errors
+    /// A provider's keys do not make a pool, or TLS cannot be set up.
+    pub fn build(self) -> Result<Server, BuildError> {
+        let bridge = Bridge::new(Arc::new(self.config), self.seed)
+            .map_err(|(provider, error)| BuildError::Keys(provider, error))?;
+        let tls = self.roots.connector().map_err(BuildError::Tls)?;
+        let connector = Connector::new(tls, self.proxies);
+        Ok(Server::new(Shared::new(bridge, connector, self.sink)))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("roots", &self.roots)
+            .field("proxies", &self.proxies)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a server cannot be built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The keys of this provider do not make a pool.
+    Keys(Arc<str>, PoolError),
+    /// TLS cannot be set up.
+    Tls(rustls::Error),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(provider, error) => write!(f, "provider {provider}: {error}"),
+            Self::Tls(error) => write!(f, "TLS: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Keys(_, error) => Some(error),
+            Self::Tls(error) => Some(error),
+        }
+    }
+}
