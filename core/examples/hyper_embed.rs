@@ -3,6 +3,7 @@
 //! The HTTP stack is theirs; failover, routing, header hygiene, relaying and records are the core's. Run
 //! `cargo run -p aibridge-core --example hyper_embed -- http://127.0.0.1:9000 sk-key-one,sk-key-two`, then
 //! `curl 127.0.0.1:8787/anthropic/v1/messages -d '{"model":"m","messages":[]}'`.
+#![expect(clippy::disallowed_types, reason = "an adapter is where the clock is")]
 
 use std::{
     error::Error,
@@ -180,7 +181,6 @@ async fn run(
 }
 
 /// The wall clock once, the monotonic clock from there on: time never goes back.
-#[expect(clippy::disallowed_types, reason = "an embedder is where the clock is")]
 fn now() -> Instant {
     static START: LazyLock<(Instant, std::time::Instant)> = LazyLock::new(|| {
         let wall = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();

@@ -5,6 +5,11 @@
 //!
 //! One thread runs each session, one more reads each of its sockets when the session wants to read. It keeps
 //! no shelf: a connection that is parked is closed, and the bridge is told of none.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "an adapter is where the clock, the sockets and the threads are"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -29,13 +34,11 @@ use bytes::{Buf, Bytes};
 
 /// The wall clock once, the monotonic clock from there on.
 #[derive(Clone, Copy)]
-#[expect(clippy::disallowed_types, reason = "an adapter is where the clock is")]
 struct Clock {
     wall: u64,
     start: time::Instant,
 }
 
-#[expect(clippy::disallowed_types, reason = "an adapter is where the clock is")]
 impl Clock {
     fn new() -> Self {
         let wall = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -186,7 +189,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         upstream
             .incoming()
             .flatten()
-            .for_each(|stream| drop(scripted(stream)))
+            .for_each(|stream| drop(scripted(stream)));
     });
 
     let target = Target {
@@ -257,10 +260,6 @@ fn scripted(mut stream: TcpStream) -> std::io::Result<()> {
     )
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an adapter is where the threads are"
-)]
 fn spawn(run: impl FnOnce() + Send + 'static) {
     thread::spawn(run);
 }

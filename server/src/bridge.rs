@@ -1,17 +1,18 @@
 //! The bridge, running: the one place that knows the adapter.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use aibridge_core::{
-    Instant, bridge::ProviderKeys, config::Config, keypool::KeyStatus, record::Record,
+    Duration, Instant, bridge::ProviderKeys, config::Config, keypool::KeyStatus, proxy::Proxies,
+    record::Record,
 };
+use aibridge_tokio::{Roots, Server, Sink};
 use tokio::net::TcpListener;
 
-use crate::{admin, records::Recorder};
-
-pub(crate) trait Sink: Send + Sync + fmt::Debug {
-    fn keep(&self, record: Record);
-}
+use crate::{Failure, admin, config::Authority, records::Recorder};
 
 impl Sink for Recorder {
     fn keep(&self, record: Record) {
@@ -19,33 +20,64 @@ impl Sink for Recorder {
     }
 }
 
-pub(crate) struct Running {}
+/// A server and its one listener.
+pub(crate) struct Running {
+    server: Arc<Server>,
+    drain_timeout: Duration,
+}
 
 impl Running {
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// The configuration makes no bridge.
     pub(crate) fn start(
         config: Config,
         listener: TcpListener,
         sink: Arc<dyn Sink>,
-        upstream_ca: Option<&[u8]>,
-    ) -> io::Result<Self> {
-        todo!("{config:?} {listener:?} {sink:?} {upstream_ca:?}")
+        authority: Option<&Authority>,
+        proxies: Proxies,
+    ) -> Result<Self, Failure> {
+        let drain_timeout = config.timeouts.drain;
+        let mut roots = Roots::default();
+        if let Some(Authority { path, pem }) = authority {
+            roots = roots
+                .with_pem(pem)
+                .map_err(|error| Failure::Runtime(format!("{}: {error}", path.display())))?;
+        }
+        let server = Server::builder(config)
+            .seed(RandomState::new().hash_one("aibridge"))
+            .sink(sink)
+            .roots(roots)
+            .proxies(proxies)
+            .build()
+            .map_err(|error| Failure::Runtime(error.to_string()))?;
+        let server = Arc::new(server);
+        let serving = Arc::clone(&server);
+        tokio::spawn(async move { serving.serve(listener).await });
+        Ok(Self {
+            server,
+            drain_timeout,
+        })
     }
 
+    /// Stops accepting, and lets what runs finish within the time configured.
     pub(crate) async fn drain(&self) {
-        todo!()
+        self.server.drain(self.drain_timeout).await;
     }
 }
 
 impl admin::Keys for Running {
     fn now(&self) -> Instant {
-        todo!()
+        self.server.now()
     }
 
     fn keys(&self, now: Instant) -> Vec<ProviderKeys> {
-        todo!("{now:?}")
+        self.server.with_bridge(|bridge| bridge.keys(now))
     }
 
     fn reset(&self, now: Instant, provider: &str, index: usize) -> Option<KeyStatus> {
-        todo!("{now:?} {provider} {index}")
+        self.server
+            .with_bridge(|bridge| bridge.reset_key(now, provider, index))
     }
 }

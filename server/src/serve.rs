@@ -68,10 +68,10 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let (admin_address, address) = (admin_listener.local_addr()?, listener.local_addr()?);
 
     let config = settings.core();
-    let ca = settings.upstream_ca.as_ref().map(|ca| ca.pem.as_slice());
-    let running = Running::start(config, listener, Arc::clone(&recorder) as _, ca)
-        .map_err(|error| Failure::Runtime(error.to_string()))?;
-    let running = Arc::new(running);
+    let authority = settings.upstream_ca.as_ref();
+    let proxies = settings.proxies.clone();
+    let sink = Arc::clone(&recorder) as _;
+    let running = Arc::new(Running::start(config, listener, sink, authority, proxies)?);
     let token = settings
         .admin_token
         .as_ref()

@@ -8,9 +8,12 @@ use aibridge_core::api::{Api, Vendor};
 use aibridge_testkit::{
     APIS, Answer, Ask, Drive, Fixture, Records, Reply, Script, Sim, key_states,
     setup::{self, HINTS, KEYS},
-    sockets::{Client, Gateway, Server},
+    sockets::{Client, Server},
 };
 use bytes::Bytes;
+
+mod gateway;
+use gateway::Gateway;
 
 const BYOK: &str = "sk-client-own-key-0001";
 
@@ -315,7 +318,7 @@ fn on_real_sockets() {
         let script = case.script();
         let server = Server::start(&script).unwrap();
         let config = setup::config_at(&server.target(), case.keys());
-        let gateway = Gateway::start(config).unwrap();
+        let gateway = Gateway::start(config);
         let mut client = Client::connect(gateway.addr()).unwrap();
         let answer = client.ask(&case.ask()).unwrap();
         let records = gateway.records(1);

@@ -1,17 +1,21 @@
 //! What only real sockets can show: that bytes leave when they are there, and that connections end when they should.
 //!
 //! No test sleeps. Where order matters, the upstream waits for the client's confirmation.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use aibridge_core::{api::Api, record::Outcome};
 use aibridge_testkit::{
     APIS, Ask, Fixture, Reply, Script, Seen, sdk,
     setup::{self, KEYS},
-    sockets::{Client, Gateway, Server, refusing},
+    sockets::{Client, Server, refusing},
 };
+
+mod gateway;
+use gateway::Gateway;
 
 fn start(script: &Script) -> (Server, Gateway, Client) {
     let server = Server::start(script).unwrap();
-    let gateway = Gateway::start(setup::config_at(&server.target(), &KEYS[..2])).unwrap();
+    let gateway = Gateway::start(setup::config_at(&server.target(), &KEYS[..2]));
     let client = Client::connect(gateway.addr()).unwrap();
     (server, gateway, client)
 }
@@ -94,7 +98,7 @@ fn a_client_that_leaves_ends_the_upstream_call() {
 
 #[test]
 fn defect_03_a_refused_connection_is_a_502() {
-    let gateway = Gateway::start(setup::config_at(&refusing().unwrap(), &KEYS[..1])).unwrap();
+    let gateway = Gateway::start(setup::config_at(&refusing().unwrap(), &KEYS[..1]));
     for api in APIS {
         let mut client = Client::connect(gateway.addr()).unwrap();
         let answer = client.ask(&Ask::new(api, true)).unwrap();

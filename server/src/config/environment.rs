@@ -2,7 +2,9 @@
 
 use std::env::VarError;
 
-use aibridge_core::{api::Vendor, config::Timeouts, http1::Limits, keypool::Failover};
+use aibridge_core::{
+    api::Vendor, config::Timeouts, http1::Limits, keypool::Failover, proxy::Proxies,
+};
 
 use super::{
     Error, Overrides, Provider, Settings, Sources, address,
@@ -72,6 +74,7 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
         idle_timeout: timeouts.idle,
         drain_timeout: timeouts.drain,
         upstream_ca: None,
+        proxies: Proxies::default(),
         clients: Vec::new(),
         providers,
         warnings,

@@ -8,6 +8,7 @@ mod address;
 mod entries;
 mod environment;
 mod error;
+mod proxy;
 mod raw;
 mod resolve;
 mod secret;
@@ -30,6 +31,7 @@ use aibridge_core::{
     config::{Client as CoreClient, Config, Provider as CoreProvider, Timeouts},
     http1::Limits,
     keypool::Failover,
+    proxy::Proxies,
 };
 
 pub(crate) use address::socket_addr;
@@ -54,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) upstream_ca: Option<Authority>,
     pub(crate) clients: Vec<Client>,
     pub(crate) providers: Vec<Provider>,
+    /// How upstreams are reached.
+    pub(crate) proxies: Proxies,
     /// What is allowed but probably not meant.
     pub(crate) warnings: Vec<String>,
 }
@@ -109,7 +113,7 @@ impl Settings {
                 format_args!("cannot be read ({error}); check the path given with --config"),
             )
         })?;
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         Self::from_toml(&shown, &text, &Sources::of_process(folder), overrides)
     }
 
@@ -135,14 +139,21 @@ impl Settings {
             }
         };
         problems.into_result()?;
-        settings
+        let settings = settings
             .flatten()
-            .ok_or_else(|| Error::new(origin, "is not a configuration"))
+            .ok_or_else(|| Error::new(origin, "is not a configuration"))?;
+        settings.with_proxies(sources)
     }
 
     /// Reads the environment variables of the provider SDKs.
     pub(crate) fn from_environment(sources: &Sources, overrides: Overrides) -> Result<Self, Error> {
-        environment::read(sources, overrides)
+        environment::read(sources, overrides)?.with_proxies(sources)
+    }
+
+    /// Proxies are in the environment also where there is a file.
+    fn with_proxies(mut self, sources: &Sources) -> Result<Self, Error> {
+        self.proxies = proxy::read(sources)?;
+        Ok(self)
     }
 
     /// What the core is told.

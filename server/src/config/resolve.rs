@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, ops::Range};
 
-use aibridge_core::{config::Timeouts, http1::Limits};
+use aibridge_core::{config::Timeouts, http1::Limits, proxy::Proxies};
 use toml::Spanned;
 
 use super::{
@@ -67,6 +67,7 @@ pub(super) fn file(
         idle_timeout,
         drain_timeout,
         upstream_ca,
+        proxies: Proxies::default(),
         clients,
         providers,
         warnings: Vec::new(),

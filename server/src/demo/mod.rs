@@ -18,15 +18,17 @@ use aibridge_core::{
     api::Vendor,
     config::{Config, Provider, Timeouts},
     http1::Limits,
+    proxy::Proxies,
     record::Record,
 };
+use aibridge_tokio::Sink;
 use serde_json::Value;
 use tokio::{net::TcpListener, signal, sync::watch, time::timeout};
 
 use crate::{
     Failure,
     admin::{Admin, Phase},
-    bridge::{Running, Sink},
+    bridge::Running,
     cli::DemoArgs,
     records::{Interception, Recorder},
     serve,
@@ -102,7 +104,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn build() -> io::Result<Self> {
+    async fn build() -> Result<Self, Failure> {
         let timeline = Arc::new(Timeline::new());
         let recorder = Arc::new(Recorder::new(1000));
         let provider = provider::start(Arc::clone(&timeline)).await?;
@@ -120,6 +122,7 @@ impl Stage {
             listener,
             Arc::new(observer),
             None,
+            Proxies::default(),
         )?);
 
         let admin_listener = TcpListener::bind("127.0.0.1:0").await?;

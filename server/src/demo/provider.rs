@@ -14,7 +14,7 @@ use std::{
 use aibridge_core::{Secret, api::Api};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use hyper::{
     body::{Body, Frame, Incoming},
     server::conn::http1,
@@ -86,7 +86,7 @@ async fn answer(
     let body = body
         .collect()
         .await
-        .map(|body| body.to_bytes())
+        .map(Collected::to_bytes)
         .unwrap_or_default();
     let request: Value = serde_json::from_slice(&body).unwrap_or_default();
     let streaming = status.is_success() && request["stream"] == true;

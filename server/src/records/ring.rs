@@ -23,7 +23,7 @@ pub(super) struct Entry {
     pub(super) usage: Usage,
     pub(super) tools: Vec<ToolUsage>,
     /// `None` while it runs.
-    pub(super) ended: Option<Ended>,
+    pub(super) ended: Option<Box<Ended>>,
 }
 
 /// Entries under ever growing numbers, in the order of their starts.
@@ -114,7 +114,7 @@ impl Ring {
         self.entries.get_mut(self.running.get(&id)?)
     }
 
-    fn end(&mut self, id: InterceptionId, ended: Ended) -> Option<&Entry> {
+    fn end(&mut self, id: InterceptionId, ended: Box<Ended>) -> Option<&Entry> {
         let number = self.running.remove(&id)?;
         self.ended.push_back(number);
         // The one that has just ended stays at least until the next: it is returned.

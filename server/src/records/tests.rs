@@ -76,7 +76,7 @@ fn tokens(id: InterceptionId, turn: u32, input: u64, output: u64) -> Record {
 fn ended(id: InterceptionId) -> Record {
     Record::Ended(
         id,
-        Ended {
+        Box::new(Ended {
             at: Instant::from_millis(1_767_225_601_500),
             status: Some(200),
             outcome: Outcome::Ok,
@@ -86,7 +86,7 @@ fn ended(id: InterceptionId) -> Record {
             turns: 2,
             first_byte: Some(Duration::from_micros(12_345)),
             total: Duration::from_millis(1377),
-        },
+        }),
     )
 }
 

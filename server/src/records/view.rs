@@ -51,6 +51,7 @@ pub(crate) struct Attempt {
 
 /// Tokens, summed over the turns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the contract's names")]
 pub(crate) struct Usage {
     pub(crate) input_tokens: u64,
     pub(crate) output_tokens: u64,

@@ -19,10 +19,6 @@ use bytes::Bytes;
 
 use crate::{Answer, Ask, Connect, Peer, Script, Upstream, reply::Step};
 
-mod gateway;
-
-pub use gateway::Gateway;
-
 /// How long a blocking read or write of a test may take before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -1,0 +1,111 @@
+//! The tokio adapter around a configuration, for suites that look at real sockets.
+#![allow(dead_code, unreachable_pub, reason = "each suite uses a part of it")]
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aibridge_core::{config::Config, record::Record};
+use aibridge_testkit::{Records, key_states};
+use aibridge_tokio::{Builder, Server, Sink};
+use tokio::{net::TcpListener, runtime::Runtime};
+
+/// How long a record may be late before a test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running bridge. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    addr: SocketAddr,
+    server: Arc<Server>,
+    kept: Arc<Kept>,
+    runtime: Option<Runtime>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    records: Mutex<Records>,
+    came: Condvar,
+}
+
+impl Sink for Kept {
+    fn keep(&self, record: Record) {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.0.push(record);
+        self.came.notify_all();
+    }
+}
+
+impl Gateway {
+    /// A bridge of this configuration, on a free port of 127.0.0.1.
+    pub fn start(config: Config) -> Self {
+        Self::build(Server::builder(config))
+    }
+
+    /// A bridge built like this, on a free port of 127.0.0.1.
+    pub fn build(builder: Builder) -> Self {
+        let kept = Arc::new(Kept::default());
+        let server = builder.seed(7).sink(Arc::clone(&kept) as _).build();
+        let server = Arc::new(server.expect("the configuration makes a server"));
+        let runtime = Runtime::new().expect("a runtime");
+        let listener = runtime
+            .block_on(TcpListener::bind("127.0.0.1:0"))
+            .expect("a free port");
+        let addr = listener.local_addr().expect("it is bound");
+        let serving = Arc::clone(&server);
+        runtime.spawn(async move { serving.serve(listener).await });
+        Self {
+            addr,
+            server,
+            kept,
+            runtime: Some(runtime),
+        }
+    }
+
+    /// Where it listens.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The states of a provider's keys, by name.
+    pub fn key_states(&self, provider: &str) -> Vec<&'static str> {
+        let now = self.server.now();
+        self.server
+            .with_bridge(|bridge| key_states(bridge, now, provider))
+    }
+
+    /// What was recorded, once so many interceptions have ended: a record may be kept a moment after its reply has been read.
+    pub fn records(&self, ended: usize) -> Records {
+        let pending = |records: &mut Records| records.all_ended().len() < ended;
+        let records = self.kept.records.lock();
+        let records = records.unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .kept
+            .came
+            .wait_timeout_while(records, PATIENCE, pending);
+        let (records, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!result.timed_out(), "no {ended} have ended: {records:#?}");
+        records.clone()
+    }
+
+    /// Stops in order; true once nothing runs any more.
+    pub fn drain(&self, limit: Duration) {
+        let runtime = self.runtime.as_ref().expect("it runs until it is dropped");
+        runtime.block_on(self.server.drain(limit));
+    }
+
+    /// How many clients are connected.
+    pub fn connections(&self) -> usize {
+        self.server.connections()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
