@@ -47,8 +47,6 @@ use crate::{
 
 mod client;
 mod flow;
-#[cfg(test)]
-mod tests;
 mod upstream;
 
 use client::Client;
