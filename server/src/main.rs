@@ -18,6 +18,9 @@ use clap::Parser;
 
 use cli::{Cli, Command, LogLevel};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = match cli.command {

@@ -2,24 +2,24 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-/// Fields that end at the next hop (RFC 9110 §7.6.1), whatever `Connection` says.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    KEEP_ALIVE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    PROXY_CONNECTION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether a field ends at the next hop (RFC 9110 §7.6.1), whatever `Connection` says.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Removes the fields that end at the next hop (RFC 9110 §7.6.1): the well-known ones, and those
-/// that `Connection` names. `content-length` and `host` are left to the caller.
+/// that `Connection` names, but for `content-length` and `host`; and whatever is `unwanted` besides.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -27,17 +27,24 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// let mut headers = HeaderMap::new();
 /// headers.insert("connection", "close, x-secret-hop".parse().unwrap());
 /// headers.insert("x-secret-hop", "1".parse().unwrap());
+/// headers.insert("cookie", "a=b".parse().unwrap());
 /// headers.insert("accept", "*/*".parse().unwrap());
-/// aibridge_core::http1::strip_hop_by_hop(&mut headers);
+/// aibridge_core::http1::strip_hop_by_hop(&mut headers, |name| name == "cookie");
 /// assert_eq!(headers.keys().collect::<Vec<_>>(), ["accept"]);
 /// ```
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = list(headers, &header::CONNECTION)
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let named = list(headers, &header::CONNECTION)
         .filter(|option| !option.eq_ignore_ascii_case(b"close"))
+        .filter(|option| !option.eq_ignore_ascii_case(b"keep-alive"))
         .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST);
+    // Of the many fields there could be, few are there: look at those.
+    let present = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name.as_str()) || unwanted(name.as_str()))
+        .cloned();
+    let gone: Vec<HeaderName> = named.chain(present).collect();
+    for name in &gone {
         headers.remove(name);
     }
 }

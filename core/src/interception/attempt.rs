@@ -78,7 +78,7 @@ pub(super) struct Call {
     /// When the reply's head is overdue.
     deadline: Option<Instant>,
     /// A head that waits for as much of its body as the policy wants to see.
-    pending: Option<Pending>,
+    pending: Option<Box<Pending>>,
 }
 
 #[derive(Debug)]
@@ -92,7 +92,7 @@ struct Pending {
 /// What came of a call.
 enum Came {
     Fault(Fault),
-    Reply(Pending, Rest),
+    Reply(Box<Pending>, Rest),
 }
 
 /// What of a judged reply is still to come.
@@ -332,12 +332,12 @@ impl Interception {
                 .min(MAX_JUDGED_BODY),
             None => 0,
         };
-        let pending = Pending {
+        let pending = Box::new(Pending {
             status,
             headers,
             body: BytesMut::new(),
             wanted,
-        };
+        });
         if wanted > 0 {
             call.pending = Some(pending);
             return State::Calling(replay, call);
@@ -407,7 +407,7 @@ impl Interception {
                 self.try_next(now, replay)
             }
             (NextStep::Relay, Came::Reply(pending, rest)) => {
-                self.begin_relay(now, replay, call, pending, rest)
+                self.begin_relay(now, replay, call, *pending, rest)
             }
             (NextStep::GiveUp, came @ Came::Reply(..)) => {
                 self.drop_call(call, &came);

@@ -2,22 +2,35 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{
-        ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE,
-        COOKIE, EXPECT, FORWARDED, HOST, SET_COOKIE,
-    },
+    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
 };
 
-use super::caller::{API_KEY, TOKEN};
 use crate::{api::Vendor, config::Provider, http1::strip_hop_by_hop, id::InterceptionId};
 
 const ACTOR_ID: HeaderName = HeaderName::from_static("x-ai-bridge-actor-id");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const BRIDGE_ID: HeaderName = HeaderName::from_static("x-aibridge-id");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// The version of Anthropic's API that its documentation asks every client to send.
 const ANTHROPIC_VERSION_DEFAULT: HeaderValue = HeaderValue::from_static("2023-06-01");
+
+/// Whether a client's field is ours alone: the connection's, a credential, or news of the client's network.
+fn stays_here(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization"
+            | "content-length"
+            | "cookie"
+            | "expect"
+            | "forwarded"
+            | "host"
+            | "x-aibridge-token"
+            | "x-api-key"
+            | "x-real-ip"
+    ) || ["proxy-", "x-ai-bridge-actor", "x-forwarded-"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
 
 /// A client's header fields as upstream gets them, but for `host`, framing and the credential.
 pub(super) fn to_upstream(
@@ -26,29 +39,7 @@ pub(super) fn to_upstream(
     actor: &str,
     has_body: bool,
 ) -> HeaderMap {
-    strip_hop_by_hop(&mut headers);
-    for name in [
-        HOST,
-        CONTENT_LENGTH,
-        EXPECT,
-        AUTHORIZATION,
-        API_KEY,
-        TOKEN,
-        COOKIE,
-        FORWARDED,
-        REAL_IP,
-    ] {
-        headers.remove(name);
-    }
-    let private = |name: &&HeaderName| {
-        let name = name.as_str();
-        name.starts_with("x-forwarded-")
-            || name.starts_with("x-ai-bridge-actor")
-            || name.starts_with("proxy-")
-    };
-    while let Some(name) = headers.keys().find(private).cloned() {
-        headers.remove(name);
-    }
+    strip_hop_by_hop(&mut headers, stays_here);
     // Events can only be read as they come if nothing compresses them.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if provider.vendor == Vendor::Anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
@@ -71,13 +62,13 @@ pub(super) fn to_client(
     id: InterceptionId,
     is_stream: bool,
 ) -> Option<u64> {
-    strip_hop_by_hop(headers);
     let length = headers
-        .remove(CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok()?.parse().ok());
-    headers.remove(SET_COOKIE);
-    // Says where else upstream's origin is served, which does not hold for ours.
-    headers.remove(ALT_SVC);
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    // `alt-svc` says where else upstream's origin is served, which does not hold for ours.
+    strip_hop_by_hop(headers, |name| {
+        matches!(name, "alt-svc" | "content-length" | "set-cookie")
+    });
     if is_stream {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));

@@ -43,6 +43,7 @@
 //! # Ok::<(), aibridge_core::json::Error>(())
 //! ```
 
+mod block;
 mod error;
 mod scan;
 mod splice;

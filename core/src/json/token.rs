@@ -1,6 +1,9 @@
 //! Tokens: given where one starts, find where it ends (RFC 8259 §3, §6, §7).
 
-use super::error::{Error, ErrorKind};
+use super::{
+    block::{self, Block},
+    error::{Error, ErrorKind},
+};
 
 /// A string's end.
 pub(super) struct StringEnd {
@@ -11,39 +14,59 @@ pub(super) struct StringEnd {
 
 /// Finds the end of a string whose opening quote is just before `at`.
 #[inline]
-pub(super) fn string_end(text: &[u8], mut at: usize) -> Result<StringEnd, Error> {
-    let mut escaped = false;
-    loop {
-        at = special(text, at);
-        match text.get(at) {
-            Some(b'"') => return Ok(StringEnd { quote: at, escaped }),
-            Some(b'\\') => {
-                at = escape_end(text, at)?;
-                escaped = true;
-            }
-            Some(_) => return Err(Error::new(ErrorKind::Control, at)),
-            None => return Err(Error::new(ErrorKind::Unterminated, at)),
-        }
-    }
-}
-
-/// Offset of the next byte of a string that is not just itself: a quote, a backslash or a control
-/// character. The end of the text if there is none.
-///
-/// Most of a request body is long strings, so this loop is where the time goes: eight bytes at a time in
-/// one register.
-#[inline]
-fn special(text: &[u8], mut at: usize) -> usize {
-    while let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk) {
+pub(super) fn string_end(text: &[u8], at: usize) -> Result<StringEnd, Error> {
+    // Names and most values are short: a register or two.
+    for at in [at, at + 8] {
+        let Some(word) = text.get(at..).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
         let found = specials(u64::from_le_bytes(*word));
         if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+            let quote = at + found.trailing_zeros() as usize / 8;
+            if text[quote] == b'"' {
+                let escaped = false;
+                return Ok(StringEnd { quote, escaped });
+            }
+            break;
         }
-        at += 8;
     }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
-    let rest = text.get(at..).unwrap_or_default();
-    at + rest.iter().position(is_special).unwrap_or(rest.len())
+    long_string_end(text, at)
+}
+
+fn long_string_end(text: &[u8], mut at: usize) -> Result<StringEnd, Error> {
+    let mut escaped = false;
+    loop {
+        let until = match text
+            .get(at..)
+            .and_then(<[u8]>::first_chunk)
+            .map(block::read)
+        {
+            Some(Block::GoesOn(len, escapes)) => {
+                at += len;
+                escaped |= escapes;
+                continue;
+            }
+            Some(Block::Ends(len, escapes)) => {
+                let quote = at + len;
+                escaped |= escapes;
+                return Ok(StringEnd { quote, escaped });
+            }
+            Some(Block::Odd) => at + block::LEN,
+            None => usize::MAX,
+        };
+        while at < until {
+            match text.get(at) {
+                Some(b'"') => return Ok(StringEnd { quote: at, escaped }),
+                Some(b'\\') => {
+                    at = escape_end(text, at)?;
+                    escaped = true;
+                }
+                Some(..0x20) => return Err(Error::new(ErrorKind::Control, at)),
+                Some(_) => at += 1,
+                None => return Err(Error::new(ErrorKind::Unterminated, at)),
+            }
+        }
+    }
 }
 
 /// Marks, by its highest bit, each byte of `word` that is special. Bytes above (in the word) a marked one
@@ -61,18 +84,21 @@ const fn specials(word: u64) -> u64 {
 }
 
 /// The end of an escape whose backslash is at `at`.
+#[inline]
 fn escape_end(text: &[u8], at: usize) -> Result<usize, Error> {
     match text.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
-        Some(b'u') => {
-            let digits = text[at + 2..].iter().take(4);
-            let count = digits.take_while(|byte| byte.is_ascii_hexdigit()).count();
-            match count {
-                4 => Ok(at + 6),
-                _ => Err(unfinished(text, at + 2 + count, ErrorKind::Escape)),
-            }
-        }
+        Some(b'u') => code_unit_end(text, at + 2),
         _ => Err(unfinished(text, at + 1, ErrorKind::Escape)),
+    }
+}
+
+/// The end of the four hexadecimal digits at `at`.
+fn code_unit_end(text: &[u8], at: usize) -> Result<usize, Error> {
+    let digits = text[at..].iter().take(4);
+    match digits.take_while(|byte| byte.is_ascii_hexdigit()).count() {
+        4 => Ok(at + 4),
+        count => Err(unfinished(text, at + count, ErrorKind::Escape)),
     }
 }
 
@@ -123,17 +149,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_first_special_byte_wherever_it_stands() {
-        for special_byte in 0..=u8::MAX {
-            let expected = matches!(special_byte, b'"' | b'\\' | ..0x20);
-            for fill in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
-                for place in 0..40 {
-                    let mut text = [fill; 40];
-                    text[place] = special_byte;
-                    let found = if expected { place } else { 40 };
-                    assert_eq!(special(&text, 0), found, "{special_byte:#x} in {fill:#x}");
-                    assert_eq!(special(&text, place), found);
+    fn strings_end_at_their_quote_wherever_it_stands() {
+        for len in 0..200 {
+            for escape in [
+                None,
+                Some((r"\n", true)),
+                Some((r#"\""#, true)),
+                Some((r"\u00e9", true)),
+                Some(("é", false)),
+            ] {
+                let mut text = "x".repeat(len);
+                if let Some((escape, _)) = escape {
+                    text.insert_str(len / 2, escape);
                 }
+                let quote = text.len();
+                for rest in ["\"", "\", \"more\"", &format!("\"{}", "y".repeat(100))] {
+                    let end = string_end(format!("{text}{rest}").as_bytes(), 0).unwrap();
+                    assert_eq!(
+                        (end.quote, end.escaped),
+                        (quote, escape.is_some_and(|(_, escaped)| escaped))
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_string_is_told_with_its_place() {
+        for len in 0..150 {
+            let fill = "x".repeat(len);
+            for (wrong, kind, place) in [
+                ("\n\"", ErrorKind::Control, len),
+                (r#"\x""#, ErrorKind::Escape, len + 1),
+                (r#"\u00g0""#, ErrorKind::Escape, len + 4),
+                ("", ErrorKind::Unterminated, len),
+                ("\\", ErrorKind::Unterminated, len + 1),
+                (r"\u12", ErrorKind::Unterminated, len + 4),
+            ] {
+                let text = format!("{fill}{wrong}");
+                let error = string_end(text.as_bytes(), 0).err();
+                assert_eq!(error, Some(Error::new(kind, place)), "{text}");
             }
         }
     }

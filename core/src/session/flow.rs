@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 
-use super::{Action, Asked, Event, SEND_WINDOW, Session, client::Await};
+use super::{Action, Asked, Event, SEND_WINDOW, Session, client::Await, gather::Gather};
 use crate::{
     api::ApiError,
     bridge::{Query, Refused},
@@ -46,6 +46,8 @@ pub(super) struct Upload {
     intake: Result<Intake, Refusal>,
     config: Arc<Config>,
     reply: ReplyTo,
+    /// The body's length as far as the client has said it, in bytes. Within the limit.
+    declared: u64,
     body: BytesMut,
 }
 
@@ -54,6 +56,8 @@ pub(super) struct Upload {
 pub(super) struct Running {
     pub(super) interception: Interception,
     encoder: Encoder,
+    /// Some of the body, on its way to the encoder.
+    gather: Gather,
     keep_alive: bool,
 }
 
@@ -225,6 +229,7 @@ impl Session {
             intake,
             config,
             reply,
+            declared,
             body,
         }));
         self.read_client(now);
@@ -236,7 +241,15 @@ impl Session {
             return;
         };
         let limit = upload.config.limits.body;
-        if (upload.body.len() + bytes.len()) as u64 <= limit {
+        let len = upload.body.len() + bytes.len();
+        if len as u64 <= limit {
+            if len > upload.body.capacity() {
+                // It has sent as much as it was trusted with, so it means what it declared.
+                let rest = upload.declared.saturating_sub(upload.body.len() as u64);
+                upload
+                    .body
+                    .reserve(usize::try_from(rest).unwrap_or(0).max(bytes.len()));
+            }
             upload.body.extend_from_slice(bytes);
             return;
         }
@@ -253,6 +266,7 @@ impl Session {
             config,
             reply,
             body,
+            declared: _,
         } = *upload;
         let id = InterceptionId::draw(&mut self.rng);
         let interception = match intake {
@@ -292,6 +306,7 @@ impl Session {
         self.flow = Flow::Running(Box::new(Running {
             interception,
             encoder,
+            gather: Gather::default(),
             keep_alive: reply.keep_alive,
         }));
         self.pump(now);
@@ -328,8 +343,17 @@ impl Session {
                     broken = true;
                     continue;
                 }
-                interception::Action::ReplyBody(bytes) => running.encoder.body(bytes),
-                interception::Action::ReplyEnd => running.encoder.end(),
+                interception::Action::ReplyBody(bytes) => match running.gather.push(bytes) {
+                    Some(before) => running.encoder.body(before),
+                    None => continue,
+                },
+                interception::Action::ReplyEnd => {
+                    if let Some(last) = running.gather.take() {
+                        let frame = running.encoder.body(last);
+                        self.client.send(now, frame, &mut self.out);
+                    }
+                    running.encoder.end()
+                }
                 interception::Action::ReplyHead(reply) => {
                     let length = reply.length.map_or(BodyLength::Chunked, BodyLength::Known);
                     let close = !running.keep_alive || self.client.draining;
@@ -348,12 +372,23 @@ impl Session {
         }
         let keeps = running.keep_alive && !running.encoder.closes();
         if broken || !keeps || self.client.draining {
+            self.send_gathered(now);
             return self.close(now);
         }
         self.flow = Flow::Head;
         self.client.decoder.next_message();
         self.client.awaits(now, Await::Request);
         self.read_client(now);
+    }
+
+    /// Sends what of the body the last event brought.
+    pub(super) fn send_gathered(&mut self, now: Instant) {
+        if let Flow::Running(running) = &mut self.flow
+            && let Some(bytes) = running.gather.take()
+        {
+            let frame = running.encoder.body(bytes);
+            self.client.send(now, frame, &mut self.out);
+        }
     }
 
     /// Ends our side, behind what is still to be written, and waits for the client to end its own.

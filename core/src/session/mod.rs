@@ -47,6 +47,7 @@ use crate::{
 
 mod client;
 mod flow;
+mod gather;
 mod upstream;
 
 use client::Client;
@@ -192,6 +193,7 @@ impl Session {
             Event::Received(conn, bytes) => self.upstream_sent(now, conn, bytes),
             Event::Sent(conn, count) => self.upstream_took(conn, count),
         }
+        self.send_gathered(now);
     }
 
     /// The answer to the last query.
@@ -207,6 +209,7 @@ impl Session {
             (Asked::Interception, Answer::Interception(answer)) => self.answered(now, answer),
             (asked, answer) => debug_assert!(false, "{asked:?} answered by {answer:?}"),
         }
+        self.send_gathered(now);
     }
 
     /// Time has passed; may be called at any time.
@@ -217,6 +220,7 @@ impl Session {
         self.time_exchanges(now);
         self.time_interception(now);
         self.time_client(now);
+        self.send_gathered(now);
     }
 
     /// The next question. Each is answered, with `handle_answer`, before the next is asked.
