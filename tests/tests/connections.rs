@@ -77,10 +77,9 @@ fn draining_finishes_what_runs_and_closes_what_is_idle() {
     std::thread::scope(|scope| {
         let drained = scope.spawn(|| gateway.drain(Duration::from_secs(20)));
         assert!(idle.answer().is_err(), "it is told to go");
-        assert!(
-            TcpStream::connect(gateway.addr()).is_err(),
-            "nobody listens"
-        );
+        while TcpStream::connect(gateway.addr()).is_ok() {
+            std::thread::yield_now(); // until nobody listens any more
+        }
         let events = aibridge_testkit::answer::events(&fixture.relayed(true)).len();
         (0..events).for_each(|_| script.confirm());
         let answer = running.answer().unwrap();
