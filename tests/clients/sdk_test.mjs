@@ -18,7 +18,7 @@ const messages = {
   name: "Messages",
   vendor: "anthropic",
   sdk: Anthropic,
-  model: "claude-sonnet-4-5",
+  model: "claude-fixture-1",
   client: (provider, apiKey = PLACEHOLDER) =>
     new Anthropic({ baseURL: `${BRIDGE}/${provider}`, apiKey, maxRetries: 0 }),
   request({ model, tools } = {}) {

@@ -27,7 +27,7 @@ SCHEMA = {
 
 
 class Messages:
-    vendor, sdk, model = "anthropic", anthropic, "claude-sonnet-4-5"
+    vendor, sdk, model = "anthropic", anthropic, "claude-fixture-1"
 
     def client(self, provider, key=PLACEHOLDER):
         return anthropic.Anthropic(base_url=f"{BRIDGE}/{provider}", api_key=key, max_retries=0)
