@@ -1,5 +1,4 @@
 //! An adapter knows bytes and time, and nothing of what they mean.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{fs, path::Path};
 
