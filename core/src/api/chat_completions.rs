@@ -369,7 +369,7 @@ impl<'a> Chunk<'a> {
                         chunk.has_error = scan.kind()? != Kind::Null;
                         chunk.error = read::error(scan)?;
                     }
-                    "obfuscation" => chunk.padding = inside(scan.string_or_skip()?, scan),
+                    "obfuscation" => chunk.padding = read::inside(scan.string_or_skip()?, scan),
                     _ => skip(scan)?,
                 }
                 Ok(())
@@ -413,7 +413,7 @@ impl<'a> Chunk<'a> {
             match name {
                 "content" => {
                     let text = scan.string_or_skip()?;
-                    self.content = inside(text, scan);
+                    self.content = read::inside(text, scan);
                     self.has_text |= text.is_some_and(|text| !text.raw().is_empty());
                 }
                 "reasoning_content" => reasoning_content = scan.string_or_skip()?,
@@ -479,12 +479,6 @@ impl<'a> Call<'a> {
         })
         .map(drop)
     }
-}
-
-/// Where the string just taken stands, without its quotes.
-fn inside(string: Option<Str<'_>>, scan: &Scanner<'_>) -> Option<Range<usize>> {
-    let end = scan.position().checked_sub(1)?;
-    Some(end.checked_sub(string?.raw().len())?..end)
 }
 
 /// The index under which the one call of the older `function_call` member is kept.

@@ -31,6 +31,7 @@ use bytes::Bytes;
 use crate::sse;
 
 mod chat_completions;
+mod edits;
 mod error;
 mod messages;
 mod read;
@@ -40,11 +41,14 @@ mod responses;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod tools;
+pub mod turns;
 mod usage;
 
 pub use error::{ApiError, ErrorKind};
 pub use reply::{Pass, Thought, Told, ToolCall};
 pub use request::{Inspected, Invalid};
+pub use tools::{Injected, Tool, inject};
 pub use usage::Usage;
 
 use reply::Notes;

@@ -3,7 +3,7 @@
 //! The text must still be JSON; only its shape is not insisted on. The provider, or the client's library, is the
 //! one to complain of it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use crate::json::{Error, Kind, Scanner, Str};
 
@@ -80,4 +80,10 @@ pub(super) fn said(error: Option<Str<'_>>) -> Cow<'_, str> {
         said if said.is_empty() => "unspecified error".into(),
         said => said,
     }
+}
+
+/// Where the string just taken stands, without its quotes.
+pub(super) fn inside(string: Option<Str<'_>>, scan: &Scanner<'_>) -> Option<Range<usize>> {
+    let end = scan.position().checked_sub(1)?;
+    Some(end.checked_sub(string?.raw().len())?..end)
 }

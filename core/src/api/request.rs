@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use bytes::Bytes;
 
 use crate::{
-    api::ApiError,
+    api::{ApiError, read},
     json::{self, Kind, Scanner, Str},
 };
 
@@ -26,8 +26,38 @@ pub struct Inspected {
     pub usage_wanted: bool,
     /// Responses: `background: true`.
     pub background: bool,
+    /// Names of the tools that the client defined itself, as they come.
+    pub tools: Vec<String>,
     /// What [`prepare`](super::prepare) replaces, and by what.
     pub(crate) edit: Option<(Range<usize>, &'static str)>,
+    /// Where [`inject`](super::inject) puts tools.
+    pub(crate) slots: Slots,
+}
+
+/// Where the members stand in a body that injecting tools has to do with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slots {
+    /// Behind the opening brace.
+    pub(crate) first_member: usize,
+    pub(crate) tools: ToolsSlot,
+    pub(crate) tool_choice: Option<Range<usize>>,
+    pub(crate) parallel_tool_calls: Option<Range<usize>>,
+    /// Chat: more than one choice is asked for (`n`).
+    pub(crate) many_choices: bool,
+}
+
+/// The member `tools`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ToolsSlot {
+    /// There is none.
+    #[default]
+    Absent,
+    /// An array: the range between its brackets, and whether something stands there.
+    Array(Range<usize>, bool),
+    /// `null`
+    Null(Range<usize>),
+    /// Of a kind that the provider must judge.
+    Odd,
 }
 
 impl Inspected {
@@ -110,8 +140,12 @@ pub(super) fn inspect<'a, R: Request<'a>>(body: &'a [u8]) -> Result<Inspected, I
     let mut request = R::default();
     let mut model = None;
     let mut stream = Some(false);
+    let mut tools = Vec::new();
     scan.object()?;
-    let first_member = scan.position();
+    let mut slots = Slots {
+        first_member: scan.position(),
+        ..Slots::default()
+    };
     while let Some(name) = scan.key()? {
         match &*name.decode() {
             "model" => model = scan.string_or_skip()?,
@@ -120,6 +154,10 @@ pub(super) fn inspect<'a, R: Request<'a>>(body: &'a [u8]) -> Result<Inspected, I
                 stream = Some(false);
             }
             "stream" => stream = scan.bool_or_skip()?,
+            "tools" => slots.tools = ToolsSlot::read(&mut scan, &mut tools)?,
+            "tool_choice" => slots.tool_choice = Some(scan.skip()?),
+            "parallel_tool_calls" => slots.parallel_tool_calls = Some(scan.skip()?),
+            "n" => slots.many_choices = scan.u64_or_skip()?.is_some_and(|n| n > 1),
             name => request.member(name, &mut scan)?,
         }
     }
@@ -130,10 +168,45 @@ pub(super) fn inspect<'a, R: Request<'a>>(body: &'a [u8]) -> Result<Inspected, I
             .filter(|model| !model.is_empty())
             .ok_or(Invalid::Model)?,
         stream: stream.ok_or(Invalid::Stream)?,
+        tools: tools
+            .iter()
+            .map(|name| name.decode().into_owned())
+            .collect(),
         ..Inspected::default()
     };
-    request.finish(first_member, &mut inspected);
+    request.finish(slots.first_member, &mut inspected);
+    inspected.slots = slots;
     Ok(inspected)
+}
+
+impl ToolsSlot {
+    /// A tool has its name under `name`, in the Chat Completions API within `function` or `custom`.
+    fn read<'a>(scan: &mut Scanner<'a>, names: &mut Vec<Str<'a>>) -> Result<Self, json::Error> {
+        names.clear();
+        match scan.kind()? {
+            Kind::Array => {}
+            Kind::Null => return scan.skip().map(Self::Null),
+            _ => return scan.skip().map(|_| Self::Odd),
+        }
+        scan.array()?;
+        let start = scan.position();
+        let mut end = start;
+        let mut has_any = false;
+        while scan.element()? {
+            has_any = true;
+            read::object(scan, |scan, name| match name {
+                "name" => scan.string_or_skip().map(|name| names.extend(name)),
+                "function" | "custom" => read::object(scan, |scan, name| match name {
+                    "name" => scan.string_or_skip().map(|name| names.extend(name)),
+                    _ => read::skip(scan),
+                })
+                .map(drop),
+                _ => read::skip(scan),
+            })?;
+            end = scan.position();
+        }
+        Ok(Self::Array(start..end, has_any))
+    }
 }
 
 /// The string itself, where there is one.

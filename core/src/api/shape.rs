@@ -19,6 +19,8 @@ pub(super) struct Shape {
     /// Where in `literals` a string was left out, and how many were.
     cuts: [usize; 2],
     strings: usize,
+    /// Which of them is the text.
+    text: usize,
 }
 
 impl Shape {
@@ -35,6 +37,9 @@ impl Shape {
         if data.len() > MAX_SHAPE || text.is_none() {
             return;
         }
+        self.text = usize::from(
+            matches!((&text, &padding), (Some(text), Some(padding)) if padding.start < text.start),
+        );
         let mut strings = [text, padding];
         strings.sort_by_key(|range| range.as_ref().map(|range| range.start));
         let mut from = 0;
@@ -48,22 +53,28 @@ impl Shape {
     }
 
     pub(super) fn fits(&self, data: &[u8]) -> bool {
+        self.text(data).is_some()
+    }
+
+    /// Where the text stands in data that fits, without its quotes.
+    pub(super) fn text(&self, data: &[u8]) -> Option<Range<usize>> {
         if self.strings == 0 {
-            return false;
+            return None;
         }
+        let mut text = 0..0;
         let mut rest = data;
         let mut from = 0;
-        for cut in &self.cuts[..self.strings] {
-            let Some(string) = rest.strip_prefix(&self.literals[from..*cut]) else {
-                return false;
-            };
-            let Some(end) = closing_quote(string) else {
-                return false;
-            };
+        for (nth, cut) in self.cuts[..self.strings].iter().enumerate() {
+            let string = rest.strip_prefix(&self.literals[from..*cut])?;
+            let end = closing_quote(string)?;
+            if nth == self.text {
+                let start = data.len() - string.len();
+                text = start..start + end;
+            }
             rest = &string[end..];
             from = *cut;
         }
-        rest == &self.literals[from..]
+        (rest == &self.literals[from..]).then_some(text)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::read,
+    api::{edits::Edits, read},
     json::{Error, Kind, Scanner},
 };
 
@@ -87,6 +87,56 @@ impl Counts {
         }
     }
 
+    /// Adds another turn's.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (name, count) in &other.0 {
+            let sum = count.saturating_add(self.get(name).unwrap_or_default());
+            self.set(name, Some(sum));
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<u64> {
+        self.0.get(name).copied()
+    }
+
+    /// Notes what must change in a usage object, the next value of `scan`, so that each of its numbers has grown
+    /// by the one of its name here.
+    pub(super) fn raise(&self, scan: &mut Scanner<'_>, edits: &mut Edits) -> Result<(), Error> {
+        self.raise_members(scan, &mut String::new(), edits)
+    }
+
+    fn raise_members(
+        &self,
+        scan: &mut Scanner<'_>,
+        path: &mut String,
+        edits: &mut Edits,
+    ) -> Result<(), Error> {
+        let parent = path.len();
+        read::object(scan, |scan, name| {
+            if parent > 0 {
+                path.push('.');
+            }
+            path.push_str(name);
+            match scan.kind()? {
+                Kind::Number => {
+                    let more = self.get(path).filter(|more| *more > 0);
+                    let count = scan.u64()?;
+                    if let (Some(count), Some(more)) = (count, more) {
+                        // A number is one byte at least, and ends here.
+                        let end = scan.position();
+                        let start = end - decimal_len(count);
+                        edits.replace(start..end, count.saturating_add(more).to_string());
+                    }
+                }
+                Kind::Object => self.raise_members(scan, path, edits)?,
+                _ => read::skip(scan)?,
+            }
+            path.truncate(parent);
+            Ok(())
+        })
+        .map(drop)
+    }
+
     /// As Anthropic means them.
     pub(super) fn anthropic(mut self) -> Usage {
         Usage {
@@ -124,6 +174,14 @@ impl Counts {
 
     fn remove(&mut self, name: &str) -> u64 {
         self.0.remove(name).unwrap_or_default()
+    }
+}
+
+/// How long a whole number is in JSON, which has no leading zeros.
+const fn decimal_len(count: u64) -> usize {
+    match count.checked_ilog10() {
+        Some(log) => log as usize + 1,
+        None => 1,
     }
 }
 

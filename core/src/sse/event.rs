@@ -93,6 +93,14 @@ impl Event {
         }
     }
 
+    /// Where in [`raw`](Self::raw) the data stands, if it is in one field.
+    pub fn data_range(&self) -> Option<Range<usize>> {
+        match self.data {
+            Data::One(span) => Some(span.start as usize..span.end as usize),
+            Data::Many(_) => None,
+        }
+    }
+
     /// The `id` field of this event, where it has one without NUL.
     pub fn id(&self) -> Option<&[u8]> {
         self.id.map(|span| span.in_(&self.raw))

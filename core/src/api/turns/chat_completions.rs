@@ -1,0 +1,678 @@
+//! OpenAI's Chat Completions API: the chunks of all turns as one completion's.
+//!
+//! Every chunk has the first turn's id. The role is given once. Of a chunk that has part of an injected call, that
+//! part is cut out, and the chunk is left out where nothing else is in it. A turn that has no such call when it
+//! finishes is the last; otherwise what finishes it waits for `[DONE]`, and goes with the turn if the loop goes on.
+//!
+//! Only the first choice can be continued; others pass as they come.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::{
+    Call, MAX_TURN, Passed, Turn, edited,
+    history::{Strings, put},
+    joined,
+    usual::Usual,
+    whole,
+};
+use crate::{
+    api::{
+        Inspected,
+        edits::{Edits, quoted},
+        read::{self, decoded, inside, skip},
+        usage::Counts,
+    },
+    json::{Error, Kind, Scanner, Str},
+    sse,
+};
+
+/// Follows the turns of a completion.
+#[derive(Debug)]
+pub(super) struct Merge {
+    /// The usage chunk was not the client's wish.
+    withholds_usage: bool,
+    /// The first turn's id, with its quotes.
+    id: Option<String>,
+    role_given: bool,
+    /// What this turn's message says.
+    message: Strings,
+    /// Bytes kept of it.
+    kept: usize,
+    calls: Vec<OpenCall>,
+    finish: Option<String>,
+    /// The turn has finished without an injected call.
+    is_last: bool,
+    /// What waits for the end of the turn.
+    held: Vec<Held>,
+    failed: bool,
+    usual: Usual,
+}
+
+/// A call whose arguments may still grow.
+#[derive(Debug)]
+struct OpenCall {
+    index: Option<u64>,
+    call: Call,
+    is_injected: bool,
+}
+
+/// A chunk that waits, and what changes in it.
+#[derive(Debug)]
+struct Held {
+    event: sse::Event,
+    edits: Edits,
+    /// Where the reason stands to have finished.
+    finish: Option<Range<usize>>,
+}
+
+// ---- streaming
+
+impl Merge {
+    pub(super) fn new(inspected: &Inspected) -> Self {
+        Self {
+            withholds_usage: inspected.edit.is_some(),
+            id: None,
+            role_given: false,
+            message: Strings::default(),
+            kept: 0,
+            calls: Vec::new(),
+            finish: None,
+            is_last: false,
+            held: Vec::new(),
+            failed: false,
+            usual: Usual::default(),
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
+        if turn.end.is_some() {
+            return if turn.goes_on() {
+                Passed::Withhold
+            } else {
+                Passed::Relay
+            };
+        }
+        let data = event.data();
+        if let Some(text) = self.usual.text(&data) {
+            if self.keep(text.len()) {
+                self.message.push_at(self.usual.place.0, &data[text]);
+            }
+            return self.usual.pass(event);
+        }
+        if data.trim_ascii() == b"[DONE]" {
+            return self.done(event, turn);
+        }
+        match Chunk::read(&data) {
+            Some(chunk) => self.chunk(event, &data, &chunk, turn),
+            None => Passed::Relay,
+        }
+    }
+
+    /// The stream has ended. `[DONE]` is no part of what a turn says, and some servers leave it out.
+    pub(super) fn end(&mut self, turn: &mut Turn) -> Bytes {
+        if turn.end.is_some() {
+            return Bytes::new();
+        }
+        self.decide(turn);
+        if turn.goes_on() {
+            return Bytes::new();
+        }
+        joined(self.held_events(turn))
+    }
+
+    pub(super) fn next_turn(&mut self) {
+        *self = Self {
+            withholds_usage: self.withholds_usage,
+            id: self.id.take(),
+            role_given: self.role_given,
+            ..Self::new(&Inspected::default())
+        };
+    }
+
+    fn done(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
+        self.decide(turn);
+        if turn.goes_on() {
+            return Passed::Withhold;
+        }
+        let mut events = self.held_events(turn);
+        if events.is_empty() {
+            return Passed::Relay;
+        }
+        events.push(whole(event));
+        Passed::Replace(joined(events))
+    }
+
+    fn held_events(&mut self, turn: &Turn) -> Vec<Bytes> {
+        let held = std::mem::take(&mut self.held).into_iter();
+        held.map(
+            |Held {
+                 event,
+                 mut edits,
+                 finish,
+             }| {
+                if let Some(finish) = finish.filter(|_| self.leaves_no_calls(turn)) {
+                    edits.replace(finish, "\"stop\"");
+                }
+                edited(&event, edits)
+            },
+        )
+        .collect()
+    }
+
+    /// The turn says that tools are to be used, and the client sees none.
+    fn leaves_no_calls(&self, turn: &Turn) -> bool {
+        turn.leaves_no_calls() && self.finish.as_deref() == Some("tool_calls")
+    }
+
+    fn decide(&mut self, turn: &mut Turn) {
+        let calls = self.calls.iter().filter(|call| call.is_injected);
+        turn.calls = calls.map(|call| call.call.clone()).collect();
+        turn.calls_own = self.calls.iter().any(|call| !call.is_injected);
+        let is_proper = !self.failed && is_tool_use(self.finish.as_deref());
+        turn.decide(is_proper, |calls| {
+            (self.kept <= MAX_TURN).then(|| message(&self.message, calls))
+        });
+    }
+
+    /// Counts what is to be kept; above the limit, nothing is.
+    fn keep(&mut self, len: usize) -> bool {
+        self.kept = self.kept.saturating_add(len);
+        self.kept <= MAX_TURN
+    }
+
+    fn chunk(
+        &mut self,
+        event: &sse::Event,
+        data: &[u8],
+        chunk: &Chunk<'_>,
+        turn: &mut Turn,
+    ) -> Passed {
+        if chunk.has_error {
+            self.failed = true;
+            return Passed::Relay;
+        }
+        if let Some(range) = &chunk.usage {
+            let usage = read::document(&data[range.clone()], Counts::read);
+            turn.used = usage.flatten().unwrap_or_default();
+        }
+        let id_edit = self.name(chunk);
+        let mut edits = chunk.edits(data, &id_edit, turn);
+        if chunk.choices == Some(0) && chunk.usage.is_some() {
+            return self.usage_chunk(event, edits);
+        }
+        let Some(choice) = &chunk.first else {
+            return passed(event, edits);
+        };
+        let is_kept = self.keep(data.len());
+        let mut place = 0;
+        for (name, text, _) in &choice.delta.strings {
+            if is_kept {
+                place = self.message.push(&name.decode(), text.raw().as_bytes());
+            }
+        }
+        let visible = self.cut(data, &choice.delta, turn, is_kept, &mut edits);
+        if let Some((reason, range)) = &choice.finish {
+            self.finish = Some(reason.decode().into_owned());
+            self.is_last = !self.calls.iter().any(|call| call.is_injected);
+            if !self.is_last {
+                if visible != Visible::Something && chunk.choices == Some(1) {
+                    return self.hold(event, edits, range);
+                }
+                // What else it says goes on its way.
+                edits.replace(range.clone(), "null");
+                let mut later = chunk.edits(data, &id_edit, turn);
+                if let Some(delta) = choice.delta.range.clone() {
+                    later.replace(delta, "{}");
+                }
+                self.hold(event, later, range);
+                return Passed::Replace(edited(event, edits));
+            }
+            if !self.held.is_empty() {
+                let mut events = self.held_events(turn);
+                events.insert(0, edited(event, edits));
+                return Passed::Replace(joined(events));
+            }
+            return passed(event, edits);
+        }
+        if visible == Visible::Nothing && chunk.choices == Some(1) {
+            return Passed::Withhold;
+        }
+        if let [(_, _, text)] = &*choice.delta.strings
+            && is_kept
+            && chunk.choices == Some(1)
+            && chunk.usage.is_none()
+            && choice.delta.is_text()
+        {
+            self.usual.learn(
+                data,
+                text.clone(),
+                chunk.padding.clone(),
+                id_edit,
+                (place, 0),
+            );
+        }
+        passed(event, edits)
+    }
+
+    /// Sees to the id; gives what makes it the first turn's.
+    fn name(&mut self, chunk: &Chunk<'_>) -> Option<(Range<usize>, String)> {
+        let (id, range) = chunk.id.as_ref()?;
+        let id = format!("\"{}\"", id.raw());
+        let range = range.start - 1..range.end + 1;
+        let first = self.id.get_or_insert_with(|| id.clone());
+        (*first != id).then(|| (range, first.clone()))
+    }
+
+    fn usage_chunk(&mut self, event: &sse::Event, edits: Edits) -> Passed {
+        if self.withholds_usage {
+            return Passed::Withhold;
+        }
+        if self.is_last {
+            return passed(event, edits);
+        }
+        // A server may repeat its count; the last one counts.
+        self.held.retain(|held| held.finish.is_some());
+        let event = event.clone();
+        self.held.push(Held {
+            event,
+            edits,
+            finish: None,
+        });
+        Passed::Withhold
+    }
+
+    /// Cuts out of a choice what the client is not to see.
+    fn cut(
+        &mut self,
+        data: &[u8],
+        delta: &Delta<'_>,
+        turn: &Turn,
+        is_kept: bool,
+        edits: &mut Edits,
+    ) -> Visible {
+        let mut own = Vec::with_capacity(delta.calls.len());
+        for call in &delta.calls {
+            let place = self.place(call, turn);
+            if is_kept {
+                let arguments = &mut self.calls[place].call.arguments;
+                arguments.push_str(&decoded(call.arguments));
+            }
+            own.push(!self.calls[place].is_injected);
+            self.renumber(place, call, edits);
+        }
+        let all_calls_cut = !own.is_empty() && !own.contains(&true);
+        let role_cut = delta.role.is_some() && std::mem::replace(&mut self.role_given, true);
+        if !all_calls_cut {
+            edits.cut(data, &delta.call_spans, |nth| own.get(nth) != Some(&false));
+        }
+        edits.cut(data, &delta.spans, |nth| {
+            !(all_calls_cut && delta.calls_member == Some(nth)
+                || role_cut && delta.role == Some(nth))
+        });
+        let says_something = delta
+            .strings
+            .iter()
+            .any(|(_, text, _)| !text.raw().is_empty())
+            || own.contains(&true)
+            || delta.role.is_some() && !role_cut
+            || delta.has_others;
+        match says_something {
+            true => Visible::Something,
+            false if all_calls_cut || role_cut => Visible::Nothing,
+            false => Visible::Empty,
+        }
+    }
+
+    /// The client's calls count from zero.
+    fn renumber(&self, place: usize, call: &CallDelta<'_>, edits: &mut Edits) {
+        let Some((index, range)) = &call.index else {
+            return;
+        };
+        let before = &self.calls[..place];
+        let hidden = before.iter().filter(|call| call.is_injected).count();
+        if hidden > 0 && !self.calls[place].is_injected {
+            let index = index.saturating_sub(hidden as u64);
+            edits.replace(range.clone(), index.to_string());
+        }
+    }
+
+    /// Holds what finishes a turn.
+    fn hold(&mut self, event: &sse::Event, edits: Edits, finish: &Range<usize>) -> Passed {
+        self.held.push(Held {
+            event: event.clone(),
+            edits,
+            finish: Some(finish.clone()),
+        });
+        Passed::Withhold
+    }
+
+    /// The call that a delta belongs to, a new one where it begins one.
+    ///
+    /// By the book a call has an index of its own, and its id and name come once. Some servers leave the index out,
+    /// or give all calls the same one, or repeat the id. So a call begins with an unknown index, or with another id
+    /// and a name.
+    fn place(&mut self, delta: &CallDelta<'_>, turn: &Turn) -> usize {
+        let (id, name) = (decoded(delta.id), decoded(delta.name));
+        let index = delta.index.as_ref().map(|(index, _)| *index);
+        let known = self
+            .calls
+            .iter()
+            .rposition(|call| index.is_none() || call.index == index);
+        if let Some(place) = known {
+            let known = &self.calls[place].call.id;
+            let is_another =
+                !name.is_empty() && !id.is_empty() && !known.is_empty() && **known != *id;
+            if !is_another {
+                return place;
+            }
+        }
+        self.calls.push(OpenCall {
+            index,
+            is_injected: turn.is_injected(&name),
+            call: Call {
+                id: id.into_owned(),
+                name: name.into_owned(),
+                arguments: String::new(),
+            },
+        });
+        self.calls.len() - 1
+    }
+}
+
+/// What is left of a chunk for the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visible {
+    /// Nothing, as it came.
+    Empty,
+    /// Nothing, since what it had was cut out.
+    Nothing,
+    Something,
+}
+
+fn passed(event: &sse::Event, edits: Edits) -> Passed {
+    if edits.is_empty() {
+        Passed::Relay
+    } else {
+        Passed::Replace(edited(event, edits))
+    }
+}
+
+/// Some servers finish with `stop` although they call tools.
+fn is_tool_use(finish: Option<&str>) -> bool {
+    matches!(finish, Some("tool_calls" | "stop"))
+}
+
+/// The assistant's message, from what was streamed.
+fn message(strings: &Strings, calls: &[Call]) -> Vec<u8> {
+    let mut message = b"{\"role\":\"assistant\"".to_vec();
+    if strings.raw("content").is_none_or(<[u8]>::is_empty) {
+        message.extend_from_slice(b",\"content\":null");
+    }
+    for (name, raw) in strings.iter() {
+        put(name, raw, &mut message);
+    }
+    let calls: Vec<_> = calls
+        .iter()
+        .map(|Call { id, name, arguments }| {
+            format!(
+                "{{\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":{}}}}}",
+                quoted(id),
+                quoted(name),
+                quoted(arguments)
+            )
+        })
+        .collect();
+    message.extend_from_slice(format!(",\"tool_calls\":[{}]}}", calls.join(",")).as_bytes());
+    message
+}
+
+// ---- a chunk, and a whole completion, which has `message` where a chunk has `delta`
+
+#[derive(Default)]
+struct Chunk<'a> {
+    id: Option<(Str<'a>, Range<usize>)>,
+    /// How many; `None` where there is no array of them.
+    choices: Option<usize>,
+    /// The choice of index 0.
+    first: Option<Choice<'a>>,
+    usage: Option<Range<usize>>,
+    has_error: bool,
+    padding: Option<Range<usize>>,
+}
+
+#[derive(Default)]
+struct Choice<'a> {
+    delta: Delta<'a>,
+    /// The reason, and where it stands with its quotes.
+    finish: Option<(Str<'a>, Range<usize>)>,
+}
+
+#[derive(Default)]
+struct Delta<'a> {
+    range: Option<Range<usize>>,
+    /// Its members, each with the comma before it.
+    spans: Vec<Range<usize>>,
+    /// Which of them they are.
+    role: Option<usize>,
+    calls_member: Option<usize>,
+    /// The strings but the role, and where they stand.
+    strings: Vec<(Str<'a>, Str<'a>, Range<usize>)>,
+    calls: Vec<CallDelta<'a>>,
+    call_spans: Vec<Range<usize>>,
+    /// There are members that are no strings and not empty.
+    has_others: bool,
+}
+
+#[derive(Default)]
+struct CallDelta<'a> {
+    index: Option<(u64, Range<usize>)>,
+    id: Option<Str<'a>>,
+    name: Option<Str<'a>>,
+    arguments: Option<Str<'a>>,
+}
+
+impl<'a> Chunk<'a> {
+    fn read(data: &'a [u8]) -> Option<Self> {
+        let mut chunk = Self::default();
+        let is_object = read::document(data, |scan| {
+            read::object(scan, |scan, name| {
+                match name {
+                    "id" => {
+                        let id = scan.string_or_skip()?;
+                        chunk.id = id.zip(inside(id, scan));
+                    }
+                    "choices" => {
+                        let mut choices = 0;
+                        let found = read::array(scan, |scan| {
+                            choices += 1;
+                            chunk.choice(scan)
+                        })?;
+                        chunk.choices = found.then_some(choices);
+                    }
+                    "usage" if scan.kind()? == Kind::Object => chunk.usage = Some(scan.skip()?),
+                    "error" => {
+                        chunk.has_error = scan.kind()? != Kind::Null;
+                        skip(scan)?;
+                    }
+                    "obfuscation" => chunk.padding = inside(scan.string_or_skip()?, scan),
+                    _ => skip(scan)?,
+                }
+                Ok(())
+            })
+        })?;
+        is_object.then_some(chunk)
+    }
+
+    /// What changes in all chunks: the id, and usage counts all turns.
+    fn edits(&self, data: &[u8], id: &Option<(Range<usize>, String)>, turn: &Turn) -> Edits {
+        let mut edits = Edits::default();
+        if let Some((range, id)) = id.clone() {
+            edits.replace(range, id);
+        }
+        if let Some(range) = self.usage.clone() {
+            turn.raise(&data[range.clone()], range.start, &mut edits);
+        }
+        edits
+    }
+
+    fn choice(&mut self, scan: &mut Scanner<'a>) -> Result<(), Error> {
+        let mut choice = Choice::default();
+        let mut index = 0;
+        read::object(scan, |scan, name| {
+            match name {
+                "index" => index = scan.u64_or_skip()?.unwrap_or_default(),
+                "finish_reason" => {
+                    let reason = scan.string_or_skip()?;
+                    choice.finish = reason
+                        .zip(inside(reason, scan))
+                        .map(|(reason, range)| (reason, range.start - 1..range.end + 1));
+                }
+                "delta" | "message" => choice.delta = Delta::read(scan)?,
+                _ => skip(scan)?,
+            }
+            Ok(())
+        })?;
+        if index == 0 {
+            self.first = Some(choice);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Delta<'a> {
+    fn read(scan: &mut Scanner<'a>) -> Result<Self, Error> {
+        let mut delta = Self::default();
+        if !scan.object_or_skip()? {
+            return Ok(delta);
+        }
+        let open = scan.position() - 1;
+        loop {
+            let start = scan.position();
+            let Some(name) = scan.key()? else { break };
+            let kind = scan.kind()?;
+            if name.is("role") {
+                delta.role = (kind == Kind::String).then_some(delta.spans.len());
+                skip(scan)?;
+            } else if name.is("tool_calls") && kind == Kind::Array {
+                delta.calls_member = Some(delta.spans.len());
+                delta.read_calls(scan)?;
+            } else if kind == Kind::String {
+                let text = scan.string()?;
+                let range = inside(Some(text), scan).unwrap_or_default();
+                delta.strings.push((name, text, range));
+            } else {
+                let value = scan.skip()?;
+                delta.has_others |= kind != Kind::Null && value.len() > 2;
+            }
+            delta.spans.push(start..scan.position());
+        }
+        delta.range = Some(open..scan.position());
+        Ok(delta)
+    }
+
+    fn read_calls(&mut self, scan: &mut Scanner<'a>) -> Result<(), Error> {
+        scan.array()?;
+        loop {
+            let start = scan.position();
+            if !scan.element()? {
+                return Ok(());
+            }
+            self.calls.push(CallDelta::read(scan)?);
+            self.call_spans.push(start..scan.position());
+        }
+    }
+
+    /// Nothing but strings.
+    fn is_text(&self) -> bool {
+        self.role.is_none() && self.calls.is_empty() && !self.has_others
+    }
+}
+
+impl<'a> CallDelta<'a> {
+    fn read(scan: &mut Scanner<'a>) -> Result<Self, Error> {
+        let mut call = Self::default();
+        read::object(scan, |scan, name| {
+            match name {
+                "index" => {
+                    let index = scan.u64_or_skip()?;
+                    let end = scan.position();
+                    call.index = index.map(|index| (index, end - index.to_string().len()..end));
+                }
+                "id" => call.id = scan.string_or_skip()?,
+                "function" | "custom" => {
+                    read::object(scan, |scan, name| {
+                        match name {
+                            "name" => call.name = scan.string_or_skip()?,
+                            "arguments" | "input" => call.arguments = scan.string_or_skip()?,
+                            _ => skip(scan)?,
+                        }
+                        Ok(())
+                    })?;
+                }
+                _ => skip(scan)?,
+            }
+            Ok(())
+        })?;
+        Ok(call)
+    }
+}
+
+// ---- blocking
+
+impl Merge {
+    pub(super) fn body(&mut self, body: Bytes, turn: &mut Turn) -> Bytes {
+        let chunk = Chunk::read(&body).unwrap_or_default();
+        let Some(choice) = &chunk.first else {
+            turn.decide(false, |_| None);
+            return body;
+        };
+        let mut edits = Edits::default();
+        if let Some(range) = &chunk.usage {
+            let usage = &body[range.clone()];
+            turn.used = read::document(usage, Counts::read)
+                .flatten()
+                .unwrap_or_default();
+            turn.raise(usage, range.start, &mut edits);
+        }
+        let delta = &choice.delta;
+        let mut keep = Vec::with_capacity(delta.calls.len());
+        for call in &delta.calls {
+            let name = decoded(call.name);
+            let is_injected = turn.is_injected(&name);
+            keep.push(!is_injected);
+            turn.calls_own |= !is_injected;
+            if is_injected {
+                turn.calls.push(Call {
+                    id: decoded(call.id).into_owned(),
+                    name: name.into_owned(),
+                    arguments: decoded(call.arguments).into_owned(),
+                });
+            }
+        }
+        let reason = choice.finish.as_ref().map(|(reason, _)| reason.decode());
+        turn.decide(is_tool_use(reason.as_deref()), |_| {
+            let message = delta.range.clone().and_then(|range| body.get(range))?;
+            (message.len() <= MAX_TURN).then(|| message.to_vec())
+        });
+        if turn.goes_on() {
+            return Bytes::new();
+        }
+        if keep.contains(&true) {
+            edits.cut(&body, &delta.call_spans, |nth| keep[nth]);
+        } else if !keep.is_empty() {
+            edits.cut(&body, &delta.spans, |nth| delta.calls_member != Some(nth));
+        }
+        if let Some((reason, range)) = &choice.finish
+            && turn.leaves_no_calls()
+            && reason.is("tool_calls")
+        {
+            edits.replace(range.clone(), "\"stop\"");
+        }
+        if edits.is_empty() {
+            return body;
+        }
+        edits.apply(&body)
+    }
+}

@@ -1,0 +1,471 @@
+//! Many turns, one reply: what the client sees of the agentic loop.
+//!
+//! With tools injected, a reply may call one of them. The client must not see that call: it is run, its result is
+//! appended to the conversation, and the model is called again. [`Turns`] follows the turns of one request and knows
+//! what the client gets of each, when a turn calls tools, and what the next request is. It runs nothing and waits
+//! for nothing.
+//!
+//! One turn, streamed, goes like this:
+//!
+//! | the upstream's reply | the caller |
+//! |---|---|
+//! | an item of the stream | [`item`](Turns::item): relays it, withholds it, or sends other bytes in its place |
+//! | its proper end, or as soon as [`is_turn_over`](Turns::is_turn_over) | [`end`](Turns::end): sends what was held back, and is told whether to run tools |
+//! | a blocking reply, whole | [`body`](Turns::body) instead of these two |
+//! | any end | [`told`](Turns::told), for the records |
+//!
+//! After [`TurnEnd::Calls`] the caller runs the calls and sends what [`continuation`](Turns::continuation) gives,
+//! which begins the next turn. Every other end is the end of the reply.
+//!
+//! What is streamed is never held back longer than it must be. Text and thoughts leave at once; calls of injected tools
+//! are left out; the end of a turn waits only where such a call came before it. The Responses API is different: its
+//! events carry places and numbers that belong to one response, so a turn is held until it is known to call no
+//! injected tool, and nothing of a turn that does ever leaves.
+//!
+//! ```
+//! use aibridge_core::{
+//!     api::{self, Api, Tool, turns::{CallResult, Content, Passed, TurnEnd, Turns}},
+//!     codec::Step,
+//!     sse,
+//! };
+//! use bytes::Bytes;
+//!
+//! let body = Bytes::from_static(br#"{"model":"m","messages":[{"role":"user","content":"Time?"}]}"#);
+//! let inspected = api::inspect(Api::Messages, &body).unwrap();
+//! let clock = Tool::new("bmcp_clock_now", None, r#"{"type":"object"}"#).unwrap();
+//! let injected = api::inject(Api::Messages, body, &inspected, &[clock]);
+//! let mut turns = Turns::new(Api::Messages, &inspected, injected.body, injected.names);
+//!
+//! let reply = br#"{"id":"msg_1","content":[{"type":"tool_use","id":"t1","name":"bmcp_clock_now","input":{}}],"stop_reason":"tool_use"}"#;
+//! let (for_client, end) = turns.body(Bytes::from_static(reply));
+//! assert!(for_client.is_empty());
+//! let TurnEnd::Calls(calls) = end else { panic!("one call") };
+//! assert_eq!(calls[0].name, "bmcp_clock_now");
+//!
+//! let result = CallResult::new(&calls[0], vec![Content::Text("noon".into())], "{}");
+//! let next = turns.continuation(&[result]);
+//! assert!(next.ends_with(
+//!     br#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":[{"type":"text","text":"noon"}]}]}]}"#
+//! ));
+//!
+//! let reply = Bytes::from_static(br#"{"id":"msg_2","content":[{"type":"text","text":"Noon."}],"stop_reason":"end_turn"}"#);
+//! assert_eq!(turns.body(reply.clone()), (reply, TurnEnd::Final));
+//! ```
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::{
+    api::{Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body, usage::Counts},
+    id::InterceptionId,
+    json::Kind,
+    sse,
+};
+
+mod chat_completions;
+mod history;
+mod messages;
+mod request;
+mod responses;
+mod result;
+#[cfg(test)]
+mod tests;
+mod usual;
+
+pub use result::{CallResult, Content};
+
+/// Bytes of a turn that are kept for what may come of it: 32 MiB.
+pub const MAX_TURN: usize = 32 << 20;
+
+/// What becomes of an item of a turn's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// It is relayed as it came.
+    Relay,
+    /// These bytes are sent in its place: whole events, some of them held back earlier perhaps.
+    Replace(Bytes),
+    /// Nothing is sent; not now at least.
+    Withhold,
+}
+
+/// A call of an injected tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The provider's id of the call.
+    pub id: String,
+    /// The tool's name, as the model knows it.
+    pub name: String,
+    /// A JSON object; in [`TurnEnd::Refused`], whatever the model wrote.
+    pub arguments: String,
+}
+
+/// How a turn ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TurnEnd {
+    /// These are to be run, then comes another turn. In the model's order; never empty.
+    Calls(Vec<Call>),
+    /// The reply is over, and the client has all of it.
+    Final,
+    /// As `Final`, but these calls were left out of what the client got and are not to be run.
+    Refused {
+        /// The calls, in the model's order.
+        calls: Vec<Call>,
+        /// Why they are not run.
+        why: Refusal,
+    },
+    /// The turn calls injected tools, but is longer than [`MAX_TURN`], so that it cannot be continued. The reply
+    /// is to be ended with an error.
+    TooLong,
+}
+
+/// Why a turn's calls are not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The arguments of one are no JSON object.
+    Malformed,
+    /// The turn calls tools of the client's too, which only the client can run.
+    Mixed,
+    /// The turn ended before its time: at a limit of tokens, by a filter, with an error, or without an end.
+    Truncated,
+}
+
+/// Follows the turns of one request, and makes one reply of them.
+///
+/// The client's reply has started as soon as something was relayed or replaced, or [`end`](Self::end) gave bytes.
+/// All that goes to the client is whole events, so that a keep-alive may stand between any two of them; in the
+/// Responses API the caller must not start the reply with one.
+#[derive(Debug)]
+pub struct Turns {
+    api: Api,
+    /// As much of it as following a turn takes.
+    inspected: Inspected,
+    request: request::Request,
+    follow: Stream,
+    /// What a blocking turn told.
+    told: Option<Told>,
+    /// The last event was not relayed and ended in a CR: an LF right behind it is accounted for.
+    swallows_lf: bool,
+    turn: Turn,
+    dialect: Dialect,
+}
+
+#[derive(Debug)]
+enum Dialect {
+    ChatCompletions(chat_completions::Merge),
+    Messages(messages::Merge),
+    Responses(responses::Merge),
+}
+
+impl Turns {
+    /// The turns of this request. `body` is what is sent upstream in the first turn and `injected` the names of the
+    /// tools in it that are not the client's: both as [`inject`](super::inject) gave them.
+    pub fn new(api: Api, inspected: &Inspected, body: Bytes, injected: Vec<Arc<str>>) -> Self {
+        let inspected = Inspected {
+            edit: inspected.edit.clone(),
+            usage_wanted: inspected.usage_wanted,
+            ..Inspected::default()
+        };
+        Self {
+            api,
+            request: request::Request::new(api, body),
+            follow: Stream::new(api, &inspected),
+            told: None,
+            swallows_lf: false,
+            turn: Turn {
+                injected,
+                ..Turn::default()
+            },
+            dialect: match api {
+                Api::ChatCompletions => {
+                    Dialect::ChatCompletions(chat_completions::Merge::new(&inspected))
+                }
+                Api::Messages => Dialect::Messages(messages::Merge::default()),
+                Api::Responses => Dialect::Responses(responses::Merge::default()),
+            },
+            inspected,
+        }
+    }
+
+    /// Takes the next item of a streamed turn, in order, and says what becomes of it.
+    pub fn item(&mut self, item: &sse::Item) -> Passed {
+        let swallows_lf = std::mem::take(&mut self.swallows_lf);
+        let event = match item {
+            sse::Item::Event(event) => event,
+            sse::Item::Raw(raw) if swallows_lf && raw == "\n" => return Passed::Withhold,
+            sse::Item::Raw(raw) => return self.raw(raw),
+        };
+        self.follow.event(event);
+        let passed = match &mut self.dialect {
+            Dialect::ChatCompletions(chat) => chat.event(event, &mut self.turn),
+            Dialect::Messages(messages) => messages.event(event, &mut self.turn),
+            Dialect::Responses(responses) => responses.event(event, &mut self.turn),
+        };
+        self.swallows_lf = passed != Passed::Relay && event.raw().ends_with(b"\r");
+        passed
+    }
+
+    /// The turn's stream has ended properly. Gives what is left to be sent, and how the turn ended.
+    pub fn end(&mut self) -> (Bytes, TurnEnd) {
+        let rest = match &mut self.dialect {
+            Dialect::ChatCompletions(chat) => chat.end(&mut self.turn),
+            Dialect::Messages(messages) => messages.end(&mut self.turn),
+            Dialect::Responses(responses) => responses.end(&mut self.turn),
+        };
+        (rest, self.turn.take_end())
+    }
+
+    /// Takes a whole blocking turn (a success: errors are not the loop's business). Gives the body for the client,
+    /// which is empty where the loop goes on, and how the turn ended.
+    pub fn body(&mut self, body: Bytes) -> (Bytes, TurnEnd) {
+        self.told = Some(read_body(self.api, &body));
+        let body = match &mut self.dialect {
+            Dialect::ChatCompletions(chat) => chat.body(body, &mut self.turn),
+            Dialect::Messages(messages) => messages.body(body, &mut self.turn),
+            Dialect::Responses(responses) => responses.body(body, &mut self.turn),
+        };
+        match self.turn.take_end() {
+            end @ (TurnEnd::Calls(_) | TurnEnd::TooLong) => (Bytes::new(), end),
+            end @ (TurnEnd::Final | TurnEnd::Refused { .. }) => (body, end),
+        }
+    }
+
+    /// What the turn told, for the records: asked once per turn, when it is over or has broken off.
+    pub fn told(&mut self) -> Told {
+        match self.told.take() {
+            Some(told) => told,
+            None => self.follow.told(),
+        }
+    }
+
+    /// The body of the next request: the one before, and behind its conversation the turn's own messages as
+    /// received and the results. `results` answer the calls of [`TurnEnd::Calls`], in their order. The next turn
+    /// begins.
+    pub fn continuation(&mut self, results: &[CallResult]) -> Bytes {
+        let turn = &mut self.turn;
+        let mut added = std::mem::take(&mut turn.history);
+        result::append(self.api, results, &mut added);
+        let body = self.request.append(&added);
+
+        let used = std::mem::take(&mut turn.used);
+        turn.earlier.add(&used);
+        turn.calls.clear();
+        (turn.nth, turn.calls_own, turn.end) = (turn.nth + 1, false, None);
+        self.follow = Stream::new(self.api, &self.inspected);
+        self.swallows_lf = false;
+        match &mut self.dialect {
+            Dialect::ChatCompletions(chat) => chat.next_turn(),
+            Dialect::Messages(messages) => messages.next_turn(),
+            Dialect::Responses(responses) => responses.next_turn(),
+        }
+        body
+    }
+
+    /// The turn's terminal event has come, so that [`end`](Self::end) need not wait for the end of the stream.
+    pub fn is_turn_over(&self) -> bool {
+        self.turn.end.is_some()
+    }
+
+    /// The client has been given a terminal event, or the provider's own error: what follows is no failure, and
+    /// nothing may be added.
+    pub fn is_complete(&self) -> bool {
+        let goes_on = matches!(self.turn.end, Some(TurnEnd::Calls(_) | TurnEnd::TooLong));
+        self.follow.is_complete() && !goes_on
+    }
+
+    /// The stream's own error event, for a failure after the reply has started. It ends the reply.
+    pub fn error_event(&self, error: &ApiError, id: InterceptionId) -> Bytes {
+        error.event(self.api, id, self.follow.sequence_number())
+    }
+
+    /// The stream's own error event where a later turn was answered by an error, after the reply has started: the
+    /// provider's type, code, param and request id survive where the body has them.
+    pub fn upstream_error_event(
+        &self,
+        status: StatusCode,
+        body: &[u8],
+        id: InterceptionId,
+    ) -> Bytes {
+        let mut member = None;
+        read::document(body, |scan| {
+            read::object(scan, |scan, name| {
+                match name {
+                    "error" => member = Some(scan.skip()?),
+                    _ => read::skip(scan)?,
+                }
+                Ok(())
+            })
+        });
+        match (self.api, member, str::from_utf8(body)) {
+            (Api::Messages, Some(_), Ok(body)) => sse::encode("error", body),
+            (Api::ChatCompletions, Some(_), Ok(body)) => sse::encode("", body),
+            _ => {
+                let message = format!("upstream answered with status {}", status.as_u16());
+                self.error_event(&ApiError::http(status, message), id)
+            }
+        }
+    }
+
+    /// Bytes that are no event. A comment passes; a stump of an event only where it can harm nothing.
+    fn raw(&mut self, raw: &Bytes) -> Passed {
+        let is_harmless = raw.starts_with(b":") || raw.trim_ascii().is_empty();
+        let is_first = self.turn.nth == 0;
+        match &mut self.dialect {
+            Dialect::Responses(responses) => responses.raw(raw, &self.turn),
+            _ if is_harmless => Passed::Relay,
+            _ if self.turn.calls.is_empty() && is_first => Passed::Relay,
+            _ => Passed::Withhold,
+        }
+    }
+}
+
+/// What all dialects know of the turn they follow.
+#[derive(Debug, Default)]
+struct Turn {
+    /// How many turns came before.
+    nth: usize,
+    injected: Vec<Arc<str>>,
+    /// What earlier turns used, and what this one did.
+    earlier: Counts,
+    used: Counts,
+    /// Its calls of injected tools.
+    calls: Vec<Call>,
+    /// It calls tools of the client's.
+    calls_own: bool,
+    end: Option<TurnEnd>,
+    /// What the turn adds to the conversation: elements of a JSON array. Only where it has calls to run.
+    history: Vec<u8>,
+}
+
+impl Turn {
+    fn is_injected(&self, name: &str) -> bool {
+        self.injected.iter().any(|injected| **injected == *name)
+    }
+
+    /// Decides how the turn ends. `is_proper`: it ended by itself, and its stop says that tools are to be used.
+    /// Then `history` is asked for what is to be appended to the conversation; `None` if that is too long.
+    fn decide(
+        &mut self,
+        is_proper: bool,
+        history: impl FnOnce(&[Call]) -> Option<Vec<u8>>,
+    ) -> &TurnEnd {
+        let end = self.judge(is_proper, history);
+        self.end.insert(end)
+    }
+
+    fn judge(
+        &mut self,
+        is_proper: bool,
+        history: impl FnOnce(&[Call]) -> Option<Vec<u8>>,
+    ) -> TurnEnd {
+        let mut calls = std::mem::take(&mut self.calls);
+        if calls.is_empty() {
+            return TurnEnd::Final;
+        }
+        if self.calls_own || !is_proper {
+            let why = if self.calls_own {
+                Refusal::Mixed
+            } else {
+                Refusal::Truncated
+            };
+            return TurnEnd::Refused { calls, why };
+        }
+        for call in &mut calls {
+            // A tool without parameters is often called without arguments.
+            if call.arguments.trim_ascii().is_empty() {
+                "{}".clone_into(&mut call.arguments);
+            }
+        }
+        let Some(history) = history(&calls) else {
+            return TurnEnd::TooLong;
+        };
+        let is_sound = calls
+            .iter()
+            .all(|call| is_object(call.arguments.as_bytes()));
+        if !is_sound || !are_elements(&history) {
+            let why = Refusal::Malformed;
+            return TurnEnd::Refused { calls, why };
+        }
+        self.history = history;
+        TurnEnd::Calls(calls)
+    }
+
+    /// The turn ends with calls that the client does not see, and none that it does.
+    fn leaves_no_calls(&self) -> bool {
+        !self.calls_own && matches!(self.end, Some(TurnEnd::Refused { .. }))
+    }
+
+    fn goes_on(&self) -> bool {
+        matches!(self.end, Some(TurnEnd::Calls(_) | TurnEnd::TooLong))
+    }
+
+    fn take_end(&mut self) -> TurnEnd {
+        // The dialects have decided by now.
+        self.end.clone().unwrap_or(TurnEnd::Final)
+    }
+
+    /// Edits a usage object, which stands at `at` in its text, so that it counts earlier turns too.
+    fn raise(&self, usage: &[u8], at: usize, edits: &mut Edits) {
+        if self.nth == 0 {
+            return;
+        }
+        let mut raised = Edits::default();
+        if read::document(usage, |scan| self.earlier.raise(scan, &mut raised)).is_some() {
+            edits.append(raised, at);
+        }
+    }
+}
+
+fn is_object(text: &[u8]) -> bool {
+    let kind = read::document(text, |scan| {
+        let kind = scan.kind()?;
+        read::skip(scan).map(|()| kind)
+    });
+    kind == Some(Kind::Object)
+}
+
+/// Whether a text is well-formed elements of an array.
+fn are_elements(text: &[u8]) -> bool {
+    let array = [b"[", text, b"]"].concat();
+    read::document(&array, read::skip).is_some()
+}
+
+/// An event with edits made in its data, ending in a whole line end.
+fn edited(event: &sse::Event, edits: Edits) -> Bytes {
+    if edits.is_empty() {
+        return whole(event);
+    }
+    match event.data_range() {
+        Some(range) => {
+            let mut edits = edits;
+            edits.shift(range.start);
+            if event.raw().ends_with(b"\r") {
+                edits.insert(event.raw().len(), "\n");
+            }
+            edits.apply(event.raw())
+        }
+        None => {
+            let data = edits.apply(&event.data());
+            let name = String::from_utf8_lossy(event.name());
+            sse::encode(&name, &String::from_utf8_lossy(&data))
+        }
+    }
+}
+
+/// An event as it came. Of a CRLF that was split, the LF comes later and is then swallowed, so it is added here.
+fn whole(event: &sse::Event) -> Bytes {
+    let raw = event.raw();
+    if raw.ends_with(b"\r") {
+        return [raw, &b"\n"[..]].concat().into();
+    }
+    raw.clone()
+}
+
+/// Several events as one piece, not copied where there is one.
+fn joined(events: Vec<Bytes>) -> Bytes {
+    match <[Bytes; 1]>::try_from(events) {
+        Ok([event]) => event,
+        Err(events) => events.concat().into(),
+    }
+}

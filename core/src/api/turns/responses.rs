@@ -1,0 +1,465 @@
+//! OpenAI's Responses API: the last turn, as upstream sent it.
+//!
+//! An event's `output_index`, `sequence_number` and response id mean something within one response only. So turns are
+//! not merged: each is held until it is known to call no injected tool, and is then let go. That is known when the
+//! turn ends, or when a message begins that says of itself that it is the final answer. Only the usage is changed,
+//! to count all turns.
+//!
+//! A turn that calls both injected tools and the client's is let go without the former: their events and output
+//! items are left out, and the items behind them move up.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::{Call, MAX_TURN, Passed, Turn, edited, messages::Element, whole};
+use crate::{
+    api::{
+        edits::Edits,
+        read::{self, decoded, skip},
+        usage::Counts,
+    },
+    codec::Step,
+    json::{Kind, Str},
+    sse,
+};
+
+/// Follows the turns of a response.
+#[derive(Debug, Default)]
+pub(super) struct Merge {
+    /// The turn's bytes so far, where they are held.
+    held: Vec<u8>,
+    /// The turn has been let go: events pass.
+    passes: bool,
+    /// More was to be held than may be.
+    overflows: bool,
+    /// The output items as they came, comma-separated.
+    items: Vec<u8>,
+    /// The places of injected calls.
+    hidden: Vec<u64>,
+    has_injected: bool,
+    failed: bool,
+}
+
+// ---- streaming
+
+impl Merge {
+    pub(super) fn event(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
+        if turn.end.is_some() {
+            return if turn.goes_on() {
+                Passed::Withhold
+            } else {
+                Passed::Relay
+            };
+        }
+        let name = event.name();
+        // Of pieces, only the place may have to change.
+        if name.ends_with(b".delta") && (self.hidden.is_empty() || !self.passes) {
+            return self.pass(event);
+        }
+        let data = event.data();
+        let Some(read) = Event::read(&data) else {
+            return self.pass(event);
+        };
+        let name = str::from_utf8(name).unwrap_or_default();
+        let kind = read.kind.map(|kind| kind.decode());
+        match kind.as_deref().unwrap_or(name) {
+            "response.output_item.added" => {
+                if let Some(item) = read.item(&data) {
+                    return self.added(event, &read, &item, turn);
+                }
+            }
+            "response.output_item.done" => {
+                if let Some(item) = read.item(&data) {
+                    self.done(&item, turn);
+                    self.hide(&read, &item, turn);
+                }
+            }
+            "error" => {
+                self.failed = true;
+                return self.let_go(event);
+            }
+            kind @ ("response.completed" | "response.failed" | "response.incomplete") => {
+                let is_proper = kind == "response.completed";
+                return self.terminal(event, &data, &read, is_proper, turn);
+            }
+            _ => {}
+        }
+        self.pass(event)
+    }
+
+    /// Bytes that are no event are held in their place.
+    pub(super) fn raw(&mut self, raw: &Bytes, turn: &Turn) -> Passed {
+        if turn.goes_on() {
+            return Passed::Withhold;
+        }
+        if self.passes || turn.end.is_some() {
+            return Passed::Relay;
+        }
+        self.hold(raw);
+        Passed::Withhold
+    }
+
+    /// The stream has ended: without its terminal event, or that has been seen to.
+    pub(super) fn end(&mut self, turn: &mut Turn) -> Bytes {
+        if turn.end.is_some() {
+            return Bytes::new();
+        }
+        self.failed = true;
+        self.decide(false, turn);
+        if turn.goes_on() {
+            return Bytes::new();
+        }
+        self.take_held()
+    }
+
+    pub(super) fn next_turn(&mut self) {
+        *self = Self::default();
+    }
+
+    fn pass(&mut self, event: &sse::Event) -> Passed {
+        if self.passes {
+            return self.shown(event);
+        }
+        if self.hold(&whole(event)) || self.has_injected {
+            return Passed::Withhold;
+        }
+        // Too long to be held, and nothing speaks against letting it go.
+        self.let_go(event)
+    }
+
+    /// Whether there was room for it.
+    fn hold(&mut self, bytes: &[u8]) -> bool {
+        self.overflows |= self.held.len() + bytes.len() > MAX_TURN;
+        if !self.overflows {
+            self.held.extend_from_slice(bytes);
+        }
+        !self.overflows
+    }
+
+    /// From here on, events pass.
+    fn let_go(&mut self, event: &sse::Event) -> Passed {
+        self.passes = true;
+        if self.held.is_empty() {
+            return Passed::Relay;
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(&whole(event));
+        Passed::Replace(held.into())
+    }
+
+    fn added(
+        &mut self,
+        event: &sse::Event,
+        read: &Event<'_>,
+        item: &Item<'_>,
+        turn: &Turn,
+    ) -> Passed {
+        self.hide(read, item, turn);
+        let is_answer = item.phase.is_some_and(|phase| phase.is("final_answer"));
+        if is_answer && !self.has_injected && !self.passes {
+            return self.let_go(event);
+        }
+        self.pass(event)
+    }
+
+    /// Takes note of an item that is an injected call.
+    fn hide(&mut self, read: &Event<'_>, item: &Item<'_>, turn: &Turn) {
+        if !item.is_injected(turn) {
+            return;
+        }
+        self.has_injected = true;
+        let place = read.output_index.as_ref().map(|(index, _)| *index);
+        if let Some(place) = place.filter(|place| !self.hidden.contains(place)) {
+            self.hidden.push(place);
+        }
+    }
+
+    /// Takes an output item that is complete.
+    fn done(&mut self, item: &Item<'_>, turn: &mut Turn) {
+        if self.items.len() + item.text.len() <= MAX_TURN {
+            if !self.items.is_empty() {
+                self.items.push(b',');
+            }
+            self.items.extend_from_slice(item.text);
+        } else {
+            self.overflows = true;
+        }
+        item.note(turn);
+    }
+
+    fn terminal(
+        &mut self,
+        event: &sse::Event,
+        data: &[u8],
+        read: &Event<'_>,
+        is_proper: bool,
+        turn: &mut Turn,
+    ) -> Passed {
+        let response = read.response.clone().and_then(|range| data.get(range));
+        let response = response.and_then(Response::read).unwrap_or_default();
+        let at = read.response.as_ref().map_or(0, |range| range.start);
+        turn.used = response.counts.clone().unwrap_or_default();
+        let outputs = response.items(&data[at..]);
+        if self.items.is_empty() {
+            outputs.iter().for_each(|item| self.done(item, turn));
+        }
+        let shown: Vec<_> = outputs.iter().map(|item| !item.is_injected(turn)).collect();
+        self.decide(is_proper, turn);
+        if turn.goes_on() {
+            self.held = Vec::new();
+            return Passed::Withhold;
+        }
+        let mut edits = response.edits(&data[at..], &shown, turn);
+        edits.shift(at);
+        let is_changed = !edits.is_empty();
+        let last = edited(event, edits);
+        if !self.passes {
+            let mut bytes = self.take_held().to_vec();
+            bytes.extend_from_slice(&last);
+            return Passed::Replace(bytes.into());
+        }
+        if is_changed {
+            Passed::Replace(last)
+        } else {
+            Passed::Relay
+        }
+    }
+
+    fn decide(&mut self, is_proper: bool, turn: &mut Turn) {
+        // What has been let go cannot be taken back: the client may have answered to it.
+        turn.calls_own |= self.passes;
+        let items = std::mem::take(&mut self.items);
+        let is_kept = !self.overflows;
+        turn.decide(is_proper && !self.failed, |_| is_kept.then_some(items));
+        if self.overflows && self.has_injected && !self.passes {
+            turn.end = Some(super::TurnEnd::TooLong);
+        }
+    }
+
+    /// What was held, without injected calls.
+    fn take_held(&mut self) -> Bytes {
+        let held = Bytes::from(std::mem::take(&mut self.held));
+        self.passes = true;
+        if self.hidden.is_empty() {
+            return held;
+        }
+        let mut shown = Vec::with_capacity(held.len());
+        let mut decoder = sse::Decoder::new(MAX_TURN);
+        decoder.push(held);
+        decoder.end();
+        while let Step::Item(item) = decoder.next() {
+            let passed = match &item {
+                sse::Item::Event(event) => self.shown(event),
+                sse::Item::Raw(_) => Passed::Relay,
+            };
+            match passed {
+                Passed::Relay => shown.extend_from_slice(item.raw()),
+                Passed::Replace(bytes) => shown.extend_from_slice(&bytes),
+                Passed::Withhold => {}
+            }
+        }
+        shown.into()
+    }
+
+    /// An event on its way to the client: not one of a hidden item, and in its new place.
+    fn shown(&self, event: &sse::Event) -> Passed {
+        if self.hidden.is_empty() {
+            return Passed::Relay;
+        }
+        let data = event.data();
+        let place = Event::read(&data).and_then(|read| read.output_index);
+        let Some((index, range)) = place else {
+            return Passed::Relay;
+        };
+        if self.hidden.contains(&index) {
+            return Passed::Withhold;
+        }
+        let before = self.hidden.iter().filter(|hidden| **hidden < index).count();
+        if before == 0 {
+            return Passed::Relay;
+        }
+        let mut edits = Edits::default();
+        edits.replace(range, (index - before as u64).to_string());
+        Passed::Replace(edited(event, edits))
+    }
+}
+
+/// The members of interest of all events.
+#[derive(Default)]
+struct Event<'a> {
+    kind: Option<Str<'a>>,
+    output_index: Option<(u64, Range<usize>)>,
+    item: Option<Range<usize>>,
+    response: Option<Range<usize>>,
+}
+
+impl<'a> Event<'a> {
+    fn read(data: &'a [u8]) -> Option<Self> {
+        let mut event = Self::default();
+        read::document(data, |scan| {
+            read::object(scan, |scan, name| {
+                match name {
+                    "type" => event.kind = scan.string_or_skip()?,
+                    "output_index" => {
+                        let index = scan.u64_or_skip()?;
+                        let end = scan.position();
+                        event.output_index =
+                            index.map(|index| (index, end - index.to_string().len()..end));
+                    }
+                    "item" => event.item = Some(scan.skip()?),
+                    "response" => event.response = Some(scan.skip()?),
+                    _ => skip(scan)?,
+                }
+                Ok(())
+            })
+        })?;
+        Some(event)
+    }
+
+    fn item<'d>(&self, data: &'d [u8]) -> Option<Item<'d>> {
+        Item::read(data.get(self.item.clone()?)?)
+    }
+}
+
+/// An output item.
+struct Item<'a> {
+    text: &'a [u8],
+    kind: Option<Str<'a>>,
+    call_id: Option<Str<'a>>,
+    name: Option<Str<'a>>,
+    arguments: Option<Str<'a>>,
+    phase: Option<Str<'a>>,
+}
+
+impl<'a> Item<'a> {
+    fn read(text: &'a [u8]) -> Option<Self> {
+        let mut item = Self {
+            text,
+            kind: None,
+            call_id: None,
+            name: None,
+            arguments: None,
+            phase: None,
+        };
+        read::document(text, |scan| {
+            read::object(scan, |scan, name| {
+                match name {
+                    "type" => item.kind = scan.string_or_skip()?,
+                    "call_id" => item.call_id = scan.string_or_skip()?,
+                    "name" => item.name = scan.string_or_skip()?,
+                    "arguments" => item.arguments = scan.string_or_skip()?,
+                    "phase" => item.phase = scan.string_or_skip()?,
+                    _ => skip(scan)?,
+                }
+                Ok(())
+            })
+        })?;
+        Some(item)
+    }
+
+    fn is_injected(&self, turn: &Turn) -> bool {
+        self.kind.is_some_and(|kind| kind.is("function_call"))
+            && turn.is_injected(&decoded(self.name))
+    }
+
+    fn note(&self, turn: &mut Turn) {
+        if self.is_injected(turn) {
+            turn.calls.push(Call {
+                id: decoded(self.call_id).into_owned(),
+                name: decoded(self.name).into_owned(),
+                arguments: decoded(self.arguments).into_owned(),
+            });
+        } else {
+            turn.calls_own |= CLIENT_CALLS.contains(&&*decoded(self.kind));
+        }
+    }
+}
+
+/// Kinds of items that wait for something of the client's.
+const CLIENT_CALLS: [&str; 7] = [
+    "apply_patch_call",
+    "computer_call",
+    "custom_tool_call",
+    "function_call",
+    "local_shell_call",
+    "mcp_approval_request",
+    "shell_call",
+];
+
+/// A whole response.
+#[derive(Default)]
+struct Response {
+    output: Vec<Element>,
+    usage: Option<Range<usize>>,
+    counts: Option<Counts>,
+    is_completed: bool,
+}
+
+impl Response {
+    fn read(text: &[u8]) -> Option<Self> {
+        let mut response = Self::default();
+        read::document(text, |scan| {
+            read::object(scan, |scan, name| {
+                match name {
+                    "output" => {
+                        let output = Element::read_all(scan)?;
+                        response.output = output.map(|(_, items)| items).unwrap_or_default();
+                    }
+                    "usage" if scan.kind()? == Kind::Object => {
+                        response.counts = Counts::read(&mut scan.clone())?;
+                        response.usage = Some(scan.skip()?);
+                    }
+                    "status" => {
+                        let status = scan.string_or_skip()?;
+                        response.is_completed = status.is_some_and(|it| it.is("completed"));
+                    }
+                    _ => skip(scan)?,
+                }
+                Ok(())
+            })
+        })?;
+        Some(response)
+    }
+
+    /// `text` begins where the response does. Items that are no objects are none.
+    fn items<'a>(&self, text: &'a [u8]) -> Vec<Item<'a>> {
+        let items = self.output.iter().map(|item| &text[item.value.clone()]);
+        items.filter_map(Item::read).collect()
+    }
+
+    fn edits(&self, text: &[u8], shown: &[bool], turn: &Turn) -> Edits {
+        let mut edits = Edits::default();
+        let spans: Vec<_> = self.output.iter().map(|item| item.span.clone()).collect();
+        edits.cut(text, &spans, |nth| shown.get(nth) != Some(&false));
+        if let Some(range) = self.usage.clone() {
+            turn.raise(&text[range.clone()], range.start, &mut edits);
+        }
+        edits
+    }
+}
+
+// ---- blocking
+
+impl Merge {
+    pub(super) fn body(&mut self, body: Bytes, turn: &mut Turn) -> Bytes {
+        let response = Response::read(&body).unwrap_or_default();
+        turn.used = response.counts.clone().unwrap_or_default();
+        let items = response.items(&body);
+        let shown: Vec<_> = items.iter().map(|item| !item.is_injected(turn)).collect();
+        items.iter().for_each(|item| item.note(turn));
+        turn.decide(response.is_completed, |_| {
+            let output: Vec<_> = items.iter().map(|item| item.text).collect();
+            let output = output.join(&b","[..]);
+            (output.len() <= MAX_TURN).then_some(output)
+        });
+        if turn.goes_on() {
+            return Bytes::new();
+        }
+        let edits = response.edits(&body, &shown, turn);
+        if edits.is_empty() {
+            return body;
+        }
+        edits.apply(&body)
+    }
+}
