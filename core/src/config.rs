@@ -6,6 +6,7 @@ use crate::{
     api::Vendor,
     http1,
     keypool::{Failover, Policy},
+    mcp,
     secret::Secret,
     target::Target,
     time::Duration,
@@ -18,6 +19,10 @@ pub struct Config {
     pub providers: Vec<Arc<Provider>>,
     /// Who may use the bridge; nobody named: everybody may.
     pub clients: Vec<Client>,
+    /// MCP servers whose tools are offered to the models; names unique.
+    pub mcp: Vec<Arc<mcp::Server>>,
+    /// How far the loop of turns and tools goes.
+    pub tools: ToolLimits,
     /// How much a client or an upstream may send.
     pub limits: http1::Limits,
     /// How long things may take.
@@ -84,6 +89,30 @@ impl Provider {
             .map(|key| Secret::new(key.as_ref()))
             .collect();
         self
+    }
+}
+
+/// How far the loop of turns and tools goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToolLimits {
+    /// Turns of one request.
+    pub turns: u32,
+    /// One call of a tool.
+    pub call: Duration,
+    /// The whole loop, from the first turn's start. Zero means no limit.
+    pub whole: Duration,
+    /// What of a tool's result the model is given, in bytes.
+    pub result: usize,
+}
+
+impl Default for ToolLimits {
+    fn default() -> Self {
+        Self {
+            turns: 16,
+            call: Duration::from_secs(60),
+            whole: Duration::from_secs(600),
+            result: 1 << 20,
+        }
     }
 }
 

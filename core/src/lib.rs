@@ -46,6 +46,7 @@ mod id;
 pub mod interception;
 pub mod json;
 pub mod keypool;
+pub mod mcp;
 pub mod proxy;
 pub mod record;
 mod rng;

@@ -39,6 +39,23 @@ pub enum Record {
     TokenUsage(InterceptionId, TokenUsage),
     /// The model called a tool.
     ToolUsage(InterceptionId, ToolUsage),
+    /// An MCP server came up or went down, or lists other tools.
+    ToolServer(ToolServer),
+    /// Something that an operator should look at.
+    Warning(InterceptionId, String),
+}
+
+/// What became of an MCP server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolServer {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many tools of its are offered.
+    pub tools: usize,
+    /// Why it cannot be used; `None` if it can.
+    pub down: Option<String>,
+    /// When.
+    pub at: Instant,
 }
 
 /// An interception began.

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
         "time", "rng", "id", "secret", "frame", "fault", "target", "codec",
     ],
     &["http1", "sse", "json"],
-    &["api", "proxy"],
+    &["api", "mcp", "proxy"],
     &["keypool"],
     &["config", "record"],
     &["interception"],

@@ -125,6 +125,11 @@ impl ApiError {
         Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::Timeout, message)
     }
 
+    /// The loop of turns and tools went too far, or cannot go on: 502.
+    pub fn loop_failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Api, message)
+    }
+
     /// The request is malformed: 400.
     pub fn invalid_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidRequest, message)

@@ -7,6 +7,7 @@ mod idle;
 mod query;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,13 +17,16 @@ use crate::{
     interception,
     keypool::{Exhausted, KeyStatus, Pool, PoolError},
     rng::Rng,
+    session::Session,
     target::Target,
     time::{Duration, Instant},
 };
 
 use idle::Idle;
+use tools::Tools;
 
 pub use query::{Answer, Query, Refused};
+pub use tools::{ServerStatus, ServerTools};
 
 /// A provider's keys, as an administrator sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +56,7 @@ pub struct Bridge {
     config: Arc<Config>,
     pools: BTreeMap<Arc<str>, Pool>,
     idle: Idle,
+    tools: Tools,
     rng: Rng,
     last_conn: u64,
     draining: bool,
@@ -80,6 +85,7 @@ impl Bridge {
         }
         let rng = Rng::new(seed);
         Ok(Self {
+            tools: Tools::new(&config.mcp),
             config,
             pools,
             idle: Idle::default(),
@@ -113,6 +119,13 @@ impl Bridge {
             Query::Interception(query) => {
                 Answer::Interception(self.answer_interception(now, query))
             }
+            Query::Keep(server) => Answer::Keep(self.tools.words(&server)),
+            Query::News(server, news) => Answer::Told(self.tools.news(now, &server, news)),
+            Query::Tell(server, word) => {
+                self.tools.tell(&server, word);
+                Answer::Told(None)
+            }
+            Query::Terms(server) => Answer::Terms(self.tools.terms(&server)),
         }
     }
 
@@ -157,6 +170,9 @@ impl Bridge {
                     pool.and_then(|pool| pool.apply(now, key, &verdict, model.as_deref()));
                 interception::Answer::Reported(transition)
             }
+            interception::Query::Tools => {
+                interception::Answer::Tools(Arc::clone(self.tools.toolbox()))
+            }
         }
     }
 
@@ -168,6 +184,16 @@ impl Bridge {
         }
         let expires = now + self.config.timeouts.upstream_idle;
         self.idle.park(conn, target, expires);
+    }
+
+    /// Sessions without a client, which an adapter runs beside those of its clients: one for each MCP server, to keep it.
+    pub fn keepers(&mut self, now: Instant) -> Vec<Session> {
+        let servers = self.config.mcp.clone();
+        let keeper = |server| {
+            let config = Arc::clone(&self.config);
+            Session::keeper(now, config, server, self.rng.fork())
+        };
+        servers.into_iter().map(keeper).collect()
     }
 
     /// A generator for a new session.
@@ -201,6 +227,11 @@ impl Bridge {
                 .map_or_else(Vec::new, |pool| pool.statuses(now)),
         };
         self.config.providers.iter().map(keys).collect()
+    }
+
+    /// All MCP servers in configured order, and their tools.
+    pub fn tool_servers(&self) -> Vec<ServerTools> {
+        self.tools.statuses()
     }
 
     /// Makes a key valid again; `None` if there is no such key.

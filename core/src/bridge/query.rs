@@ -2,7 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::{config::Config, id::ConnId, interception, target::Target, time::Duration};
+use crate::{
+    config::Config,
+    id::ConnId,
+    interception,
+    mcp::{KeeperEvent, News, Terms},
+    record::ToolServer,
+    target::Target,
+    time::Duration,
+};
 
 /// A question to the [`Bridge`](crate::Bridge), answered at once.
 #[derive(Clone, Debug)]
@@ -18,6 +26,14 @@ pub enum Query {
     },
     /// An interception's own question.
     Interception(interception::Query),
+    /// What calls have to say to the keeper of this MCP server since it asked last.
+    Keep(Arc<str>),
+    /// What the keeper of this MCP server has found out.
+    News(Arc<str>, News),
+    /// Something for the keeper of this MCP server.
+    Tell(Arc<str>, KeeperEvent),
+    /// On which terms this MCP server is spoken to.
+    Terms(Arc<str>),
 }
 
 /// The answer to a [`Query`].
@@ -34,6 +50,12 @@ pub enum Answer {
     },
     /// To the interception.
     Interception(interception::Answer),
+    /// For the keeper, in order.
+    Keep(Vec<KeeperEvent>),
+    /// It is known now; of news, what there is to record.
+    Told(Option<ToolServer>),
+    /// None while the server cannot be used.
+    Terms(Option<Terms>),
 }
 
 /// Why nothing new is admitted.

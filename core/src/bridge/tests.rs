@@ -47,7 +47,7 @@ fn lease(bridge: &mut Bridge, now: Instant, walker: Walker) -> (Result<usize, Ex
     };
     match bridge.answer_interception(now, query) {
         Told::Lease(lease, walker) => (lease.map(|lease| lease.index), walker),
-        Told::Reported(_) => panic!("no lease"),
+        other => panic!("no lease: {other:?}"),
     }
 }
 

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    Action, Event, Interception, Outbox, Query, UpstreamRequest,
+    Action, Interception, Outbox, Query, UpstreamRequest,
     caller::{self, Credential},
+    ending::reply,
     headers,
     intake::{Intake, Refusal},
     journal::{Ending, Journal},
-    relay::{Finished, Relay, after},
+    relay::{Relay, after},
     route::Route,
+    state::{Call, Came, Pending, Replay, Request, Rest, State},
 };
 use crate::{
     api::{self, Api, ApiError, Inspected},
-    config::{Config, Provider, Timeouts},
+    config::Config,
     fault::Fault,
     id::{CallId, InterceptionId},
     keypool::{self, Exhausted, Fate, KeyId, Lease, NextStep, Scope, Verdict, Walker},
@@ -26,82 +28,6 @@ use crate::{
 
 /// How much of a reply's body is waited for at a policy's wish, in bytes.
 const MAX_JUDGED_BODY: usize = 64 << 10;
-
-/// Where an interception stands.
-#[derive(Debug)]
-pub(super) enum State {
-    /// A call is under way, not yet judged.
-    Calling(Replay, Call),
-    /// A key has been asked for.
-    Leasing(Replay),
-    /// Nothing is left to happen.
-    Over,
-    /// The client is getting a reply.
-    Relaying(Box<Relay>),
-}
-
-impl State {
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Calling(_, call) => call.deadline,
-            Self::Leasing(_) | Self::Over => None,
-            Self::Relaying(relay) => relay.deadline(),
-        }
-    }
-}
-
-/// All that is needed to call upstream, and to call it again. Consumed when relaying begins.
-#[derive(Debug)]
-pub(super) struct Replay(Box<Request>);
-
-#[derive(Debug)]
-struct Request {
-    provider: Arc<Provider>,
-    api: Option<(Api, Inspected)>,
-    model: Option<Arc<str>>,
-    session: Option<Arc<str>>,
-    credential: Credential,
-    method: Method,
-    path: Arc<str>,
-    headers: Arc<HeaderMap>,
-    body: Bytes,
-    timeouts: Timeouts,
-    walker: Walker,
-}
-
-/// One call to upstream.
-#[derive(Debug)]
-pub(super) struct Call {
-    id: CallId,
-    /// The pool's key; `None` for the client's own.
-    key: Option<(KeyId, usize)>,
-    /// When the reply's head is overdue.
-    deadline: Option<Instant>,
-    /// A head that waits for as much of its body as the policy wants to see.
-    pending: Option<Box<Pending>>,
-}
-
-#[derive(Debug)]
-struct Pending {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: BytesMut,
-    wanted: usize,
-}
-
-/// What came of a call.
-enum Came {
-    Fault(Fault),
-    Reply(Box<Pending>, Rest),
-}
-
-/// What of a judged reply is still to come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    Broken(Fault),
-    Coming,
-    Ended,
-}
 
 impl Interception {
     /// A request that is turned away: its answer is all there is.
@@ -150,8 +76,9 @@ impl Interception {
         }
 
         let body = match &api {
-            Some((api, inspected)) => api::prepare(*api, body, inspected),
-            None => body,
+            // With tools, it is prepared when these are put in.
+            Some((api, inspected)) if config.mcp.is_empty() => api::prepare(*api, body, inspected),
+            _ => body,
         };
         let headers = headers::to_upstream(
             intake.headers,
@@ -172,46 +99,17 @@ impl Interception {
             headers: Arc::new(headers),
             body,
             timeouts: config.timeouts,
+            limits: config.tools,
             walker: Walker::new(),
+            agent: None,
         }));
-        interception.state = interception.try_next(now, replay);
+        interception.state = if replay.0.may_have_tools(config) {
+            interception.out.queries.push_back(Query::Tools);
+            State::Choosing(replay)
+        } else {
+            interception.try_next(now, replay)
+        };
         interception
-    }
-
-    /// Something happened in this state: what state comes of it.
-    pub(super) fn step(&mut self, now: Instant, state: State, event: Event) -> State {
-        match (state, event) {
-            (State::Over, _) => State::Over,
-            (State::Relaying(relay), event) => self.relay(now, relay, event),
-            (State::Leasing(_), Event::ClientGone) => self.cancel(now, None),
-            (State::Calling(_, call), Event::ClientGone) => self.cancel(now, Some(call.id)),
-            (State::Calling(replay, call), Event::UpstreamHead(id, status, headers))
-                if id == call.id && call.pending.is_none() =>
-            {
-                self.head(now, replay, call, status, headers)
-            }
-            (State::Calling(replay, call), Event::UpstreamBody(id, bytes)) if id == call.id => {
-                self.awaited_body(now, replay, call, &bytes)
-            }
-            (State::Calling(replay, mut call), Event::UpstreamEnd(id)) if id == call.id => {
-                let came = match call.pending.take() {
-                    Some(pending) => Came::Reply(pending, Rest::Ended),
-                    None => Came::Fault(Fault::Closed),
-                };
-                self.judge(now, replay, &call, came)
-            }
-            (State::Calling(replay, mut call), Event::UpstreamFailed(id, fault))
-                if id == call.id =>
-            {
-                let came = match call.pending.take() {
-                    Some(pending) => Came::Reply(pending, Rest::Broken(fault)),
-                    None => Came::Fault(fault),
-                };
-                self.judge(now, replay, &call, came)
-            }
-            // Late news of a call that is over.
-            (state @ (State::Leasing(_) | State::Calling(..)), _) => state,
-        }
     }
 
     /// The bridge has said which key comes next.
@@ -234,37 +132,15 @@ impl Interception {
                     Some(field) => {
                         self.call(now, replay, Some((lease.key, lease.index)), field, hint)
                     }
-                    None => self.exhausted(now, &replay, Exhausted::Unauthorized),
+                    None => self.exhausted(now, &replay.0, Exhausted::Unauthorized),
                 }
             }
-            Err(exhausted) => self.exhausted(now, &replay, exhausted),
-        }
-    }
-
-    /// Time has passed in this state.
-    pub(super) fn timed_out(&mut self, now: Instant, state: State) -> State {
-        match state {
-            State::Calling(replay, mut call) if call.deadline.is_some_and(|at| at <= now) => {
-                self.out.actions.push_back(Action::Abort(call.id));
-                let came = match call.pending.take() {
-                    Some(pending) => Came::Reply(pending, Rest::Broken(Fault::TimedOut)),
-                    None => Came::Fault(Fault::TimedOut),
-                };
-                self.judge(now, replay, &call, came)
-            }
-            State::Relaying(mut relay) => {
-                if !relay.handle_timeout(now, &mut self.out) {
-                    return State::Relaying(relay);
-                }
-                self.out.actions.push_back(Action::Abort(relay.call));
-                self.relay_failed(now, *relay, Fault::TimedOut)
-            }
-            state => state,
+            Err(exhausted) => self.exhausted(now, &replay.0, exhausted),
         }
     }
 
     /// The first attempt, or the next.
-    fn try_next(&mut self, now: Instant, replay: Replay) -> State {
+    pub(super) fn try_next(&mut self, now: Instant, replay: Replay) -> State {
         let request = &replay.0;
         if let Credential::Byok { field, value, hint } = &request.credential {
             let (field, hint) = ((field.clone(), value.clone()), Arc::clone(hint));
@@ -315,7 +191,7 @@ impl Interception {
         )
     }
 
-    fn head(
+    pub(super) fn head(
         &mut self,
         now: Instant,
         replay: Replay,
@@ -345,7 +221,7 @@ impl Interception {
         self.judge(now, replay, &call, Came::Reply(pending, Rest::Coming))
     }
 
-    fn awaited_body(
+    pub(super) fn awaited_body(
         &mut self,
         now: Instant,
         replay: Replay,
@@ -364,7 +240,7 @@ impl Interception {
     }
 
     /// Asks the policy, and does what it says.
-    fn judge(&mut self, now: Instant, replay: Replay, call: &Call, came: Came) -> State {
+    pub(super) fn judge(&mut self, now: Instant, replay: Replay, call: &Call, came: Came) -> State {
         let request = &replay.0;
         let outcome = match &came {
             Came::Fault(fault) => keypool::Outcome::Fault(*fault),
@@ -411,25 +287,10 @@ impl Interception {
             }
             (NextStep::GiveUp, came @ Came::Reply(..)) => {
                 self.drop_call(call, &came);
-                let error = ApiError::upstream_failed(Fault::Protocol);
-                let ending = Ending::new(Outcome::UpstreamError, "the policy gave up");
-                self.give_up(
-                    now,
-                    Refusal::new(Some(replay.0.provider.vendor), error),
-                    ending,
-                )
+                self.call_failed(now, &replay.0, Fault::Protocol)
             }
             (NextStep::GiveUp | NextStep::Relay, Came::Fault(fault)) => {
-                let (error, outcome) = match fault {
-                    Fault::TimedOut => (ApiError::upstream_timeout(), Outcome::Timeout),
-                    fault => (ApiError::upstream_failed(fault), Outcome::UpstreamError),
-                };
-                let ending = Ending::new(outcome, error.message.clone());
-                self.give_up(
-                    now,
-                    Refusal::new(Some(replay.0.provider.vendor), error),
-                    ending,
-                )
+                self.call_failed(now, &replay.0, fault)
             }
         }
     }
@@ -465,7 +326,22 @@ impl Interception {
         reply: Pending,
         rest: Rest,
     ) -> State {
-        let Replay(request) = replay;
+        let Replay(mut request) = replay;
+        if let Some(agent) = request.agent.take() {
+            return self.begin_turn(now, request, agent, call, reply, rest);
+        }
+        self.begin_plain_relay(now, &request, call.id, reply, rest)
+    }
+
+    /// Relays a reply as it is.
+    pub(super) fn begin_plain_relay(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        call: CallId,
+        reply: Pending,
+        rest: Rest,
+    ) -> State {
         let api = request
             .api
             .as_ref()
@@ -478,7 +354,7 @@ impl Interception {
         } = reply;
         let mut relay = Relay::new(
             now,
-            call.id,
+            call,
             self.journal.id,
             status,
             &headers,
@@ -499,99 +375,6 @@ impl Interception {
             Rest::Ended => self.relay_ended(now, relay),
         }
     }
-
-    fn relay(&mut self, now: Instant, mut relay: Box<Relay>, event: Event) -> State {
-        match event {
-            Event::UpstreamBody(id, bytes) if id == relay.call => {
-                relay.body(now, bytes, &mut self.out);
-                State::Relaying(relay)
-            }
-            Event::UpstreamEnd(id) if id == relay.call => self.relay_ended(now, *relay),
-            Event::UpstreamFailed(id, fault) if id == relay.call => {
-                self.relay_failed(now, *relay, fault)
-            }
-            Event::ClientGone => {
-                self.out.actions.push_back(Action::Abort(relay.call));
-                let outcome = if relay.is_complete() {
-                    Outcome::Ok
-                } else {
-                    Outcome::Cancelled
-                };
-                let first_byte = relay.first_byte;
-                let finished = relay.cancel();
-                self.journal.told(now, first_byte, finished, &mut self.out);
-                self.journal.end(
-                    now,
-                    Ending {
-                        outcome,
-                        error: None,
-                    },
-                    &mut self.out,
-                );
-                State::Over
-            }
-            _ => State::Relaying(relay),
-        }
-    }
-
-    fn relay_ended(&mut self, now: Instant, relay: Relay) -> State {
-        let (status, first_byte) = (relay.status, relay.first_byte);
-        let finished = relay.end(&mut self.out);
-        self.conclude(now, status, first_byte, finished)
-    }
-
-    fn relay_failed(&mut self, now: Instant, relay: Relay, fault: Fault) -> State {
-        let (status, first_byte) = (relay.status, relay.first_byte);
-        let finished = relay.fail(fault, &mut self.out);
-        self.conclude(now, status, first_byte, finished)
-    }
-
-    fn conclude(
-        &mut self,
-        now: Instant,
-        status: StatusCode,
-        first_byte: Option<Instant>,
-        finished: Finished,
-    ) -> State {
-        let ending = ending(status, &finished);
-        self.journal.told(now, first_byte, finished, &mut self.out);
-        self.journal.end(now, ending, &mut self.out);
-        State::Over
-    }
-
-    fn exhausted(&mut self, now: Instant, replay: &Replay, exhausted: Exhausted) -> State {
-        let (error, outcome) = match exhausted {
-            Exhausted::RateLimited(wait) => (ApiError::rate_limited(wait), Outcome::RateLimited),
-            Exhausted::Unauthorized => (ApiError::keys_unauthorized(), Outcome::Unauthorized),
-        };
-        let ending = Ending::new(outcome, error.message.clone());
-        self.give_up(
-            now,
-            Refusal::new(Some(replay.0.provider.vendor), error),
-            ending,
-        )
-    }
-
-    /// Ends a request that has had no reply with an error of our own.
-    fn give_up(&mut self, now: Instant, refusal: Refusal, ending: Ending) -> State {
-        reply(refusal, &mut self.journal, &mut self.out);
-        self.journal.end(now, ending, &mut self.out);
-        State::Over
-    }
-
-    /// The client left before it had a reply.
-    fn cancel(&mut self, now: Instant, call: Option<CallId>) -> State {
-        self.out.actions.extend(call.map(Action::Abort));
-        self.journal.end(
-            now,
-            Ending {
-                outcome: Outcome::Cancelled,
-                error: None,
-            },
-            &mut self.out,
-        );
-        State::Over
-    }
 }
 
 /// Looks into a request's body.
@@ -601,47 +384,4 @@ fn inspect(api: Api, body: &[u8]) -> Result<Inspected, ApiError> {
         return Err(ApiError::unsupported());
     }
     Ok(inspected)
-}
-
-/// A whole reply of our own.
-fn reply(refusal: Refusal, journal: &mut Journal, out: &mut Outbox) {
-    let (head, body) = refusal.into_reply(journal.id);
-    journal.replied(head.status);
-    out.actions.push_back(Action::ReplyHead(head));
-    out.body(body);
-    out.actions.push_back(Action::ReplyEnd);
-}
-
-/// What a relayed reply amounts to.
-fn ending(status: StatusCode, finished: &Finished) -> Ending {
-    if let Some(fault) = finished.fault {
-        let outcome = match fault {
-            Fault::TimedOut => Outcome::Timeout,
-            _ => Outcome::UpstreamError,
-        };
-        return Ending::new(outcome, format!("upstream connection failed: {fault}"));
-    }
-    let error = finished.told.error.clone();
-    if !status.is_success() {
-        let outcome = match status {
-            StatusCode::TOO_MANY_REQUESTS => Outcome::RateLimited,
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Unauthorized,
-            _ => Outcome::UpstreamError,
-        };
-        return Ending::new(
-            outcome,
-            error.unwrap_or_else(|| format!("upstream said {status}")),
-        );
-    }
-    match error {
-        Some(error) => Ending::new(Outcome::UpstreamError, error),
-        None if !finished.complete => Ending::new(
-            Outcome::UpstreamError,
-            "upstream's reply is not a complete one",
-        ),
-        None => Ending {
-            outcome: Outcome::Ok,
-            error: None,
-        },
-    }
 }

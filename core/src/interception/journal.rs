@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::{StatusCode, header::USER_AGENT};
 
-use super::{Outbox, intake::Intake, program, relay::Finished, route::Route};
+use super::{Outbox, intake::Intake, program, route::Route};
 use crate::{
-    api::{Api, Inspected},
+    api::{Api, Inspected, Told, ToolCall, turns::Call},
     fault::Fault,
     id::InterceptionId,
     keypool::{NextStep, Transition},
@@ -27,6 +27,8 @@ pub(super) struct Journal {
     first_byte: Option<Instant>,
     status: Option<u16>,
     attempts: u32,
+    /// The turn, from 1 once upstream is called.
+    turn: u32,
     hint: Arc<str>,
 }
 
@@ -65,6 +67,7 @@ impl Journal {
             first_byte: None,
             status: None,
             attempts: 0,
+            turn: 1,
             hint: Arc::default(),
         }
     }
@@ -156,7 +159,7 @@ impl Journal {
         };
         let key_hint = Arc::clone(&self.hint);
         let attempt = Attempt {
-            turn: 1,
+            turn: self.turn,
             key_index,
             key_hint,
             result,
@@ -180,31 +183,45 @@ impl Journal {
         self.status = Some(status.as_u16());
     }
 
-    /// A reply's relay is over: what it told.
+    /// Another turn begins.
+    pub(super) fn next_turn(&mut self) {
+        self.turn += 1;
+    }
+
+    /// Which turn it is, from 1.
+    pub(super) fn turn(&self) -> u32 {
+        self.turn
+    }
+
+    /// The client has been given the first byte of a body.
+    pub(super) fn first_byte(&mut self, at: Instant) {
+        self.first_byte.get_or_insert(at);
+    }
+
+    /// A turn's reply is over: what it told. Calls of injected tools have records of their own.
     pub(super) fn told(
-        &mut self,
+        &self,
         now: Instant,
-        first_byte: Option<Instant>,
-        relay: Finished,
+        told: Told,
+        is_injected: impl Fn(&str) -> bool,
         out: &mut Outbox,
     ) {
-        self.first_byte = first_byte;
         if self.kind != Kind::Bridged {
             return;
         }
-        let told = relay.told;
         if let Some(usage) = told.usage {
             let usage = TokenUsage {
-                turn: 1,
+                turn: self.turn,
                 reply_id: told.id,
                 usage,
                 at: now,
             };
             out.emit(Record::TokenUsage(self.id, usage));
         }
-        for call in told.tool_calls {
+        let own = told.tool_calls.into_iter();
+        for call in own.filter(|call| !is_injected(&call.name)) {
             let usage = ToolUsage {
-                turn: 1,
+                turn: self.turn,
                 call,
                 injected: false,
                 server: None,
@@ -216,6 +233,40 @@ impl Journal {
         for thought in told.thoughts {
             out.emit(Record::Thought(self.id, thought));
         }
+    }
+
+    /// Something that an operator should look at.
+    pub(super) fn warn(&self, what: String, out: &mut Outbox) {
+        out.emit(Record::Warning(self.id, what));
+    }
+
+    /// A call of an injected tool is over, or was not made.
+    pub(super) fn tool(
+        &self,
+        now: Instant,
+        call: Call,
+        server: Option<Arc<str>>,
+        error: Option<String>,
+        out: &mut Outbox,
+    ) {
+        let Call {
+            id,
+            name,
+            arguments,
+        } = call;
+        let usage = ToolUsage {
+            turn: self.turn,
+            call: ToolCall {
+                id,
+                name,
+                arguments,
+            },
+            injected: true,
+            server,
+            error: error.map(clip),
+            at: now,
+        };
+        out.emit(Record::ToolUsage(self.id, usage));
     }
 
     /// The request is over.
@@ -237,7 +288,7 @@ impl Journal {
                     error: ending.error.map(clip),
                     credential_hint: Arc::clone(&self.hint),
                     attempts: self.attempts,
-                    turns: self.attempts.min(1),
+                    turns: if self.attempts == 0 { 0 } else { self.turn },
                     first_byte: self.first_byte.map(|at| at.since(self.started)),
                     total: now.since(self.started),
                 };

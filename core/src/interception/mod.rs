@@ -28,12 +28,14 @@ use crate::{
     config::{Config, Provider},
     fault::Fault,
     id::{CallId, InterceptionId},
+    mcp::{Failure, ToolCallId, ToolResult},
     record::Record,
     time::Instant,
 };
 
 mod attempt;
 mod caller;
+mod ending;
 mod headers;
 mod intake;
 mod journal;
@@ -41,21 +43,28 @@ mod program;
 mod query;
 mod relay;
 mod route;
+mod state;
 #[cfg(test)]
 mod tests;
+mod tool_loop;
+mod toolbox;
 
-use attempt::State;
 use journal::Journal;
+use state::State;
 
 pub use intake::{Intake, Refusal};
 pub use query::{Answer, Query};
 pub use route::Route;
+pub use tool_loop::ToolCall;
+pub use toolbox::Toolbox;
 
 /// What happens to an interception.
 #[derive(Debug)]
 pub enum Event {
     /// The client left.
     ClientGone,
+    /// A tool has run, or could not.
+    ToolDone(ToolCallId, Result<ToolResult, Failure>),
     /// Some of a reply's body, in any pieces.
     UpstreamBody(CallId, Bytes),
     /// The reply is complete.
@@ -71,8 +80,12 @@ pub enum Event {
 pub enum Action {
     /// Give up a call; nothing more of it is wanted.
     Abort(CallId),
+    /// Give up all tools that run; nothing more of them is wanted.
+    AbortTools,
     /// Call upstream.
     Call(CallId, UpstreamRequest),
+    /// Call a tool: several may run at once. [`mcp::Calls`](crate::mcp::Calls) does it, given exchanges.
+    CallTool(ToolCallId, Box<ToolCall>),
     /// Keep a record.
     Emit(Box<Record>),
     /// The reply is broken off, and the client's library must see it: no proper end, the connection is closed.
@@ -235,6 +248,10 @@ impl Interception {
             Answer::Lease(lease, walker) => {
                 let state = std::mem::replace(&mut self.state, State::Over);
                 self.state = self.leased(now, state, lease, walker);
+            }
+            Answer::Tools(toolbox) => {
+                let state = std::mem::replace(&mut self.state, State::Over);
+                self.state = self.chosen(now, state, toolbox);
             }
             Answer::Reported(transition) => {
                 if let Some(transition) = transition {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::toolbox::Toolbox;
 use crate::keypool::{Exhausted, KeyId, Lease, Transition, Verdict, Walker};
 
 /// A question to the [`Bridge`](crate::Bridge), answered at once.
@@ -29,6 +30,8 @@ pub enum Query {
         /// The model asked for.
         model: Option<Arc<str>>,
     },
+    /// Which tools there are. Asked once, and only where servers are configured.
+    Tools,
 }
 
 /// The answer to a [`Query`].
@@ -38,4 +41,6 @@ pub enum Answer {
     Lease(Result<Lease, Exhausted>, Walker),
     /// The key's state changed, or not.
     Reported(Option<Transition>),
+    /// The tools on offer.
+    Tools(Arc<Toolbox>),
 }

@@ -91,7 +91,7 @@ impl Relay {
     ) -> Self {
         let follow = match api {
             Some((api, inspected)) if !is_encoded(headers) => {
-                if is_stream(status, headers, inspected) {
+                if is_stream(status, headers, inspected.stream) {
                     Follow::Events(Box::new(Events {
                         api,
                         decoder: sse::Decoder::new(sse::MAX_EVENT),
@@ -341,14 +341,14 @@ impl Whole {
     }
 }
 
-fn is_encoded(headers: &HeaderMap) -> bool {
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_ENCODING)
         .is_some_and(|coding| coding != "identity")
 }
 
 /// By what upstream says; where it says nothing, by what was asked for.
-fn is_stream(status: StatusCode, headers: &HeaderMap, inspected: &Inspected) -> bool {
+pub(super) fn is_stream(status: StatusCode, headers: &HeaderMap, asked: bool) -> bool {
     if !status.is_success() {
         return false;
     }
@@ -359,11 +359,11 @@ fn is_stream(status: StatusCode, headers: &HeaderMap, inspected: &Inspected) -> 
             kind.get(..event_stream.len())
                 .is_some_and(|kind| kind.eq_ignore_ascii_case(event_stream))
         }
-        None => inspected.stream,
+        None => asked,
     }
 }
 
-const fn keep_alive(api: Api) -> &'static [u8] {
+pub(super) const fn keep_alive(api: Api) -> &'static [u8] {
     match api.vendor() {
         Vendor::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
         Vendor::OpenAi => b": keep-alive\n\n",

@@ -5,7 +5,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, Version};
 
-use super::{Action, Asked, Event, SEND_WINDOW, Session, client::Await, gather::Gather};
+use super::{
+    Action, Asked, Event, SEND_WINDOW, Session,
+    client::Await,
+    gather::Gather,
+    tools::Keeping,
+    upstream::{Wanted, Whose},
+};
 use crate::{
     api::ApiError,
     bridge::{Query, Refused},
@@ -17,6 +23,7 @@ use crate::{
     },
     id::{ConnId, InterceptionId},
     interception::{self, Intake, Interception, Refusal},
+    mcp::KeeperEvent,
     time::Instant,
 };
 
@@ -32,10 +39,14 @@ pub(super) enum Flow {
     Body(Box<Upload>),
     /// The next head is being read, or not there yet.
     Head,
+    /// There is no client: an MCP server is kept.
+    Keeping(Box<Keeping>),
     /// The last reply is out and our side ended; the client's end is waited for.
     Lingering,
     /// Nothing is left to happen.
     Over,
+    /// The client has left, and MCP servers are being told.
+    Parting,
     /// A request is being served.
     Running(Box<Running>),
 }
@@ -129,6 +140,9 @@ impl Session {
     /// The bridge is shutting down.
     pub(super) fn drain(&mut self, now: Instant) {
         self.client.draining = true;
+        if matches!(self.flow, Flow::Keeping(_)) {
+            return self.keep(now, vec![KeeperEvent::Shutdown]);
+        }
         if matches!(self.flow, Flow::Head) && !self.client.in_head {
             self.close(now);
         }
@@ -328,11 +342,20 @@ impl Session {
             };
             let frame = match action {
                 interception::Action::Abort(call) => {
-                    self.abort_exchange(call);
+                    self.abort_exchange(Whose::Upstream(call));
+                    continue;
+                }
+                interception::Action::AbortTools => {
+                    self.abort_tools(now);
                     continue;
                 }
                 interception::Action::Call(call, request) => {
-                    self.begin_exchange(call, request);
+                    let wanted = Wanted::Upstream(Box::new(request));
+                    self.begin_exchange(Whose::Upstream(call), wanted);
+                    continue;
+                }
+                interception::Action::CallTool(id, call) => {
+                    self.call_tool(id, call);
                     continue;
                 }
                 interception::Action::Emit(record) => {
@@ -403,19 +426,16 @@ impl Session {
         self.client.awaits(now, what);
     }
 
-    /// Drops everything.
-    fn over(&mut self) {
-        for conn in self
-            .exchanges
-            .drain(..)
-            .filter_map(|exchange| exchange.conn())
-        {
-            self.out.actions.push_back(Action::Close(conn));
+    /// Drops everything, but what MCP servers are still to be told.
+    pub(super) fn over(&mut self) {
+        if matches!(self.flow, Flow::Parting) || !self.is_parting() {
+            if !matches!(self.flow, Flow::Keeping(_) | Flow::Parting) {
+                self.out.actions.push_back(Action::Close(ConnId::CLIENT));
+            }
+            return self.done();
         }
-        self.out
-            .actions
-            .extend([Action::Close(ConnId::CLIENT), Action::Done]);
-        self.flow = Flow::Over;
+        self.out.actions.push_back(Action::Close(ConnId::CLIENT));
+        self.flow = Flow::Parting;
     }
 
     pub(super) fn time_interception(&mut self, now: Instant) {
@@ -446,7 +466,11 @@ impl Session {
             Flow::Lingering => self.over(),
             Flow::Body(_) => self.turn_away(now, overdue("body")),
             Flow::Head => self.turn_away(now, overdue("head")),
-            Flow::Admitting(_) | Flow::Over | Flow::Running(_) => {}
+            Flow::Admitting(_)
+            | Flow::Keeping(_)
+            | Flow::Over
+            | Flow::Parting
+            | Flow::Running(_) => {}
         }
     }
 }

@@ -38,7 +38,8 @@ use crate::{
     fault::Fault,
     frame::Frame,
     id::ConnId,
-    interception,
+    interception::{self, ToolCall},
+    mcp::{self, Keeper, KeeperSettings, ToolCallId},
     record::Record,
     rng::Rng,
     target::Target,
@@ -48,11 +49,13 @@ use crate::{
 mod client;
 mod flow;
 mod gather;
+mod tools;
 mod upstream;
 
 use client::Client;
 use flow::Flow;
-use upstream::Exchange;
+use tools::{Keeping, Tools};
+use upstream::{Exchange, Whose};
 
 /// What happens to a session's connections.
 #[derive(Debug)]
@@ -144,6 +147,8 @@ pub struct Session {
     flow: Flow,
     exchanges: Vec<Exchange>,
     asked: VecDeque<Asked>,
+    /// Only once a tool was called.
+    tools: Option<Box<Tools>>,
     out: Outbox,
 }
 
@@ -151,8 +156,11 @@ pub struct Session {
 #[derive(Debug)]
 enum Asked {
     Admit,
-    Connect(crate::id::CallId),
+    Connect(Whose),
     Interception,
+    Keep,
+    Terms(ToolCallId, Box<ToolCall>),
+    Told,
 }
 
 /// What the parts of a session push their outputs into.
@@ -173,8 +181,24 @@ impl Session {
             flow: Flow::Head,
             exchanges: Vec::new(),
             asked: VecDeque::new(),
+            tools: None,
             out: Outbox::default(),
         }
+    }
+
+    /// A session without a client, which keeps an MCP server: connected, and its tools known. It asks and is driven as any other;
+    /// [`Event::Drain`] makes it take leave. See [`Bridge::keepers`](crate::Bridge::keepers).
+    pub fn keeper(
+        now: Instant,
+        config: Arc<Config>,
+        server: Arc<mcp::Server>,
+        mut rng: Rng,
+    ) -> Self {
+        let keeper = Keeper::new(now, server, KeeperSettings::default(), rng.fork());
+        let mut session = Self::new(now, config, rng);
+        session.flow = Flow::Keeping(Box::new(Keeping::new(now, keeper)));
+        session.pump_keeper();
+        session
     }
 
     /// Something happened to a connection.
@@ -203,10 +227,15 @@ impl Session {
         };
         match (asked, answer) {
             (Asked::Admit, Answer::Admit(admitted)) => self.admitted(now, admitted),
-            (Asked::Connect(call), Answer::Connect { conn, parked }) => {
-                self.connect(now, call, conn, parked);
+            (Asked::Connect(whose), Answer::Connect { conn, parked }) => {
+                self.connect(now, whose, conn, parked);
             }
             (Asked::Interception, Answer::Interception(answer)) => self.answered(now, answer),
+            (Asked::Keep, Answer::Keep(words)) => self.keep(now, words),
+            (Asked::Terms(id, call), Answer::Terms(terms)) => {
+                self.terms(now, id, *call, terms.as_ref());
+            }
+            (Asked::Told, Answer::Told(record)) => self.told(record),
             (asked, answer) => debug_assert!(false, "{asked:?} answered by {answer:?}"),
         }
         self.send_gathered(now);
@@ -219,6 +248,7 @@ impl Session {
         }
         self.time_exchanges(now);
         self.time_interception(now);
+        self.time_tools(now);
         self.time_client(now);
         self.send_gathered(now);
     }
@@ -238,11 +268,17 @@ impl Session {
     /// When to call `handle_timeout` at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let connecting = self.exchanges.iter().filter_map(Exchange::deadline).min();
-        let running = match &self.flow {
-            Flow::Running(running) => running.interception.poll_timeout(),
-            _ => None,
+        let tools = self.tools.as_ref().and_then(|tools| tools.deadline());
+        let flow = match &self.flow {
+            Flow::Over => return None,
+            Flow::Keeping(keeping) => Some(keeping.deadline()),
+            Flow::Parting => None,
+            Flow::Running(running) => {
+                earliest(self.client.deadline(), running.interception.poll_timeout())
+            }
+            _ => self.client.deadline(),
         };
-        earliest(earliest(self.client.deadline(), running), connecting)
+        earliest(earliest(flow, tools), connecting)
     }
 
     /// Whether bytes of this connection are wanted now. While not, the adapter reads none of them.
@@ -250,8 +286,11 @@ impl Session {
         match &self.flow {
             Flow::Over => false,
             _ if !conn.is_client() => {
-                self.client.unsent < SEND_WINDOW && self.exchanges.iter().any(|e| e.is_on(conn))
+                let exchange = self.exchanges.iter().find(|e| e.is_on(conn));
+                // What tools return is not on its way to the client.
+                exchange.is_some_and(|e| e.is_with_server() || self.client.unsent < SEND_WINDOW)
             }
+            Flow::Keeping(_) | Flow::Parting => false,
             Flow::Lingering => !self.client.ended,
             _ => !self.client.ended && self.client.may_hold_more(),
         }

@@ -5,7 +5,7 @@
 //! hears of it.
 
 use bytes::{Buf, Bytes};
-use http::Method;
+use http::{HeaderMap, Method};
 
 use super::{Action, Asked, Flow, Session};
 use crate::{
@@ -16,24 +16,90 @@ use crate::{
     http1::{
         Limits,
         client::{Decoder, Item, encode_head},
+        is_credential,
     },
     id::{CallId, ConnId},
     interception::{self, UpstreamRequest},
+    mcp::{self, Input as Came},
     target::Target,
     time::Instant,
 };
 
-/// One call to upstream.
+/// One request and its response.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    call: CallId,
+    whose: Whose,
     target: Target,
     /// What to send again on a fresh connection; gone with the first byte of the response.
-    request: Option<UpstreamRequest>,
+    request: Option<Wanted>,
     stage: Stage,
     decoder: Decoder,
     /// Bytes given to the adapter and not yet written.
     unsent: usize,
+}
+
+/// Whom an exchange is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// An exchange with an MCP server.
+    Tool(mcp::ExchangeId),
+    /// A call of the interception's.
+    Upstream(CallId),
+}
+
+/// What is to be sent.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    Tool(Box<mcp::Request>),
+    Upstream(Box<UpstreamRequest>),
+}
+
+impl Wanted {
+    fn target(&self) -> &Target {
+        match self {
+            Self::Tool(request) => &request.server.target,
+            Self::Upstream(request) => &request.provider.target,
+        }
+    }
+
+    fn method(&self) -> &Method {
+        match self {
+            Self::Tool(request) => &request.method,
+            Self::Upstream(request) => &request.method,
+        }
+    }
+
+    fn body(&self) -> &Bytes {
+        match self {
+            Self::Tool(request) => &request.body,
+            Self::Upstream(request) => &request.body,
+        }
+    }
+
+    fn head(&self) -> Frame {
+        let authority = self.target().authority();
+        let len = self.body().len() as u64;
+        match self {
+            Self::Tool(request) => {
+                let (credentials, others): (Vec<_>, Vec<_>) = request
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .partition(|(name, _)| is_credential(name));
+                let headers = HeaderMap::from_iter(others);
+                let (method, path) = (&request.method, &request.server.path);
+                encode_head(method, path, &authority, &headers, &credentials, len)
+            }
+            Self::Upstream(request) => encode_head(
+                &request.method,
+                &request.path,
+                &authority,
+                &request.headers,
+                std::slice::from_ref(&request.credential),
+                len,
+            ),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,15 +119,20 @@ enum Reused {
 }
 
 impl Exchange {
-    fn new(call: CallId, request: UpstreamRequest, limits: &Limits) -> Self {
+    fn new(whose: Whose, request: Wanted, limits: &Limits) -> Self {
         Self {
-            call,
-            target: request.provider.target.clone(),
-            decoder: decoder(limits, &request.method),
+            whose,
+            target: request.target().clone(),
+            decoder: decoder(limits, request.method()),
             request: Some(request),
             stage: Stage::Asked,
             unsent: 0,
         }
+    }
+
+    /// Whether it is with an MCP server.
+    pub(super) const fn is_with_server(&self) -> bool {
+        matches!(self.whose, Whose::Tool(_))
     }
 
     pub(super) fn is_on(&self, conn: ConnId) -> bool {
@@ -101,22 +172,22 @@ fn decoder(limits: &Limits, method: &Method) -> Decoder {
 
 impl Session {
     /// Begins a call.
-    pub(super) fn begin_exchange(&mut self, call: CallId, request: UpstreamRequest) {
-        let exchange = Exchange::new(call, request, &self.config.limits);
+    pub(super) fn begin_exchange(&mut self, whose: Whose, request: Wanted) {
+        let exchange = Exchange::new(whose, request, &self.config.limits);
         let query = Query::Connect {
             target: exchange.target.clone(),
-            fresh: false,
+            fresh: exchange.is_with_server(),
         };
         self.exchanges.push(exchange);
-        self.ask(Asked::Connect(call), query);
+        self.ask(Asked::Connect(whose), query);
     }
 
     /// The bridge has said which connection to use.
-    pub(super) fn connect(&mut self, now: Instant, call: CallId, conn: ConnId, parked: bool) {
+    pub(super) fn connect(&mut self, now: Instant, whose: Whose, conn: ConnId, parked: bool) {
         if parked {
             self.out.actions.push_back(Action::Unpark(conn));
         }
-        let Some(exchange) = self.exchanges.iter_mut().find(|e| e.call == call) else {
+        let Some(exchange) = self.exchanges.iter_mut().find(|e| e.whose == whose) else {
             // Given up meanwhile.
             if parked {
                 self.out.actions.push_back(Action::Close(conn));
@@ -136,15 +207,7 @@ impl Session {
                 .actions
                 .push_back(Action::Open(conn, exchange.target.clone()));
         }
-        let head = encode_head(
-            &request.method,
-            &request.path,
-            &exchange.target.authority(),
-            &request.headers,
-            std::slice::from_ref(&request.credential),
-            request.body.len() as u64,
-        );
-        let body = Frame::raw(request.body.clone());
+        let (head, body) = (request.head(), Frame::raw(request.body().clone()));
         for frame in [head, body] {
             if frame.has_remaining() {
                 exchange.unsent += frame.remaining();
@@ -154,8 +217,8 @@ impl Session {
     }
 
     /// Gives a call up. A response that happens to be complete leaves its connection in order.
-    pub(super) fn abort_exchange(&mut self, call: CallId) {
-        let Some(at) = self.exchanges.iter().position(|e| e.call == call) else {
+    pub(super) fn abort_exchange(&mut self, whose: Whose) {
+        let Some(at) = self.exchanges.iter().position(|e| e.whose == whose) else {
             return;
         };
         let mut exchange = self.exchanges.swap_remove(at);
@@ -198,11 +261,11 @@ impl Session {
             return;
         };
         let mut exchange = self.exchanges.swap_remove(at);
-        let call = exchange.call;
+        let whose = exchange.whose;
         if exchange.was_stale()
             && let Some(request) = &exchange.request
         {
-            exchange.decoder = decoder(&self.config.limits, &request.method);
+            exchange.decoder = decoder(&self.config.limits, request.method());
             exchange.stage = Stage::Asked;
             exchange.unsent = 0;
             let query = Query::Connect {
@@ -210,10 +273,10 @@ impl Session {
                 fresh: true,
             };
             self.exchanges.push(exchange);
-            self.ask(Asked::Connect(call), query);
+            self.ask(Asked::Connect(whose), query);
             return;
         }
-        self.tell(now, interception::Event::UpstreamFailed(call, fault));
+        self.came(now, whose, Came::Failed(fault));
     }
 
     /// Connections that took too long to come up.
@@ -235,7 +298,7 @@ impl Session {
         // Looked up afresh each time: what the interception is told may end the exchange.
         while let Some(at) = self.exchanges.iter().position(|e| e.is_on(conn)) {
             let exchange = &mut self.exchanges[at];
-            let call = exchange.call;
+            let whose = exchange.whose;
             let item = match exchange.decoder.next() {
                 Ok(Step::Item(item)) => item,
                 Ok(Step::More | Step::Pause) => return,
@@ -248,22 +311,40 @@ impl Session {
                 Item::Interim(_) => exchange.request = None,
                 Item::Head(head) => {
                     exchange.request = None;
-                    let event = interception::Event::UpstreamHead(call, head.status, head.headers);
-                    self.tell(now, event);
+                    self.came(now, whose, Came::Head(head.status, head.headers));
                 }
-                Item::Body(bytes) => self.tell(now, interception::Event::UpstreamBody(call, bytes)),
+                Item::Body(bytes) => self.came(now, whose, Came::Body(bytes)),
                 Item::End => {
                     let exchange = self.exchanges.swap_remove(at);
                     self.release(conn, exchange);
-                    self.tell(now, interception::Event::UpstreamEnd(call));
+                    self.came(now, whose, Came::End);
                 }
+            }
+        }
+    }
+
+    /// Tells whose exchange it is what came of it.
+    fn came(&mut self, now: Instant, whose: Whose, came: Came) {
+        match whose {
+            Whose::Tool(on) => self.tool_exchange(now, on, came),
+            Whose::Upstream(call) => {
+                let event = match came {
+                    Came::Body(bytes) => interception::Event::UpstreamBody(call, bytes),
+                    Came::End => interception::Event::UpstreamEnd(call),
+                    Came::Failed(fault) => interception::Event::UpstreamFailed(call, fault),
+                    Came::Head(status, headers) => {
+                        interception::Event::UpstreamHead(call, status, headers)
+                    }
+                };
+                self.tell(now, event);
             }
         }
     }
 
     /// What becomes of a connection whose exchange is over.
     fn release(&mut self, conn: ConnId, exchange: Exchange) {
-        let action = if exchange.decoder.reusable() && exchange.unsent == 0 {
+        let is_in_order = exchange.decoder.reusable() && exchange.unsent == 0;
+        let action = if is_in_order && !exchange.is_with_server() {
             Action::Park(conn, exchange.target)
         } else {
             Action::Close(conn)
@@ -271,7 +352,7 @@ impl Session {
         self.out.actions.push_back(action);
     }
 
-    fn tell(&mut self, now: Instant, event: interception::Event) {
+    pub(super) fn tell(&mut self, now: Instant, event: interception::Event) {
         if let Flow::Running(running) = &mut self.flow {
             running.interception.handle(now, event);
             self.pump(now);
