@@ -92,7 +92,9 @@ fn stream_in(api: Api, request: &str, streams: &[&str], piece: usize) -> Played 
         played.told.push(turns.told());
         if let TurnEnd::Calls(calls) = &end {
             let next = turns.continuation(&results(calls));
-            played.requests.push(String::from_utf8(next.to_vec()).unwrap());
+            played
+                .requests
+                .push(String::from_utf8(next.to_vec()).unwrap());
         }
         played.ends.push(end);
     }
@@ -109,7 +111,10 @@ fn stream(api: Api, request: &str, streams: &[&str]) -> Played {
         assert_eq!(played.requests, whole.requests);
     }
     for line_end in ["\r\n", "\r"] {
-        let streams: Vec<_> = streams.iter().map(|it| it.replace('\n', line_end)).collect();
+        let streams: Vec<_> = streams
+            .iter()
+            .map(|it| it.replace('\n', line_end))
+            .collect();
         let streams: Vec<_> = streams.iter().map(String::as_str).collect();
         let at_once = stream_in(api, request, &streams, usize::MAX);
         assert_eq!(at_once.requests, whole.requests);
@@ -136,7 +141,9 @@ fn block(api: Api, request: &str, bodies: &[&str]) -> Played {
         played.told.push(turns.told());
         if let TurnEnd::Calls(calls) = &end {
             let next = turns.continuation(&results(calls));
-            played.requests.push(String::from_utf8(next.to_vec()).unwrap());
+            played
+                .requests
+                .push(String::from_utf8(next.to_vec()).unwrap());
         }
         played.ends.push(end);
     }
@@ -160,7 +167,9 @@ fn added(played: &Played, nth: usize, tail: &str) -> String {
 
 /// A stream of unnamed events.
 fn chunks(data: &[&str]) -> String {
-    data.iter().map(|data| format!("data: {data}\n\n")).collect()
+    data.iter()
+        .map(|data| format!("data: {data}\n\n"))
+        .collect()
 }
 
 /// A stream of events that are named by their type.

@@ -3,19 +3,27 @@ use super::*;
 const REQUEST: &str = r#"{"model":"m","stream":true,"input":"hi"}"#;
 
 fn created(id: &str) -> String {
-    format!(r#"{{"type":"response.created","response":{{"id":"{id}","status":"in_progress","output":[]}},"sequence_number":0}}"#)
+    format!(
+        r#"{{"type":"response.created","response":{{"id":"{id}","status":"in_progress","output":[]}},"sequence_number":0}}"#
+    )
 }
 
 fn added_item(index: u64, item: &str) -> String {
-    format!(r#"{{"type":"response.output_item.added","item":{item},"output_index":{index},"sequence_number":1}}"#)
+    format!(
+        r#"{{"type":"response.output_item.added","item":{item},"output_index":{index},"sequence_number":1}}"#
+    )
 }
 
 fn delta(index: u64, text: &str) -> String {
-    format!(r#"{{"type":"response.output_text.delta","delta":"{text}","output_index":{index},"sequence_number":2}}"#)
+    format!(
+        r#"{{"type":"response.output_text.delta","delta":"{text}","output_index":{index},"sequence_number":2}}"#
+    )
 }
 
 fn done(index: u64, item: &str) -> String {
-    format!(r#"{{"type":"response.output_item.done","item":{item},"output_index":{index},"sequence_number":3}}"#)
+    format!(
+        r#"{{"type":"response.output_item.done","item":{item},"output_index":{index},"sequence_number":3}}"#
+    )
 }
 
 fn end(kind: &str, output: &str, input: u64) -> String {
@@ -26,10 +34,13 @@ fn end(kind: &str, output: &str, input: u64) -> String {
 
 fn call_item(id: &str, name: &str, arguments: &str) -> String {
     let arguments = serde_json::to_string(arguments).unwrap();
-    format!(r#"{{"type":"function_call","id":"fc_{id}","call_id":"{id}","name":"{name}","arguments":{arguments}}}"#)
+    format!(
+        r#"{{"type":"function_call","id":"fc_{id}","call_id":"{id}","name":"{name}","arguments":{arguments}}}"#
+    )
 }
 
-const MESSAGE: &str = r#"{"type":"message","role":"assistant","content":[{"type":"output_text","text":"done"}]}"#;
+const MESSAGE: &str =
+    r#"{"type":"message","role":"assistant","content":[{"type":"output_text","text":"done"}]}"#;
 const THOUGHT: &str = r#"{"type":"reasoning","id":"rs","summary":[],"encrypted_content":"zz=="}"#;
 
 fn stream_of(data: &[String]) -> String {
@@ -92,7 +103,12 @@ fn a_turn_that_calls_nothing_arrives_byte_for_byte() {
 fn defect_12_a_final_answer_leaves_as_it_comes() {
     let answer = MESSAGE.replace("\"role\"", "\"phase\":\"final_answer\",\"role\"");
     let (mut turns, _) = turns(Api::Responses, REQUEST);
-    let events = [created("r"), added_item(0, &answer), delta(0, "a"), delta(0, "b")];
+    let events = [
+        created("r"),
+        added_item(0, &answer),
+        delta(0, "a"),
+        delta(0, "b"),
+    ];
     let mut decoder = sse::Decoder::new(1 << 20);
     decoder.push(stream_of(&events).into());
     let mut passed = Vec::new();
@@ -100,7 +116,10 @@ fn defect_12_a_final_answer_leaves_as_it_comes() {
         passed.push(turns.item(&item));
     }
     let start = Passed::Replace(stream_of(&events[..2]).into());
-    assert_eq!(passed, [Passed::Withhold, start, Passed::Relay, Passed::Relay]);
+    assert_eq!(
+        passed,
+        [Passed::Withhold, start, Passed::Relay, Passed::Relay]
+    );
 }
 
 #[test]
@@ -136,7 +155,12 @@ fn a_truncated_call_is_not_run() {
         ("failed", Refusal::Truncated),
         ("completed", Refusal::Malformed),
     ] {
-        let first = stream_of(&[created("r1"), added_item(0, &item), done(0, &item), end(kind, &item, 1)]);
+        let first = stream_of(&[
+            created("r1"),
+            added_item(0, &item),
+            done(0, &item),
+            end(kind, &item, 1),
+        ]);
         let played = stream(Api::Responses, REQUEST, &[&first]);
         let calls = vec![call("a", "bmcp_t", "{\"x\"")];
         assert_eq!(played.ends, [TurnEnd::Refused { calls, why }], "{kind}");
@@ -147,9 +171,20 @@ fn a_truncated_call_is_not_run() {
 #[test]
 fn a_stream_without_its_end_is_let_go_and_runs_nothing() {
     let item = call_item("a", "bmcp_t", "{}");
-    let first = stream_of(&[created("r1"), delta(0, "x"), added_item(1, &item), done(1, &item)]);
+    let first = stream_of(&[
+        created("r1"),
+        delta(0, "x"),
+        added_item(1, &item),
+        done(1, &item),
+    ]);
     let played = stream(Api::Responses, REQUEST, &[&first]);
-    assert!(matches!(played.last(), TurnEnd::Refused { why: Refusal::Truncated, .. }));
+    assert!(matches!(
+        played.last(),
+        TurnEnd::Refused {
+            why: Refusal::Truncated,
+            ..
+        }
+    ));
     assert_eq!(played.client, stream_of(&[created("r1"), delta(0, "x")]));
 
     let error = r#"{"type":"error","code":"c","message":"m","param":null,"sequence_number":9}"#;
@@ -163,19 +198,37 @@ fn blocking_turns_are_one_response() {
     let request = r#"{"model":"m","input":[{"role":"user","content":"hi"}]}"#;
     let item = call_item("a", "bmcp_t", "{}");
     let body = |output: &str, status: &str, input: u64, output_tokens: u64| {
-        format!(r#"{{"id":"r","status":"{status}","output":[{output}],"usage":{{"input_tokens":{input},"output_tokens":{output_tokens}}}}}"#)
+        format!(
+            r#"{{"id":"r","status":"{status}","output":[{output}],"usage":{{"input_tokens":{input},"output_tokens":{output_tokens}}}}}"#
+        )
     };
     let first = body(&format!("{THOUGHT},\n {item}"), "completed", 10, 5);
-    let played = block(Api::Responses, request, &[&first, &body(MESSAGE, "completed", 20, 7)]);
+    let played = block(
+        Api::Responses,
+        request,
+        &[&first, &body(MESSAGE, "completed", 20, 7)],
+    );
     assert_eq!(played.client, body(MESSAGE, "completed", 30, 12));
     assert_eq!(
         added(&played, 1, "]}"),
-        format!(r#",{THOUGHT},{item},{{"type":"function_call_output","call_id":"a","output":"result of a"}}"#)
+        format!(
+            r#",{THOUGHT},{item},{{"type":"function_call_output","call_id":"a","output":"result of a"}}"#
+        )
     );
     let own = call_item("c", "own", "{}");
     for (output, status, shown, why) in [
-        (format!("{own},{item}"), "completed", own.clone(), Refusal::Mixed),
-        (item.clone(), "incomplete", String::new(), Refusal::Truncated),
+        (
+            format!("{own},{item}"),
+            "completed",
+            own.clone(),
+            Refusal::Mixed,
+        ),
+        (
+            item.clone(),
+            "incomplete",
+            String::new(),
+            Refusal::Truncated,
+        ),
     ] {
         let played = block(Api::Responses, request, &[&body(&output, status, 1, 1)]);
         assert!(matches!(played.last(), TurnEnd::Refused { why: it, .. } if *it == why));
