@@ -65,6 +65,7 @@ use crate::{
 };
 
 mod chat_completions;
+mod element;
 mod history;
 mod messages;
 mod request;

@@ -8,25 +8,19 @@
 //! A turn that calls both injected tools and the client's is let go without the former: their events and output
 //! items are left out, and the items behind them move up.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 
-use super::{Call, MAX_TURN, Passed, Turn, edited, messages::Element, whole};
-use crate::{
-    api::{
-        edits::Edits,
-        read::{self, decoded, skip},
-        usage::Counts,
-    },
-    codec::Step,
-    json::{Kind, Str},
-    sse,
-};
+use event::{Event, Item, Response};
+
+use super::{MAX_TURN, Passed, Turn, edited, whole};
+use crate::{api::edits::Edits, codec::Step, sse};
+
+mod body;
+mod event;
 
 /// Follows the turns of a response.
 #[derive(Debug, Default)]
-pub(super) struct Merge {
+pub(in crate::api::turns) struct Merge {
     /// The turn's bytes so far, where they are held.
     held: Vec<u8>,
     /// The turn has been let go: events pass.
@@ -41,10 +35,8 @@ pub(super) struct Merge {
     failed: bool,
 }
 
-// ---- streaming
-
 impl Merge {
-    pub(super) fn event(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
+    pub(in crate::api::turns) fn event(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
         if turn.end.is_some() {
             return if turn.goes_on() {
                 Passed::Withhold
@@ -89,7 +81,7 @@ impl Merge {
     }
 
     /// Bytes that are no event are held in their place.
-    pub(super) fn raw(&mut self, raw: &Bytes, turn: &Turn) -> Passed {
+    pub(in crate::api::turns) fn raw(&mut self, raw: &Bytes, turn: &Turn) -> Passed {
         if turn.goes_on() {
             return Passed::Withhold;
         }
@@ -101,7 +93,7 @@ impl Merge {
     }
 
     /// The stream has ended: without its terminal event, or that has been seen to.
-    pub(super) fn end(&mut self, turn: &mut Turn) -> Bytes {
+    pub(in crate::api::turns) fn end(&mut self, turn: &mut Turn) -> Bytes {
         if turn.end.is_some() {
             return Bytes::new();
         }
@@ -113,7 +105,7 @@ impl Merge {
         self.take_held()
     }
 
-    pub(super) fn next_turn(&mut self) {
+    pub(in crate::api::turns) fn next_turn(&mut self) {
         *self = Self::default();
     }
 
@@ -282,184 +274,5 @@ impl Merge {
         let mut edits = Edits::default();
         edits.replace(range, (index - before as u64).to_string());
         Passed::Replace(edited(event, edits))
-    }
-}
-
-/// The members of interest of all events.
-#[derive(Default)]
-struct Event<'a> {
-    kind: Option<Str<'a>>,
-    output_index: Option<(u64, Range<usize>)>,
-    item: Option<Range<usize>>,
-    response: Option<Range<usize>>,
-}
-
-impl<'a> Event<'a> {
-    fn read(data: &'a [u8]) -> Option<Self> {
-        let mut event = Self::default();
-        read::document(data, |scan| {
-            read::object(scan, |scan, name| {
-                match name {
-                    "type" => event.kind = scan.string_or_skip()?,
-                    "output_index" => {
-                        let index = scan.u64_or_skip()?;
-                        let end = scan.position();
-                        event.output_index =
-                            index.map(|index| (index, end - index.to_string().len()..end));
-                    }
-                    "item" => event.item = Some(scan.skip()?),
-                    "response" => event.response = Some(scan.skip()?),
-                    _ => skip(scan)?,
-                }
-                Ok(())
-            })
-        })?;
-        Some(event)
-    }
-
-    fn item<'d>(&self, data: &'d [u8]) -> Option<Item<'d>> {
-        Item::read(data.get(self.item.clone()?)?)
-    }
-}
-
-/// An output item.
-struct Item<'a> {
-    text: &'a [u8],
-    kind: Option<Str<'a>>,
-    call_id: Option<Str<'a>>,
-    name: Option<Str<'a>>,
-    arguments: Option<Str<'a>>,
-    phase: Option<Str<'a>>,
-}
-
-impl<'a> Item<'a> {
-    fn read(text: &'a [u8]) -> Option<Self> {
-        let mut item = Self {
-            text,
-            kind: None,
-            call_id: None,
-            name: None,
-            arguments: None,
-            phase: None,
-        };
-        read::document(text, |scan| {
-            read::object(scan, |scan, name| {
-                match name {
-                    "type" => item.kind = scan.string_or_skip()?,
-                    "call_id" => item.call_id = scan.string_or_skip()?,
-                    "name" => item.name = scan.string_or_skip()?,
-                    "arguments" => item.arguments = scan.string_or_skip()?,
-                    "phase" => item.phase = scan.string_or_skip()?,
-                    _ => skip(scan)?,
-                }
-                Ok(())
-            })
-        })?;
-        Some(item)
-    }
-
-    fn is_injected(&self, turn: &Turn) -> bool {
-        self.kind.is_some_and(|kind| kind.is("function_call"))
-            && turn.is_injected(&decoded(self.name))
-    }
-
-    fn note(&self, turn: &mut Turn) {
-        if self.is_injected(turn) {
-            turn.calls.push(Call {
-                id: decoded(self.call_id).into_owned(),
-                name: decoded(self.name).into_owned(),
-                arguments: decoded(self.arguments).into_owned(),
-            });
-        } else {
-            turn.calls_own |= CLIENT_CALLS.contains(&&*decoded(self.kind));
-        }
-    }
-}
-
-/// Kinds of items that wait for something of the client's.
-const CLIENT_CALLS: [&str; 7] = [
-    "apply_patch_call",
-    "computer_call",
-    "custom_tool_call",
-    "function_call",
-    "local_shell_call",
-    "mcp_approval_request",
-    "shell_call",
-];
-
-/// A whole response.
-#[derive(Default)]
-struct Response {
-    output: Vec<Element>,
-    usage: Option<Range<usize>>,
-    counts: Option<Counts>,
-    is_completed: bool,
-}
-
-impl Response {
-    fn read(text: &[u8]) -> Option<Self> {
-        let mut response = Self::default();
-        read::document(text, |scan| {
-            read::object(scan, |scan, name| {
-                match name {
-                    "output" => {
-                        let output = Element::read_all(scan)?;
-                        response.output = output.map(|(_, items)| items).unwrap_or_default();
-                    }
-                    "usage" if scan.kind()? == Kind::Object => {
-                        response.counts = Counts::read(&mut scan.clone())?;
-                        response.usage = Some(scan.skip()?);
-                    }
-                    "status" => {
-                        let status = scan.string_or_skip()?;
-                        response.is_completed = status.is_some_and(|it| it.is("completed"));
-                    }
-                    _ => skip(scan)?,
-                }
-                Ok(())
-            })
-        })?;
-        Some(response)
-    }
-
-    /// `text` begins where the response does. Items that are no objects are none.
-    fn items<'a>(&self, text: &'a [u8]) -> Vec<Item<'a>> {
-        let items = self.output.iter().map(|item| &text[item.value.clone()]);
-        items.filter_map(Item::read).collect()
-    }
-
-    fn edits(&self, text: &[u8], shown: &[bool], turn: &Turn) -> Edits {
-        let mut edits = Edits::default();
-        let spans: Vec<_> = self.output.iter().map(|item| item.span.clone()).collect();
-        edits.cut(text, &spans, |nth| shown.get(nth) != Some(&false));
-        if let Some(range) = self.usage.clone() {
-            turn.raise(&text[range.clone()], range.start, &mut edits);
-        }
-        edits
-    }
-}
-
-// ---- blocking
-
-impl Merge {
-    pub(super) fn body(&mut self, body: Bytes, turn: &mut Turn) -> Bytes {
-        let response = Response::read(&body).unwrap_or_default();
-        turn.used = response.counts.clone().unwrap_or_default();
-        let items = response.items(&body);
-        let shown: Vec<_> = items.iter().map(|item| !item.is_injected(turn)).collect();
-        items.iter().for_each(|item| item.note(turn));
-        turn.decide(response.is_completed, |_| {
-            let output: Vec<_> = items.iter().map(|item| item.text).collect();
-            let output = output.join(&b","[..]);
-            (output.len() <= MAX_TURN).then_some(output)
-        });
-        if turn.goes_on() {
-            return Bytes::new();
-        }
-        let edits = response.edits(&body, &shown, turn);
-        if edits.is_empty() {
-            return body;
-        }
-        edits.apply(&body)
     }
 }
