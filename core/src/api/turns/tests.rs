@@ -63,18 +63,7 @@ fn stream_in(api: Api, request: &str, streams: &[&str], piece: usize) -> Played 
     for stream in streams {
         let mut client = Vec::new();
         let mut decoder = sse::Decoder::new(1 << 20);
-        let mut pieces = stream.as_bytes().chunks(piece);
-        loop {
-            let is_over = match pieces.next() {
-                Some(piece) => {
-                    decoder.push(Bytes::copy_from_slice(piece));
-                    false
-                }
-                None => {
-                    decoder.end();
-                    true
-                }
-            };
+        let mut follow = |decoder: &mut sse::Decoder| {
             while let Step::Item(item) = decoder.next() {
                 match turns.item(&item) {
                     Passed::Relay => client.extend_from_slice(item.raw()),
@@ -82,10 +71,13 @@ fn stream_in(api: Api, request: &str, streams: &[&str], piece: usize) -> Played 
                     Passed::Withhold => {}
                 }
             }
-            if is_over {
-                break;
-            }
+        };
+        for piece in stream.as_bytes().chunks(piece) {
+            decoder.push(Bytes::copy_from_slice(piece));
+            follow(&mut decoder);
         }
+        decoder.end();
+        follow(&mut decoder);
         let (rest, end) = turns.end();
         client.extend_from_slice(&rest);
         played.client += str::from_utf8(&client).unwrap();
@@ -167,9 +159,8 @@ fn added(played: &Played, nth: usize, tail: &str) -> String {
 
 /// A stream of unnamed events.
 fn chunks(data: &[&str]) -> String {
-    data.iter()
-        .map(|data| format!("data: {data}\n\n"))
-        .collect()
+    let event = |data: &&str| ["data: ", data, "\n\n"].concat();
+    data.iter().map(event).collect()
 }
 
 /// A stream of events that are named by their type.

@@ -11,7 +11,7 @@ use crate::api::{
 };
 
 impl Merge {
-    pub(in crate::api::turns) fn body(&mut self, body: Bytes, turn: &mut Turn) -> Bytes {
+    pub(in crate::api::turns) fn body(body: Bytes, turn: &mut Turn) -> Bytes {
         let chunk = Chunk::read(&body).unwrap_or_default();
         let Some(choice) = &chunk.first else {
             turn.decide(false, |_| None);

@@ -90,12 +90,12 @@ impl<'a> Chunk<'a> {
     pub(super) fn edits(
         &self,
         data: &[u8],
-        id: &Option<(Range<usize>, String)>,
+        id: Option<&(Range<usize>, String)>,
         turn: &Turn,
     ) -> Edits {
         let mut edits = Edits::default();
-        if let Some((range, id)) = id.clone() {
-            edits.replace(range, id);
+        if let Some((range, id)) = id {
+            edits.replace(range.clone(), id.clone());
         }
         if let Some(range) = self.usage.clone() {
             turn.raise(&data[range.clone()], range.start, &mut edits);

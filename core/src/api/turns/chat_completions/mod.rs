@@ -50,7 +50,6 @@ pub(in crate::api::turns) struct Merge {
     is_last: bool,
     /// What waits for the end of the turn.
     held: Vec<Held>,
-    failed: bool,
     usual: Usual,
 }
 
@@ -83,7 +82,6 @@ impl Merge {
             finish: None,
             is_last: false,
             held: Vec::new(),
-            failed: false,
             usual: Usual::default(),
         }
     }
@@ -172,7 +170,7 @@ impl Merge {
         let calls = self.calls.iter().filter(|call| call.is_injected);
         turn.calls = calls.map(|call| call.call.clone()).collect();
         turn.calls_own = self.calls.iter().any(|call| !call.is_injected);
-        let is_proper = !self.failed && is_tool_use(self.finish.as_deref());
+        let is_proper = is_tool_use(self.finish.as_deref());
         turn.decide(is_proper, |calls| {
             (self.kept <= MAX_TURN).then(|| message(&self.message, calls))
         });
@@ -192,7 +190,7 @@ impl Merge {
         turn: &mut Turn,
     ) -> Passed {
         if chunk.has_error {
-            self.failed = true;
+            turn.failed = true;
             return Passed::Relay;
         }
         if let Some(range) = &chunk.usage {
@@ -200,7 +198,7 @@ impl Merge {
             turn.used = usage.flatten().unwrap_or_default();
         }
         let id_edit = self.name(chunk);
-        let mut edits = chunk.edits(data, &id_edit, turn);
+        let mut edits = chunk.edits(data, id_edit.as_ref(), turn);
         if chunk.choices == Some(0) && chunk.usage.is_some() {
             return self.usage_chunk(event, edits);
         }
@@ -224,7 +222,7 @@ impl Merge {
                 }
                 // What else it says goes on its way.
                 edits.replace(range.clone(), "null");
-                let mut later = chunk.edits(data, &id_edit, turn);
+                let mut later = chunk.edits(data, id_edit.as_ref(), turn);
                 if let Some(delta) = choice.delta.range.clone() {
                     later.replace(delta, "{}");
                 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     api::{
-        edits::Edits,
+        edits::{Edits, quoted},
         read::{self, decoded, skip},
         turns::{
             Call,
@@ -55,15 +55,17 @@ impl Block {
         let mut added = b"{".to_vec();
         let known = Members::read(&self.start);
         let value = |name: &str| known.0.iter().find(|(known, _, _)| known.is(name));
-        let mut put_value = |name: &str, new: Vec<u8>| match value(name) {
-            Some((_, range, _)) => edits.replace(range.clone(), new),
-            None => {
-                if added.len() > 1 {
-                    added.push(b',');
-                }
-                added.extend_from_slice(format!("\"{name}\":").as_bytes());
-                added.extend_from_slice(&new);
+        let mut put_value = |name: &str, new: Vec<u8>| {
+            if let Some((_, range, _)) = value(name) {
+                edits.replace(range.clone(), new);
+                return;
             }
+            if added.len() > 1 {
+                added.push(b',');
+            }
+            added.extend_from_slice(quoted(name).as_bytes());
+            added.push(b':');
+            added.extend_from_slice(&new);
         };
         if !self.citations.is_empty() {
             put_value("citations", [b"[", &*self.citations, b"]"].concat());

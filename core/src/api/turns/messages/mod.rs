@@ -36,7 +36,6 @@ pub(in crate::api::turns) struct Merge {
     stop: Option<String>,
     /// The `message_delta`s that wait for the end of the turn.
     held: Vec<sse::Event>,
-    failed: bool,
     usual: Usual,
     /// Blocking: text blocks of earlier turns, as they came.
     texts: Vec<u8>,
@@ -70,14 +69,14 @@ impl Merge {
         let name = str::from_utf8(event.name()).unwrap_or_default();
         let kind = read.kind.map(|kind| kind.decode());
         match kind.as_deref().unwrap_or(name) {
-            "message_start" => self.message_start(&read, turn),
+            "message_start" => Self::message_start(&read, turn),
             "content_block_start" => self.start(event, &data, &read, turn),
             "content_block_delta" => self.delta(event, &data, &read),
             "content_block_stop" => self.stop(event, &read),
             "message_delta" => self.message_delta(event, &data, read, turn),
             "message_stop" => self.message_stop(event, turn),
             "error" => {
-                self.failed = true;
+                turn.failed = true;
                 Passed::Relay
             }
             _ => Passed::Relay,
@@ -89,7 +88,7 @@ impl Merge {
         if turn.end.is_some() {
             return Bytes::new();
         }
-        self.failed = true;
+        turn.failed = true;
         self.decide(turn);
         joined(self.held_events(turn))
     }
@@ -102,7 +101,7 @@ impl Merge {
         };
     }
 
-    fn message_start(&self, read: &Event<'_>, turn: &mut Turn) -> Passed {
+    fn message_start(read: &Event<'_>, turn: &mut Turn) -> Passed {
         if let Some(usage) = &read.message_usage {
             turn.used.replace(usage.clone());
         }
@@ -239,7 +238,7 @@ impl Merge {
             }
             turn.calls.push(call);
         }
-        let is_proper = !self.failed && self.stop.as_deref() == Some("tool_use");
+        let is_proper = self.stop.as_deref() == Some("tool_use");
         let is_kept = self.kept <= MAX_TURN;
         turn.decide(is_proper, |_| is_kept.then(|| message(blocks)));
     }
@@ -320,7 +319,7 @@ fn raise_usage(usage: &[u8], at: usize, turn: &Turn, edits: &mut Edits) {
                 edits.replace(at + range.start..at + range.end, sum.to_string());
             }
             Some(_) => {}
-            None => missing += &format!("\"{name}\":{sum},"),
+            None => missing.extend(["\"", name, "\":", &*sum.to_string(), ","]),
         }
     }
     if known.0.is_empty() {

@@ -6,12 +6,14 @@ use super::{Merge, event::Response};
 use crate::api::turns::{MAX_TURN, Turn};
 
 impl Merge {
-    pub(in crate::api::turns) fn body(&mut self, body: Bytes, turn: &mut Turn) -> Bytes {
+    pub(in crate::api::turns) fn body(body: Bytes, turn: &mut Turn) -> Bytes {
         let response = Response::read(&body).unwrap_or_default();
         turn.used = response.counts.clone().unwrap_or_default();
         let items = response.items(&body);
         let shown: Vec<_> = items.iter().map(|item| !item.is_injected(turn)).collect();
-        items.iter().for_each(|item| item.note(turn));
+        for item in &items {
+            item.note(turn);
+        }
         turn.decide(response.is_completed, |_| {
             let output: Vec<_> = items.iter().map(|item| item.text).collect();
             let output = output.join(&b","[..]);

@@ -32,7 +32,6 @@ pub(in crate::api::turns) struct Merge {
     /// The places of injected calls.
     hidden: Vec<u64>,
     has_injected: bool,
-    failed: bool,
 }
 
 impl Merge {
@@ -68,8 +67,8 @@ impl Merge {
                 }
             }
             "error" => {
-                self.failed = true;
-                return self.let_go(event);
+                turn.failed = true;
+                return self.let_go(&whole(event));
             }
             kind @ ("response.completed" | "response.failed" | "response.incomplete") => {
                 let is_proper = kind == "response.completed";
@@ -88,8 +87,10 @@ impl Merge {
         if self.passes || turn.end.is_some() {
             return Passed::Relay;
         }
-        self.hold(raw);
-        Passed::Withhold
+        if self.hold(raw) || self.has_injected {
+            return Passed::Withhold;
+        }
+        self.let_go(raw)
     }
 
     /// The stream has ended: without its terminal event, or that has been seen to.
@@ -97,7 +98,7 @@ impl Merge {
         if turn.end.is_some() {
             return Bytes::new();
         }
-        self.failed = true;
+        turn.failed = true;
         self.decide(false, turn);
         if turn.goes_on() {
             return Bytes::new();
@@ -113,11 +114,12 @@ impl Merge {
         if self.passes {
             return self.shown(event);
         }
-        if self.hold(&whole(event)) || self.has_injected {
+        let event = whole(event);
+        if self.hold(&event) || self.has_injected {
             return Passed::Withhold;
         }
         // Too long to be held, and nothing speaks against letting it go.
-        self.let_go(event)
+        self.let_go(&event)
     }
 
     /// Whether there was room for it.
@@ -129,14 +131,11 @@ impl Merge {
         !self.overflows
     }
 
-    /// From here on, events pass.
-    fn let_go(&mut self, event: &sse::Event) -> Passed {
+    /// From here on, events pass; these bytes first.
+    fn let_go(&mut self, bytes: &[u8]) -> Passed {
         self.passes = true;
-        if self.held.is_empty() {
-            return Passed::Relay;
-        }
         let mut held = std::mem::take(&mut self.held);
-        held.extend_from_slice(&whole(event));
+        held.extend_from_slice(bytes);
         Passed::Replace(held.into())
     }
 
@@ -150,7 +149,7 @@ impl Merge {
         self.hide(read, item, turn);
         let is_answer = item.phase.is_some_and(|phase| phase.is("final_answer"));
         if is_answer && !self.has_injected && !self.passes {
-            return self.let_go(event);
+            return self.let_go(&whole(event));
         }
         self.pass(event)
     }
@@ -194,7 +193,9 @@ impl Merge {
         turn.used = response.counts.clone().unwrap_or_default();
         let outputs = response.items(&data[at..]);
         if self.items.is_empty() {
-            outputs.iter().for_each(|item| self.done(item, turn));
+            for item in &outputs {
+                self.done(item, turn);
+            }
         }
         let shown: Vec<_> = outputs.iter().map(|item| !item.is_injected(turn)).collect();
         self.decide(is_proper, turn);
@@ -223,7 +224,7 @@ impl Merge {
         turn.calls_own |= self.passes;
         let items = std::mem::take(&mut self.items);
         let is_kept = !self.overflows;
-        turn.decide(is_proper && !self.failed, |_| is_kept.then_some(items));
+        turn.decide(is_proper, |_| is_kept.then_some(items));
         if self.overflows && self.has_injected && !self.passes {
             turn.end = Some(super::TurnEnd::TooLong);
         }

@@ -57,7 +57,9 @@ fn end(stop: &str, usage: &str) -> Vec<String> {
 
 fn turn(start: String, parts: &[Vec<String>]) -> String {
     let mut events = vec![start];
-    parts.iter().for_each(|part| events.extend_from_slice(part));
+    for part in parts {
+        events.extend_from_slice(part);
+    }
     named(&events.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
