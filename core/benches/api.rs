@@ -5,7 +5,10 @@
 )]
 
 use aibridge_core::{
-    api::{self, Api, Stream},
+    api::{
+        self, Api, Stream, Tool,
+        turns::{Passed, Turns},
+    },
     codec::Step,
     sse,
 };
@@ -55,6 +58,38 @@ fn inspect<const SIZE: usize>(bencher: Bencher<'_, '_>, api: Api) {
     bencher
         .counter(BytesCount::of_slice(body.as_bytes()))
         .bench_local(|| api::inspect(api, divan::black_box(body.as_bytes())));
+}
+
+/// 50 tools with schemas of the size that MCP servers have.
+fn tools() -> Vec<Tool> {
+    let property =
+        r#""name":{"type":"string","description":"What it is called, in the words of the user."}"#;
+    let properties = (0..6).map(|nth| property.replace("name", &format!("name_{nth}")));
+    let properties: Vec<_> = properties.collect();
+    let schema = format!(
+        r#"{{"type":"object","properties":{{{}}},"required":["name_0"]}}"#,
+        properties.join(",")
+    );
+    let tool = |nth| {
+        let description = "Looks for something, and tells what it is.";
+        Tool::new(
+            format!("bmcp_server_tool_{nth}"),
+            Some(description),
+            &schema,
+        )
+        .expect("a schema")
+    };
+    (0..50).map(tool).collect()
+}
+
+#[divan::bench(args = APIS, consts = [1 << 20])]
+fn inject_50_tools<const SIZE: usize>(bencher: Bencher<'_, '_>, api: Api) {
+    let body = bytes::Bytes::from(request(api, SIZE));
+    let inspected = api::inspect(api, &body).expect("is a request");
+    let tools = tools();
+    bencher
+        .counter(BytesCount::of_slice(&body))
+        .bench_local(|| api::inject(api, divan::black_box(body.clone()), &inspected, &tools));
 }
 
 /// 100 events: a start, text, an end.
@@ -112,5 +147,34 @@ fn follow_100_events(bencher: Bencher<'_, '_>, api: Api) {
                 divan::black_box(stream.event(event));
             }
             stream.told()
+        });
+}
+
+/// As above, with tools injected that are not called.
+#[divan::bench(args = APIS)]
+fn turns_of_100_events(bencher: Bencher<'_, '_>, api: Api) {
+    let body = bytes::Bytes::from_static(br#"{"model":"m","stream":true}"#);
+    let inspected = api::inspect(api, &body).expect("is a request");
+    let injected = api::inject(api, body, &inspected, &tools());
+    let mut decoder = sse::Decoder::new(1 << 20);
+    decoder.push(stream(api).into());
+    let mut items = Vec::new();
+    while let Step::Item(item) = decoder.next() {
+        items.push(item);
+    }
+    bencher
+        .counter(ItemsCount::new(items.len()))
+        .bench_local(|| {
+            let mut turns = Turns::new(
+                api,
+                &inspected,
+                injected.body.clone(),
+                injected.names.clone(),
+            );
+            let mut relayed = 0;
+            for item in &items {
+                relayed += usize::from(turns.item(item) == Passed::Relay);
+            }
+            (relayed, turns.end(), turns.told())
         });
 }

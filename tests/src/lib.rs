@@ -16,6 +16,7 @@ mod ask;
 mod builtin;
 mod drive;
 pub mod fixture;
+pub mod grammar;
 mod peer;
 mod records;
 mod reply;

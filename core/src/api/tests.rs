@@ -12,6 +12,7 @@ mod messages;
 mod recorded;
 mod requests;
 mod responses;
+mod tools;
 
 pub(super) const APIS: [Api; 3] = [Api::ChatCompletions, Api::Messages, Api::Responses];
 

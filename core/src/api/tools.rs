@@ -43,7 +43,8 @@ impl Tool {
         let name = name.into();
         let mut head = format!("\"name\":{}", quoted(&name));
         if let Some(description) = description {
-            head += &format!(",\"description\":{}", quoted(description));
+            head += ",\"description\":";
+            head += &quoted(description);
         }
         let anthropic = schema_for(Vendor::Anthropic, schema)?;
         let open_ai = schema_for(Vendor::OpenAi, schema)?;

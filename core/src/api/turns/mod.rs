@@ -65,6 +65,7 @@ use crate::{
 };
 
 mod chat_completions;
+mod element;
 mod history;
 mod messages;
 mod request;
@@ -221,9 +222,9 @@ impl Turns {
     pub fn body(&mut self, body: Bytes) -> (Bytes, TurnEnd) {
         self.told = Some(read_body(self.api, &body));
         let body = match &mut self.dialect {
-            Dialect::ChatCompletions(chat) => chat.body(body, &mut self.turn),
+            Dialect::ChatCompletions(_) => chat_completions::Merge::body(body, &mut self.turn),
             Dialect::Messages(messages) => messages.body(body, &mut self.turn),
-            Dialect::Responses(responses) => responses.body(body, &mut self.turn),
+            Dialect::Responses(_) => responses::Merge::body(body, &mut self.turn),
         };
         match self.turn.take_end() {
             end @ (TurnEnd::Calls(_) | TurnEnd::TooLong) => (Bytes::new(), end),
@@ -251,7 +252,8 @@ impl Turns {
         let used = std::mem::take(&mut turn.used);
         turn.earlier.add(&used);
         turn.calls.clear();
-        (turn.nth, turn.calls_own, turn.end) = (turn.nth + 1, false, None);
+        turn.nth += 1;
+        (turn.calls_own, turn.failed, turn.end) = (false, false, None);
         self.follow = Stream::new(self.api, &self.inspected);
         self.swallows_lf = false;
         match &mut self.dialect {
@@ -333,6 +335,8 @@ struct Turn {
     calls: Vec<Call>,
     /// It calls tools of the client's.
     calls_own: bool,
+    /// An error came, or the stream broke off.
+    failed: bool,
     end: Option<TurnEnd>,
     /// What the turn adds to the conversation: elements of a JSON array. Only where it has calls to run.
     history: Vec<u8>,
@@ -363,7 +367,7 @@ impl Turn {
         if calls.is_empty() {
             return TurnEnd::Final;
         }
-        if self.calls_own || !is_proper {
+        if self.calls_own || self.failed || !is_proper {
             let why = if self.calls_own {
                 Refusal::Mixed
             } else {
@@ -432,25 +436,20 @@ fn are_elements(text: &[u8]) -> bool {
 }
 
 /// An event with edits made in its data, ending in a whole line end.
-fn edited(event: &sse::Event, edits: Edits) -> Bytes {
+fn edited(event: &sse::Event, mut edits: Edits) -> Bytes {
     if edits.is_empty() {
         return whole(event);
     }
-    match event.data_range() {
-        Some(range) => {
-            let mut edits = edits;
-            edits.shift(range.start);
-            if event.raw().ends_with(b"\r") {
-                edits.insert(event.raw().len(), "\n");
-            }
-            edits.apply(event.raw())
-        }
-        None => {
-            let data = edits.apply(&event.data());
-            let name = String::from_utf8_lossy(event.name());
-            sse::encode(&name, &String::from_utf8_lossy(&data))
-        }
+    let Some(range) = event.data_range() else {
+        let data = edits.apply(&event.data());
+        let name = String::from_utf8_lossy(event.name());
+        return sse::encode(&name, &String::from_utf8_lossy(&data));
+    };
+    edits.shift(range.start);
+    if event.raw().ends_with(b"\r") {
+        edits.insert(event.raw().len(), "\n");
     }
+    edits.apply(event.raw())
 }
 
 /// An event as it came. Of a CRLF that was split, the LF comes later and is then swallowed, so it is added here.

@@ -1,1 +1,198 @@
-//! Tests.
+//! Turns as a caller drives them, by API.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    Rng,
+    api::{Tool, inject, inspect},
+    codec::Step,
+};
+
+mod chat_completions;
+mod messages;
+mod responses;
+mod results;
+
+/// A loop that is played: the request, and what came of it.
+struct Played {
+    /// What the client got, all turns together.
+    client: String,
+    ends: Vec<TurnEnd>,
+    /// The requests sent upstream, one more than there were continuations.
+    requests: Vec<String>,
+    told: Vec<Told>,
+}
+
+impl Played {
+    fn last(&self) -> &TurnEnd {
+        self.ends.last().unwrap()
+    }
+}
+
+fn tool(name: &str) -> Tool {
+    Tool::new(name, None, r#"{"type":"object"}"#).unwrap()
+}
+
+fn turns(api: Api, request: &str) -> (Turns, Bytes) {
+    let body = Bytes::copy_from_slice(request.as_bytes());
+    let inspected = inspect(api, &body).unwrap();
+    let injected = inject(api, body, &inspected, &[tool("bmcp_t"), tool("bmcp_u")]);
+    let turns = Turns::new(api, &inspected, injected.body.clone(), injected.names);
+    (turns, injected.body)
+}
+
+/// Results that name their call.
+fn results(calls: &[Call]) -> Vec<CallResult> {
+    let result = |call: &Call| {
+        let text = format!("result of {}", call.id);
+        CallResult::new(call, vec![Content::Text(text)], "{}")
+    };
+    calls.iter().map(result).collect()
+}
+
+/// Plays streamed turns, each in pieces of `piece` bytes.
+fn stream_in(api: Api, request: &str, streams: &[&str], piece: usize) -> Played {
+    let (mut turns, first) = turns(api, request);
+    let mut played = Played {
+        client: String::new(),
+        ends: Vec::new(),
+        requests: vec![String::from_utf8(first.to_vec()).unwrap()],
+        told: Vec::new(),
+    };
+    for stream in streams {
+        let mut client = Vec::new();
+        let mut decoder = sse::Decoder::new(1 << 20);
+        let mut follow = |decoder: &mut sse::Decoder| {
+            while let Step::Item(item) = decoder.next() {
+                match turns.item(&item) {
+                    Passed::Relay => client.extend_from_slice(item.raw()),
+                    Passed::Replace(bytes) => client.extend_from_slice(&bytes),
+                    Passed::Withhold => {}
+                }
+            }
+        };
+        for piece in stream.as_bytes().chunks(piece) {
+            decoder.push(Bytes::copy_from_slice(piece));
+            follow(&mut decoder);
+        }
+        decoder.end();
+        follow(&mut decoder);
+        let (rest, end) = turns.end();
+        client.extend_from_slice(&rest);
+        played.client += str::from_utf8(&client).unwrap();
+        played.told.push(turns.told());
+        if let TurnEnd::Calls(calls) = &end {
+            let next = turns.continuation(&results(calls));
+            played
+                .requests
+                .push(String::from_utf8(next.to_vec()).unwrap());
+        }
+        played.ends.push(end);
+    }
+    played
+}
+
+/// Plays streamed turns, and checks that how they are cut into pieces changes nothing.
+fn stream(api: Api, request: &str, streams: &[&str]) -> Played {
+    let whole = stream_in(api, request, streams, usize::MAX);
+    for piece in [1, 2, 7, 64] {
+        let played = stream_in(api, request, streams, piece);
+        assert_eq!(played.client, whole.client, "pieces of {piece}");
+        assert_eq!(played.ends, whole.ends);
+        assert_eq!(played.requests, whole.requests);
+    }
+    for line_end in ["\r\n", "\r"] {
+        let streams: Vec<_> = streams
+            .iter()
+            .map(|it| it.replace('\n', line_end))
+            .collect();
+        let streams: Vec<_> = streams.iter().map(String::as_str).collect();
+        let at_once = stream_in(api, request, &streams, usize::MAX);
+        assert_eq!(at_once.requests, whole.requests);
+        let bytewise = stream_in(api, request, &streams, 1);
+        assert_eq!(bytewise.client, at_once.client, "{line_end:?}");
+        if line_end == "\r\n" {
+            assert_eq!(at_once.client.replace("\r\n", "\n"), whole.client);
+        }
+    }
+    whole
+}
+
+fn block(api: Api, request: &str, bodies: &[&str]) -> Played {
+    let (mut turns, first) = turns(api, request);
+    let mut played = Played {
+        client: String::new(),
+        ends: Vec::new(),
+        requests: vec![String::from_utf8(first.to_vec()).unwrap()],
+        told: Vec::new(),
+    };
+    for body in bodies {
+        let (client, end) = turns.body(Bytes::copy_from_slice(body.as_bytes()));
+        played.client += str::from_utf8(&client).unwrap();
+        played.told.push(turns.told());
+        if let TurnEnd::Calls(calls) = &end {
+            let next = turns.continuation(&results(calls));
+            played
+                .requests
+                .push(String::from_utf8(next.to_vec()).unwrap());
+        }
+        played.ends.push(end);
+    }
+    played
+}
+
+fn call(id: &str, name: &str, arguments: &str) -> Call {
+    Call {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        arguments: arguments.to_owned(),
+    }
+}
+
+/// What a request has more than the one before, whose conversation ends before the last bracket of `tail`.
+fn added(played: &Played, nth: usize, tail: &str) -> String {
+    let before = played.requests[nth - 1].strip_suffix(tail).unwrap();
+    let after = played.requests[nth].strip_suffix(tail).unwrap();
+    after.strip_prefix(before).unwrap().to_owned()
+}
+
+/// A stream of unnamed events.
+fn chunks(data: &[&str]) -> String {
+    let event = |data: &&str| ["data: ", data, "\n\n"].concat();
+    data.iter().map(event).collect()
+}
+
+/// A stream of events that are named by their type.
+fn named(data: &[&str]) -> String {
+    let event = |data: &&str| {
+        let name = data.strip_prefix(r#"{"type":""#).unwrap();
+        let name = name.split('"').next().unwrap();
+        format!("event: {name}\ndata: {data}\n\n")
+    };
+    data.iter().map(event).collect()
+}
+
+#[test]
+fn the_limit_of_a_turn_ends_the_loop() {
+    let big = "x".repeat(MAX_TURN);
+    let body = format!(
+        r#"{{"content":[{{"type":"text","text":"{big}"}},{{"type":"tool_use","id":"a","name":"bmcp_t","input":{{}}}}],"stop_reason":"tool_use"}}"#
+    );
+    let played = block(Api::Messages, r#"{"model":"m","messages":[]}"#, &[&body]);
+    assert_eq!(*played.last(), TurnEnd::TooLong);
+    assert_eq!(played.client, "");
+}
+
+#[test]
+fn an_error_answer_to_a_later_turn_keeps_what_the_provider_said() {
+    let id = InterceptionId::draw(&mut Rng::new(7));
+    let body = br#"{"type":"error","error":{"type":"overloaded_error","message":"busy"},"request_id":"req_1"}"#;
+    let status = StatusCode::from_u16(529).unwrap();
+    let (turns, _) = turns(Api::Messages, r#"{"model":"m","stream":true}"#);
+    let event = turns.upstream_error_event(status, body, id);
+    let expected = [b"event: error\ndata: ", &body[..], b"\n\n"].concat();
+    assert_eq!(event, expected);
+    let event = turns.upstream_error_event(status, b"<html>", id);
+    assert!(event.starts_with(b"event: error\ndata: {\"type\":\"error\""));
+}

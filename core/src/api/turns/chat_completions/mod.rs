@@ -10,6 +10,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use chunk::{CallDelta, Chunk, Delta};
+
 use super::{
     Call, MAX_TURN, Passed, Turn, edited,
     history::{Strings, put},
@@ -21,16 +23,18 @@ use crate::{
     api::{
         Inspected,
         edits::{Edits, quoted},
-        read::{self, decoded, inside, skip},
+        read::{self, decoded},
         usage::Counts,
     },
-    json::{Error, Kind, Scanner, Str},
     sse,
 };
 
+mod body;
+mod chunk;
+
 /// Follows the turns of a completion.
 #[derive(Debug)]
-pub(super) struct Merge {
+pub(in crate::api::turns) struct Merge {
     /// The usage chunk was not the client's wish.
     withholds_usage: bool,
     /// The first turn's id, with its quotes.
@@ -46,7 +50,6 @@ pub(super) struct Merge {
     is_last: bool,
     /// What waits for the end of the turn.
     held: Vec<Held>,
-    failed: bool,
     usual: Usual,
 }
 
@@ -67,10 +70,8 @@ struct Held {
     finish: Option<Range<usize>>,
 }
 
-// ---- streaming
-
 impl Merge {
-    pub(super) fn new(inspected: &Inspected) -> Self {
+    pub(in crate::api::turns) fn new(inspected: &Inspected) -> Self {
         Self {
             withholds_usage: inspected.edit.is_some(),
             id: None,
@@ -81,12 +82,11 @@ impl Merge {
             finish: None,
             is_last: false,
             held: Vec::new(),
-            failed: false,
             usual: Usual::default(),
         }
     }
 
-    pub(super) fn event(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
+    pub(in crate::api::turns) fn event(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
         if turn.end.is_some() {
             return if turn.goes_on() {
                 Passed::Withhold
@@ -111,7 +111,7 @@ impl Merge {
     }
 
     /// The stream has ended. `[DONE]` is no part of what a turn says, and some servers leave it out.
-    pub(super) fn end(&mut self, turn: &mut Turn) -> Bytes {
+    pub(in crate::api::turns) fn end(&mut self, turn: &mut Turn) -> Bytes {
         if turn.end.is_some() {
             return Bytes::new();
         }
@@ -122,7 +122,7 @@ impl Merge {
         joined(self.held_events(turn))
     }
 
-    pub(super) fn next_turn(&mut self) {
+    pub(in crate::api::turns) fn next_turn(&mut self) {
         *self = Self {
             withholds_usage: self.withholds_usage,
             id: self.id.take(),
@@ -170,7 +170,7 @@ impl Merge {
         let calls = self.calls.iter().filter(|call| call.is_injected);
         turn.calls = calls.map(|call| call.call.clone()).collect();
         turn.calls_own = self.calls.iter().any(|call| !call.is_injected);
-        let is_proper = !self.failed && is_tool_use(self.finish.as_deref());
+        let is_proper = is_tool_use(self.finish.as_deref());
         turn.decide(is_proper, |calls| {
             (self.kept <= MAX_TURN).then(|| message(&self.message, calls))
         });
@@ -190,7 +190,7 @@ impl Merge {
         turn: &mut Turn,
     ) -> Passed {
         if chunk.has_error {
-            self.failed = true;
+            turn.failed = true;
             return Passed::Relay;
         }
         if let Some(range) = &chunk.usage {
@@ -198,7 +198,7 @@ impl Merge {
             turn.used = usage.flatten().unwrap_or_default();
         }
         let id_edit = self.name(chunk);
-        let mut edits = chunk.edits(data, &id_edit, turn);
+        let mut edits = chunk.edits(data, id_edit.as_ref(), turn);
         if chunk.choices == Some(0) && chunk.usage.is_some() {
             return self.usage_chunk(event, edits);
         }
@@ -222,7 +222,7 @@ impl Merge {
                 }
                 // What else it says goes on its way.
                 edits.replace(range.clone(), "null");
-                let mut later = chunk.edits(data, &id_edit, turn);
+                let mut later = chunk.edits(data, id_edit.as_ref(), turn);
                 if let Some(delta) = choice.delta.range.clone() {
                     later.replace(delta, "{}");
                 }
@@ -325,16 +325,16 @@ impl Merge {
         }
     }
 
-    /// The client's calls count from zero.
+    /// The client's calls count from zero where one before them was left out. Otherwise they count as they came.
     fn renumber(&self, place: usize, call: &CallDelta<'_>, edits: &mut Edits) {
         let Some((index, range)) = &call.index else {
             return;
         };
-        let before = &self.calls[..place];
-        let hidden = before.iter().filter(|call| call.is_injected).count();
-        if hidden > 0 && !self.calls[place].is_injected {
-            let index = index.saturating_sub(hidden as u64);
-            edits.replace(range.clone(), index.to_string());
+        let before = self.calls[..place].iter();
+        let own = before.filter(|call| !call.is_injected).count();
+        let is_injected = self.calls[place].is_injected;
+        if own < place && !is_injected && *index != own as u64 {
+            edits.replace(range.clone(), own.to_string());
         }
     }
 
@@ -426,253 +426,4 @@ fn message(strings: &Strings, calls: &[Call]) -> Vec<u8> {
         .collect();
     message.extend_from_slice(format!(",\"tool_calls\":[{}]}}", calls.join(",")).as_bytes());
     message
-}
-
-// ---- a chunk, and a whole completion, which has `message` where a chunk has `delta`
-
-#[derive(Default)]
-struct Chunk<'a> {
-    id: Option<(Str<'a>, Range<usize>)>,
-    /// How many; `None` where there is no array of them.
-    choices: Option<usize>,
-    /// The choice of index 0.
-    first: Option<Choice<'a>>,
-    usage: Option<Range<usize>>,
-    has_error: bool,
-    padding: Option<Range<usize>>,
-}
-
-#[derive(Default)]
-struct Choice<'a> {
-    delta: Delta<'a>,
-    /// The reason, and where it stands with its quotes.
-    finish: Option<(Str<'a>, Range<usize>)>,
-}
-
-#[derive(Default)]
-struct Delta<'a> {
-    range: Option<Range<usize>>,
-    /// Its members, each with the comma before it.
-    spans: Vec<Range<usize>>,
-    /// Which of them they are.
-    role: Option<usize>,
-    calls_member: Option<usize>,
-    /// The strings but the role, and where they stand.
-    strings: Vec<(Str<'a>, Str<'a>, Range<usize>)>,
-    calls: Vec<CallDelta<'a>>,
-    call_spans: Vec<Range<usize>>,
-    /// There are members that are no strings and not empty.
-    has_others: bool,
-}
-
-#[derive(Default)]
-struct CallDelta<'a> {
-    index: Option<(u64, Range<usize>)>,
-    id: Option<Str<'a>>,
-    name: Option<Str<'a>>,
-    arguments: Option<Str<'a>>,
-}
-
-impl<'a> Chunk<'a> {
-    fn read(data: &'a [u8]) -> Option<Self> {
-        let mut chunk = Self::default();
-        let is_object = read::document(data, |scan| {
-            read::object(scan, |scan, name| {
-                match name {
-                    "id" => {
-                        let id = scan.string_or_skip()?;
-                        chunk.id = id.zip(inside(id, scan));
-                    }
-                    "choices" => {
-                        let mut choices = 0;
-                        let found = read::array(scan, |scan| {
-                            choices += 1;
-                            chunk.choice(scan)
-                        })?;
-                        chunk.choices = found.then_some(choices);
-                    }
-                    "usage" if scan.kind()? == Kind::Object => chunk.usage = Some(scan.skip()?),
-                    "error" => {
-                        chunk.has_error = scan.kind()? != Kind::Null;
-                        skip(scan)?;
-                    }
-                    "obfuscation" => chunk.padding = inside(scan.string_or_skip()?, scan),
-                    _ => skip(scan)?,
-                }
-                Ok(())
-            })
-        })?;
-        is_object.then_some(chunk)
-    }
-
-    /// What changes in all chunks: the id, and usage counts all turns.
-    fn edits(&self, data: &[u8], id: &Option<(Range<usize>, String)>, turn: &Turn) -> Edits {
-        let mut edits = Edits::default();
-        if let Some((range, id)) = id.clone() {
-            edits.replace(range, id);
-        }
-        if let Some(range) = self.usage.clone() {
-            turn.raise(&data[range.clone()], range.start, &mut edits);
-        }
-        edits
-    }
-
-    fn choice(&mut self, scan: &mut Scanner<'a>) -> Result<(), Error> {
-        let mut choice = Choice::default();
-        let mut index = 0;
-        read::object(scan, |scan, name| {
-            match name {
-                "index" => index = scan.u64_or_skip()?.unwrap_or_default(),
-                "finish_reason" => {
-                    let reason = scan.string_or_skip()?;
-                    choice.finish = reason
-                        .zip(inside(reason, scan))
-                        .map(|(reason, range)| (reason, range.start - 1..range.end + 1));
-                }
-                "delta" | "message" => choice.delta = Delta::read(scan)?,
-                _ => skip(scan)?,
-            }
-            Ok(())
-        })?;
-        if index == 0 {
-            self.first = Some(choice);
-        }
-        Ok(())
-    }
-}
-
-impl<'a> Delta<'a> {
-    fn read(scan: &mut Scanner<'a>) -> Result<Self, Error> {
-        let mut delta = Self::default();
-        if !scan.object_or_skip()? {
-            return Ok(delta);
-        }
-        let open = scan.position() - 1;
-        loop {
-            let start = scan.position();
-            let Some(name) = scan.key()? else { break };
-            let kind = scan.kind()?;
-            if name.is("role") {
-                delta.role = (kind == Kind::String).then_some(delta.spans.len());
-                skip(scan)?;
-            } else if name.is("tool_calls") && kind == Kind::Array {
-                delta.calls_member = Some(delta.spans.len());
-                delta.read_calls(scan)?;
-            } else if kind == Kind::String {
-                let text = scan.string()?;
-                let range = inside(Some(text), scan).unwrap_or_default();
-                delta.strings.push((name, text, range));
-            } else {
-                let value = scan.skip()?;
-                delta.has_others |= kind != Kind::Null && value.len() > 2;
-            }
-            delta.spans.push(start..scan.position());
-        }
-        delta.range = Some(open..scan.position());
-        Ok(delta)
-    }
-
-    fn read_calls(&mut self, scan: &mut Scanner<'a>) -> Result<(), Error> {
-        scan.array()?;
-        loop {
-            let start = scan.position();
-            if !scan.element()? {
-                return Ok(());
-            }
-            self.calls.push(CallDelta::read(scan)?);
-            self.call_spans.push(start..scan.position());
-        }
-    }
-
-    /// Nothing but strings.
-    fn is_text(&self) -> bool {
-        self.role.is_none() && self.calls.is_empty() && !self.has_others
-    }
-}
-
-impl<'a> CallDelta<'a> {
-    fn read(scan: &mut Scanner<'a>) -> Result<Self, Error> {
-        let mut call = Self::default();
-        read::object(scan, |scan, name| {
-            match name {
-                "index" => {
-                    let index = scan.u64_or_skip()?;
-                    let end = scan.position();
-                    call.index = index.map(|index| (index, end - index.to_string().len()..end));
-                }
-                "id" => call.id = scan.string_or_skip()?,
-                "function" | "custom" => {
-                    read::object(scan, |scan, name| {
-                        match name {
-                            "name" => call.name = scan.string_or_skip()?,
-                            "arguments" | "input" => call.arguments = scan.string_or_skip()?,
-                            _ => skip(scan)?,
-                        }
-                        Ok(())
-                    })?;
-                }
-                _ => skip(scan)?,
-            }
-            Ok(())
-        })?;
-        Ok(call)
-    }
-}
-
-// ---- blocking
-
-impl Merge {
-    pub(super) fn body(&mut self, body: Bytes, turn: &mut Turn) -> Bytes {
-        let chunk = Chunk::read(&body).unwrap_or_default();
-        let Some(choice) = &chunk.first else {
-            turn.decide(false, |_| None);
-            return body;
-        };
-        let mut edits = Edits::default();
-        if let Some(range) = &chunk.usage {
-            let usage = &body[range.clone()];
-            turn.used = read::document(usage, Counts::read)
-                .flatten()
-                .unwrap_or_default();
-            turn.raise(usage, range.start, &mut edits);
-        }
-        let delta = &choice.delta;
-        let mut keep = Vec::with_capacity(delta.calls.len());
-        for call in &delta.calls {
-            let name = decoded(call.name);
-            let is_injected = turn.is_injected(&name);
-            keep.push(!is_injected);
-            turn.calls_own |= !is_injected;
-            if is_injected {
-                turn.calls.push(Call {
-                    id: decoded(call.id).into_owned(),
-                    name: name.into_owned(),
-                    arguments: decoded(call.arguments).into_owned(),
-                });
-            }
-        }
-        let reason = choice.finish.as_ref().map(|(reason, _)| reason.decode());
-        turn.decide(is_tool_use(reason.as_deref()), |_| {
-            let message = delta.range.clone().and_then(|range| body.get(range))?;
-            (message.len() <= MAX_TURN).then(|| message.to_vec())
-        });
-        if turn.goes_on() {
-            return Bytes::new();
-        }
-        if keep.contains(&true) {
-            edits.cut(&body, &delta.call_spans, |nth| keep[nth]);
-        } else if !keep.is_empty() {
-            edits.cut(&body, &delta.spans, |nth| delta.calls_member != Some(nth));
-        }
-        if let Some((reason, range)) = &choice.finish
-            && turn.leaves_no_calls()
-            && reason.is("tool_calls")
-        {
-            edits.replace(range.clone(), "\"stop\"");
-        }
-        if edits.is_empty() {
-            return body;
-        }
-        edits.apply(&body)
-    }
 }

@@ -8,25 +8,19 @@
 //! A turn that calls both injected tools and the client's is let go without the former: their events and output
 //! items are left out, and the items behind them move up.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 
-use super::{Call, MAX_TURN, Passed, Turn, edited, messages::Element, whole};
-use crate::{
-    api::{
-        edits::Edits,
-        read::{self, decoded, skip},
-        usage::Counts,
-    },
-    codec::Step,
-    json::{Kind, Str},
-    sse,
-};
+use event::{Event, Item, Response};
+
+use super::{MAX_TURN, Passed, Turn, edited, whole};
+use crate::{api::edits::Edits, codec::Step, sse};
+
+mod body;
+mod event;
 
 /// Follows the turns of a response.
 #[derive(Debug, Default)]
-pub(super) struct Merge {
+pub(in crate::api::turns) struct Merge {
     /// The turn's bytes so far, where they are held.
     held: Vec<u8>,
     /// The turn has been let go: events pass.
@@ -38,13 +32,10 @@ pub(super) struct Merge {
     /// The places of injected calls.
     hidden: Vec<u64>,
     has_injected: bool,
-    failed: bool,
 }
 
-// ---- streaming
-
 impl Merge {
-    pub(super) fn event(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
+    pub(in crate::api::turns) fn event(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
         if turn.end.is_some() {
             return if turn.goes_on() {
                 Passed::Withhold
@@ -76,8 +67,8 @@ impl Merge {
                 }
             }
             "error" => {
-                self.failed = true;
-                return self.let_go(event);
+                turn.failed = true;
+                return self.let_go(&whole(event));
             }
             kind @ ("response.completed" | "response.failed" | "response.incomplete") => {
                 let is_proper = kind == "response.completed";
@@ -89,23 +80,25 @@ impl Merge {
     }
 
     /// Bytes that are no event are held in their place.
-    pub(super) fn raw(&mut self, raw: &Bytes, turn: &Turn) -> Passed {
+    pub(in crate::api::turns) fn raw(&mut self, raw: &Bytes, turn: &Turn) -> Passed {
         if turn.goes_on() {
             return Passed::Withhold;
         }
         if self.passes || turn.end.is_some() {
             return Passed::Relay;
         }
-        self.hold(raw);
-        Passed::Withhold
+        if self.hold(raw) || self.has_injected {
+            return Passed::Withhold;
+        }
+        self.let_go(raw)
     }
 
     /// The stream has ended: without its terminal event, or that has been seen to.
-    pub(super) fn end(&mut self, turn: &mut Turn) -> Bytes {
+    pub(in crate::api::turns) fn end(&mut self, turn: &mut Turn) -> Bytes {
         if turn.end.is_some() {
             return Bytes::new();
         }
-        self.failed = true;
+        turn.failed = true;
         self.decide(false, turn);
         if turn.goes_on() {
             return Bytes::new();
@@ -113,7 +106,7 @@ impl Merge {
         self.take_held()
     }
 
-    pub(super) fn next_turn(&mut self) {
+    pub(in crate::api::turns) fn next_turn(&mut self) {
         *self = Self::default();
     }
 
@@ -121,11 +114,12 @@ impl Merge {
         if self.passes {
             return self.shown(event);
         }
-        if self.hold(&whole(event)) || self.has_injected {
+        let event = whole(event);
+        if self.hold(&event) || self.has_injected {
             return Passed::Withhold;
         }
         // Too long to be held, and nothing speaks against letting it go.
-        self.let_go(event)
+        self.let_go(&event)
     }
 
     /// Whether there was room for it.
@@ -137,14 +131,11 @@ impl Merge {
         !self.overflows
     }
 
-    /// From here on, events pass.
-    fn let_go(&mut self, event: &sse::Event) -> Passed {
+    /// From here on, events pass; these bytes first.
+    fn let_go(&mut self, bytes: &[u8]) -> Passed {
         self.passes = true;
-        if self.held.is_empty() {
-            return Passed::Relay;
-        }
         let mut held = std::mem::take(&mut self.held);
-        held.extend_from_slice(&whole(event));
+        held.extend_from_slice(bytes);
         Passed::Replace(held.into())
     }
 
@@ -158,7 +149,7 @@ impl Merge {
         self.hide(read, item, turn);
         let is_answer = item.phase.is_some_and(|phase| phase.is("final_answer"));
         if is_answer && !self.has_injected && !self.passes {
-            return self.let_go(event);
+            return self.let_go(&whole(event));
         }
         self.pass(event)
     }
@@ -202,7 +193,9 @@ impl Merge {
         turn.used = response.counts.clone().unwrap_or_default();
         let outputs = response.items(&data[at..]);
         if self.items.is_empty() {
-            outputs.iter().for_each(|item| self.done(item, turn));
+            for item in &outputs {
+                self.done(item, turn);
+            }
         }
         let shown: Vec<_> = outputs.iter().map(|item| !item.is_injected(turn)).collect();
         self.decide(is_proper, turn);
@@ -231,7 +224,7 @@ impl Merge {
         turn.calls_own |= self.passes;
         let items = std::mem::take(&mut self.items);
         let is_kept = !self.overflows;
-        turn.decide(is_proper && !self.failed, |_| is_kept.then_some(items));
+        turn.decide(is_proper, |_| is_kept.then_some(items));
         if self.overflows && self.has_injected && !self.passes {
             turn.end = Some(super::TurnEnd::TooLong);
         }
@@ -282,184 +275,5 @@ impl Merge {
         let mut edits = Edits::default();
         edits.replace(range, (index - before as u64).to_string());
         Passed::Replace(edited(event, edits))
-    }
-}
-
-/// The members of interest of all events.
-#[derive(Default)]
-struct Event<'a> {
-    kind: Option<Str<'a>>,
-    output_index: Option<(u64, Range<usize>)>,
-    item: Option<Range<usize>>,
-    response: Option<Range<usize>>,
-}
-
-impl<'a> Event<'a> {
-    fn read(data: &'a [u8]) -> Option<Self> {
-        let mut event = Self::default();
-        read::document(data, |scan| {
-            read::object(scan, |scan, name| {
-                match name {
-                    "type" => event.kind = scan.string_or_skip()?,
-                    "output_index" => {
-                        let index = scan.u64_or_skip()?;
-                        let end = scan.position();
-                        event.output_index =
-                            index.map(|index| (index, end - index.to_string().len()..end));
-                    }
-                    "item" => event.item = Some(scan.skip()?),
-                    "response" => event.response = Some(scan.skip()?),
-                    _ => skip(scan)?,
-                }
-                Ok(())
-            })
-        })?;
-        Some(event)
-    }
-
-    fn item<'d>(&self, data: &'d [u8]) -> Option<Item<'d>> {
-        Item::read(data.get(self.item.clone()?)?)
-    }
-}
-
-/// An output item.
-struct Item<'a> {
-    text: &'a [u8],
-    kind: Option<Str<'a>>,
-    call_id: Option<Str<'a>>,
-    name: Option<Str<'a>>,
-    arguments: Option<Str<'a>>,
-    phase: Option<Str<'a>>,
-}
-
-impl<'a> Item<'a> {
-    fn read(text: &'a [u8]) -> Option<Self> {
-        let mut item = Self {
-            text,
-            kind: None,
-            call_id: None,
-            name: None,
-            arguments: None,
-            phase: None,
-        };
-        read::document(text, |scan| {
-            read::object(scan, |scan, name| {
-                match name {
-                    "type" => item.kind = scan.string_or_skip()?,
-                    "call_id" => item.call_id = scan.string_or_skip()?,
-                    "name" => item.name = scan.string_or_skip()?,
-                    "arguments" => item.arguments = scan.string_or_skip()?,
-                    "phase" => item.phase = scan.string_or_skip()?,
-                    _ => skip(scan)?,
-                }
-                Ok(())
-            })
-        })?;
-        Some(item)
-    }
-
-    fn is_injected(&self, turn: &Turn) -> bool {
-        self.kind.is_some_and(|kind| kind.is("function_call"))
-            && turn.is_injected(&decoded(self.name))
-    }
-
-    fn note(&self, turn: &mut Turn) {
-        if self.is_injected(turn) {
-            turn.calls.push(Call {
-                id: decoded(self.call_id).into_owned(),
-                name: decoded(self.name).into_owned(),
-                arguments: decoded(self.arguments).into_owned(),
-            });
-        } else {
-            turn.calls_own |= CLIENT_CALLS.contains(&&*decoded(self.kind));
-        }
-    }
-}
-
-/// Kinds of items that wait for something of the client's.
-const CLIENT_CALLS: [&str; 7] = [
-    "apply_patch_call",
-    "computer_call",
-    "custom_tool_call",
-    "function_call",
-    "local_shell_call",
-    "mcp_approval_request",
-    "shell_call",
-];
-
-/// A whole response.
-#[derive(Default)]
-struct Response {
-    output: Vec<Element>,
-    usage: Option<Range<usize>>,
-    counts: Option<Counts>,
-    is_completed: bool,
-}
-
-impl Response {
-    fn read(text: &[u8]) -> Option<Self> {
-        let mut response = Self::default();
-        read::document(text, |scan| {
-            read::object(scan, |scan, name| {
-                match name {
-                    "output" => {
-                        let output = Element::read_all(scan)?;
-                        response.output = output.map(|(_, items)| items).unwrap_or_default();
-                    }
-                    "usage" if scan.kind()? == Kind::Object => {
-                        response.counts = Counts::read(&mut scan.clone())?;
-                        response.usage = Some(scan.skip()?);
-                    }
-                    "status" => {
-                        let status = scan.string_or_skip()?;
-                        response.is_completed = status.is_some_and(|it| it.is("completed"));
-                    }
-                    _ => skip(scan)?,
-                }
-                Ok(())
-            })
-        })?;
-        Some(response)
-    }
-
-    /// `text` begins where the response does. Items that are no objects are none.
-    fn items<'a>(&self, text: &'a [u8]) -> Vec<Item<'a>> {
-        let items = self.output.iter().map(|item| &text[item.value.clone()]);
-        items.filter_map(Item::read).collect()
-    }
-
-    fn edits(&self, text: &[u8], shown: &[bool], turn: &Turn) -> Edits {
-        let mut edits = Edits::default();
-        let spans: Vec<_> = self.output.iter().map(|item| item.span.clone()).collect();
-        edits.cut(text, &spans, |nth| shown.get(nth) != Some(&false));
-        if let Some(range) = self.usage.clone() {
-            turn.raise(&text[range.clone()], range.start, &mut edits);
-        }
-        edits
-    }
-}
-
-// ---- blocking
-
-impl Merge {
-    pub(super) fn body(&mut self, body: Bytes, turn: &mut Turn) -> Bytes {
-        let response = Response::read(&body).unwrap_or_default();
-        turn.used = response.counts.clone().unwrap_or_default();
-        let items = response.items(&body);
-        let shown: Vec<_> = items.iter().map(|item| !item.is_injected(turn)).collect();
-        items.iter().for_each(|item| item.note(turn));
-        turn.decide(response.is_completed, |_| {
-            let output: Vec<_> = items.iter().map(|item| item.text).collect();
-            let output = output.join(&b","[..]);
-            (output.len() <= MAX_TURN).then_some(output)
-        });
-        if turn.goes_on() {
-            return Bytes::new();
-        }
-        let edits = response.edits(&body, &shown, turn);
-        if edits.is_empty() {
-            return body;
-        }
-        edits.apply(&body)
     }
 }

@@ -1,0 +1,167 @@
+//! Content blocks, put together again from what was streamed.
+
+use std::ops::Range;
+
+use crate::{
+    api::{
+        edits::{Edits, quoted},
+        read::{self, decoded, skip},
+        turns::{
+            Call,
+            history::{Strings, unescaped},
+        },
+    },
+    json::Str,
+};
+
+/// A content block.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// What upstream calls it.
+    pub(super) index: Option<u64>,
+    /// What the client does; `None` where it does not get the block.
+    pub(super) to: Option<u64>,
+    /// As it began, and what was added.
+    pub(super) start: Vec<u8>,
+    pub(super) strings: Strings,
+    /// The citations that were added: elements of an array.
+    pub(super) citations: Vec<u8>,
+    /// The injected call that it is.
+    pub(super) call: Option<Call>,
+}
+
+/// The assistant's message, from blocks that were streamed.
+pub(super) fn message(blocks: &[Block]) -> Vec<u8> {
+    let mut message = b"{\"role\":\"assistant\",\"content\":[".to_vec();
+    let mut is_first = true;
+    for block in blocks {
+        let block = block.whole();
+        if is_empty_text(&block) {
+            continue;
+        }
+        if !std::mem::take(&mut is_first) {
+            message.push(b',');
+        }
+        message.extend_from_slice(&block);
+    }
+    message.extend_from_slice(b"]}");
+    message
+}
+
+impl Block {
+    /// The block as it would have come in one piece.
+    fn whole(&self) -> Vec<u8> {
+        let mut edits = Edits::default();
+        let mut added = b"{".to_vec();
+        let known = Members::read(&self.start);
+        let value = |name: &str| known.0.iter().find(|(known, _, _)| known.is(name));
+        let mut put_value = |name: &str, new: Vec<u8>| {
+            if let Some((_, range, _)) = value(name) {
+                edits.replace(range.clone(), new);
+                return;
+            }
+            if added.len() > 1 {
+                added.push(b',');
+            }
+            added.extend_from_slice(quoted(name).as_bytes());
+            added.push(b':');
+            added.extend_from_slice(&new);
+        };
+        if !self.citations.is_empty() {
+            put_value("citations", [b"[", &*self.citations, b"]"].concat());
+        }
+        for (name, raw) in self.strings.iter() {
+            if name == "partial_json" {
+                let input = unescaped(raw);
+                if !input.trim_ascii().is_empty() {
+                    put_value("input", input.into_bytes());
+                }
+                continue;
+            }
+            let before = value(name).and_then(|(_, _, string)| *string);
+            let before = before.map(|string| string.raw().as_bytes());
+            let text = [b"\"", before.unwrap_or_default(), raw, b"\""].concat();
+            put_value(name, text);
+        }
+        let end = self.start.len().saturating_sub(1);
+        if added.len() > 1 && self.start.ends_with(b"}") {
+            if known.0.is_empty() {
+                added.remove(0);
+            } else {
+                added[0] = b',';
+            }
+            edits.insert(end, added);
+        }
+        edits.apply(&self.start).to_vec()
+    }
+}
+
+/// The members of an object: name, where the value stands, and the value if it is a string.
+pub(super) struct Members<'a>(pub(super) Vec<(Str<'a>, Range<usize>, Option<Str<'a>>)>);
+
+impl<'a> Members<'a> {
+    pub(super) fn read(object: &'a [u8]) -> Self {
+        let members = read::document(object, |scan| {
+            let mut members = Vec::new();
+            if !scan.object_or_skip()? {
+                return Ok(members);
+            }
+            while let Some(name) = scan.key()? {
+                let mut ahead = scan.clone();
+                let range = scan.skip()?;
+                members.push((name, range, ahead.string_or_skip()?));
+            }
+            Ok(members)
+        });
+        Self(members.unwrap_or_default())
+    }
+}
+
+/// Anthropic sends text blocks that stay empty, and refuses to take them back.
+pub(super) fn is_empty_text(block: &[u8]) -> bool {
+    let (mut is_text, mut is_empty) = (false, false);
+    read::document(block, |scan| {
+        read::object(scan, |scan, name| {
+            match name {
+                "type" => is_text = scan.string_or_skip()?.is_some_and(|kind| kind.is("text")),
+                "text" => is_empty = scan.string_or_skip()?.is_some_and(|it| it.raw().is_empty()),
+                _ => skip(scan)?,
+            }
+            Ok(())
+        })
+    });
+    is_text && is_empty
+}
+
+/// A block of the model's calling a tool that is not the provider's to run.
+pub(super) struct ToolUse {
+    pub(super) call: Call,
+}
+
+impl ToolUse {
+    pub(super) fn read(block: &[u8]) -> Option<Self> {
+        let (mut kind, mut id, mut name, mut input) = (None, None, None, None);
+        read::document(block, |scan| {
+            read::object(scan, |scan, member| {
+                match member {
+                    "type" => kind = scan.string_or_skip()?,
+                    "id" => id = scan.string_or_skip()?,
+                    "name" => name = scan.string_or_skip()?,
+                    "input" => input = Some(scan.skip()?),
+                    _ => skip(scan)?,
+                }
+                Ok(())
+            })
+        })?;
+        if !kind?.is("tool_use") {
+            return None;
+        }
+        let input = input.and_then(|range| str::from_utf8(block.get(range)?).ok());
+        let call = Call {
+            id: decoded(id).into_owned(),
+            name: decoded(name).into_owned(),
+            arguments: input.unwrap_or_default().to_owned(),
+        };
+        Some(Self { call })
+    }
+}
