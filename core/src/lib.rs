@@ -12,6 +12,7 @@ mod id;
 pub mod interception;
 pub mod json;
 pub mod keypool;
+pub mod mcp;
 pub mod record;
 mod rng;
 mod secret;
