@@ -60,9 +60,7 @@ pub struct Catalog {
 
 impl Catalog {
     /// What these servers, with the tools they list, have to offer.
-    pub fn new<'a>(
-        lists: impl IntoIterator<Item = (&'a Arc<Server>, &'a [Arc<Tool>])>,
-    ) -> Self {
+    pub fn new<'a>(lists: impl IntoIterator<Item = (&'a Arc<Server>, &'a [Arc<Tool>])>) -> Self {
         let mut entries = Vec::new();
         for (server, tools) in lists {
             let start = entries.len();
@@ -223,7 +221,11 @@ mod tests {
         let catalog = Catalog::new(lists);
         assert_eq!(names(&catalog), ["bmcp_a_ok"]);
         assert!(catalog.find("bmcp_a_b_c").is_none());
-        let clashes: Vec<_> = catalog.clashes().iter().map(|c| (&*c.name, c.tools.len())).collect();
+        let clashes: Vec<_> = catalog
+            .clashes()
+            .iter()
+            .map(|c| (&*c.name, c.tools.len()))
+            .collect();
         assert_eq!(clashes, [("bmcp_a_b_c", 2), ("bmcp_a_d_e", 2)]);
         assert_eq!(catalog.clashes()[0].tools[1], ("a_b".into(), "c".into()));
     }
@@ -246,8 +248,14 @@ mod tests {
             check_names(&names)
         };
         assert_eq!(check(&["a", "b", "a-b"]), Ok(()));
-        assert_eq!(check(&["a.b", "c", "a_b"]), Err(NameError::Same("a.b".into(), "a_b".into())));
-        assert_eq!(check(&["a", "a"]).unwrap_err().to_string(), r#"two MCP servers are named "a""#);
+        assert_eq!(
+            check(&["a.b", "c", "a_b"]),
+            Err(NameError::Same("a.b".into(), "a_b".into()))
+        );
+        assert_eq!(
+            check(&["a", "a"]).unwrap_err().to_string(),
+            r#"two MCP servers are named "a""#
+        );
         assert_eq!(check(&[""]), Err(NameError::Empty));
         let long = "x".repeat(58);
         assert_eq!(check(&[&long]), Err(NameError::Long(long.as_str().into())));

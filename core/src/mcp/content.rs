@@ -236,7 +236,11 @@ impl fmt::Debug for ToolResult {
     /// Sizes only: it is what users' systems say.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (blocks, len) = (self.blocks.len(), self.json.len());
-        write!(f, "ToolResult({blocks} blocks, {len} B, error: {})", self.is_error)
+        write!(
+            f,
+            "ToolResult({blocks} blocks, {len} B, error: {})",
+            self.is_error
+        )
     }
 }
 
@@ -415,14 +419,20 @@ mod tests {
             let result = read(content, 1000);
             assert_eq!(result.parts(), [part], "{content}");
             assert_eq!(result.is_error(), is_error, "{content}");
-            assert_eq!(&result.json()[result.blocks()[0].range.clone()], content.as_bytes());
+            assert_eq!(
+                &result.json()[result.blocks()[0].range.clone()],
+                content.as_bytes()
+            );
         }
     }
 
     #[test]
     fn nothing_is_an_error_unless_there_is_structure() {
         let result = read("", 1000);
-        assert_eq!(result.parts(), [text("Error: no valid tool result content")]);
+        assert_eq!(
+            result.parts(),
+            [text("Error: no valid tool result content")]
+        );
         assert!(result.is_error());
         assert_eq!(result.text(), r#"{"content":[]}"#);
 
@@ -433,10 +443,16 @@ mod tests {
 
     #[test]
     fn texts_are_joined_and_else_the_json_is_told() {
-        let (a, b) = (r#"{"type":"text","text":"a"}"#, r#"{"type":"text","text":"b"}"#);
+        let (a, b) = (
+            r#"{"type":"text","text":"a"}"#,
+            r#"{"type":"text","text":"b"}"#,
+        );
         let image = r#"{"type":"image","data":"AAAA","mimeType":"image/png"}"#;
         assert_eq!(read(&format!("{a},{image},{b}"), 100).text(), "a\nb");
-        assert_eq!(read(image, 100).text(), format!(r#"{{"content":[{image}]}}"#));
+        assert_eq!(
+            read(image, 100).text(),
+            format!(r#"{{"content":[{image}]}}"#)
+        );
         let short = read(image, 30).text();
         assert!(short.contains("truncated"), "{short}");
     }
@@ -444,14 +460,20 @@ mod tests {
     #[test]
     fn five_mebibytes_are_cut_with_a_note() {
         let long = "é".repeat(5 << 19);
-        let result = read(&format!(r#"{{"type":"text","text":"{long}"}},{{"type":"text","text":"z"}}"#), 1 << 20);
+        let result = read(
+            &format!(r#"{{"type":"text","text":"{long}"}},{{"type":"text","text":"z"}}"#),
+            1 << 20,
+        );
         assert!(result.is_cut());
         let parts = result.parts();
         let [Part::Text(cut), Part::Text(note)] = &parts[..] else {
             panic!("{parts:?}")
         };
         assert_eq!(cut.len(), 1 << 20);
-        assert_eq!(note, "[tool result truncated: it has 5242881 bytes, the limit is 1048576]");
+        assert_eq!(
+            note,
+            "[tool result truncated: it has 5242881 bytes, the limit is 1048576]"
+        );
         assert!(result.text().len() < (1 << 20) + 100);
     }
 
@@ -459,13 +481,18 @@ mod tests {
     fn an_image_above_the_limit_is_left_out_whole() {
         let image = r#"{"type":"image","data":"AAAAAAAA","mimeType":"image/png"}"#;
         let parts = read(&format!(r#"{{"type":"text","text":"a"}},{image}"#), 10).parts();
-        assert!(matches!(&parts[..], [Part::Text(a), Part::Text(note)] if a == "a" && note.contains("truncated")));
+        assert!(
+            matches!(&parts[..], [Part::Text(a), Part::Text(note)] if a == "a" && note.contains("truncated"))
+        );
     }
 
     #[test]
     fn other_results_are_no_tool_results() {
         let read = |json: &'static str| ToolResult::read(json.into(), 100).unwrap_err();
-        assert_eq!(read(r#"{"resultType":"input_required"}"#), Failure::InputRequired);
+        assert_eq!(
+            read(r#"{"resultType":"input_required"}"#),
+            Failure::InputRequired
+        );
         for json in ["[]", "null", r#"{"content":[}"#, r#"{"resultType":"task"}"#] {
             assert!(matches!(read(json), Failure::Malformed(_)), "{json}");
         }

@@ -195,7 +195,8 @@ impl Handshake {
         probe: &Exchange,
         out: &mut Outbox,
     ) -> Option<Result<Agreed, Failure>> {
-        let speaks = |versions: &[String]| versions.iter().any(|v| v == Version::V20260728.as_str());
+        let speaks =
+            |versions: &[String]| versions.iter().any(|v| v == Version::V20260728.as_str());
         match answer {
             Ok(result) => {
                 let said = Said::read(&result).unwrap_or_default();

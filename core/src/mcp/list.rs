@@ -231,7 +231,11 @@ fn read_tool(
     if !is_object {
         return refused(&name, "its inputSchema is not an object");
     }
-    let mirrors = if mirrored { mirror::find(schema) } else { Ok(Vec::new()) };
+    let mirrors = if mirrored {
+        mirror::find(schema)
+    } else {
+        Ok(Vec::new())
+    };
     Ok(match mirrors {
         Ok(mirrors) => {
             let description = description.map(|d| d.decode()).unwrap_or_default();
@@ -269,7 +273,10 @@ mod tests {
         let page = br#"{"tools":[1,{"x":1},{"name":"s","inputSchema":true},{"name":"bare"},
             {"name":"m","inputSchema":{"x-mcp-header":"A"}}],"nextCursor":""}"#;
         let mut listed = Listed::default();
-        assert_eq!(read_page(&Bytes::from_static(page), true, &mut listed), Ok(None));
+        assert_eq!(
+            read_page(&Bytes::from_static(page), true, &mut listed),
+            Ok(None)
+        );
         assert_eq!(listed.tools.len(), 1);
         assert_eq!(listed.tools[0].schema, ANY_OBJECT);
         let refused: Vec<_> = listed.refused.iter().map(|r| &*r.tool).collect();
@@ -280,7 +287,10 @@ mod tests {
     fn a_page_without_tools_is_malformed() {
         for page in [&b"{}"[..], b"[]", b"null", br#"{"tools":{}}"#] {
             let page = Bytes::from_static(page);
-            assert!(read_page(&page, false, &mut Listed::default()).is_err(), "{page:?}");
+            assert!(
+                read_page(&page, false, &mut Listed::default()).is_err(),
+                "{page:?}"
+            );
         }
     }
 }

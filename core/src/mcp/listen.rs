@@ -80,9 +80,7 @@ impl Listener {
             return None;
         }
         match (std::mem::replace(&mut self.stage, Stage::Off), input) {
-            (Stage::Opening, Input::Head(status, headers)) => {
-                self.head(now, status, &headers, out)
-            }
+            (Stage::Opening, Input::Head(status, headers)) => self.head(now, status, &headers, out),
             (Stage::Opening, Input::Failed(_)) => self.wait(now),
             (Stage::Reading(inbox), Input::Body(bytes)) => self.read(now, inbox, Some(bytes), out),
             (Stage::Reading(inbox), Input::End) => self.read(now, inbox, None, out),

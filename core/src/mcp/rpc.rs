@@ -117,10 +117,7 @@ fn read_id(mut scan: Scanner<'_>) -> Result<Id, json::Error> {
     Ok(number.map_or(Id::Unknown, Id::Number))
 }
 
-fn read_error(
-    scan: &mut Scanner<'_>,
-    text: &Bytes,
-) -> Result<(Failure, Option<Bytes>), ReadError> {
+fn read_error(scan: &mut Scanner<'_>, text: &Bytes) -> Result<(Failure, Option<Bytes>), ReadError> {
     let (mut code, mut message, mut data) = (0, None, None);
     if scan.kind()? == Kind::String {
         message = scan.string_or_skip()?; // not by the book, but it says something
@@ -270,8 +267,19 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_an_error() {
-        for text in ["", "oops", "{", r#"{"id":1}"#, "3", "[3]", r#"{"id":1,"result":{}} x"#] {
-            assert!(matches!(read_one(text), Err(Failure::Malformed(_))), "{text}");
+        for text in [
+            "",
+            "oops",
+            "{",
+            r#"{"id":1}"#,
+            "3",
+            "[3]",
+            r#"{"id":1,"result":{}} x"#,
+        ] {
+            assert!(
+                matches!(read_one(text), Err(Failure::Malformed(_))),
+                "{text}"
+            );
         }
     }
 
@@ -286,10 +294,17 @@ mod tests {
         let start = r#"{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#;
         assert!(text.starts_with(start), "{text}");
         assert!(serde_json::from_str::<serde_json::Value>(text).is_ok());
-        assert_eq!(answer(b"\"p\"", "ping"), r#"{"jsonrpc":"2.0","id":"p","result":{}}"#);
+        assert_eq!(
+            answer(b"\"p\"", "ping"),
+            r#"{"jsonrpc":"2.0","id":"p","result":{}}"#
+        );
         assert!(matches!(
             read_one(std::str::from_utf8(&answer(b"3", "sampling/createMessage")).unwrap()),
-            Ok(Message::Response { id: Id::Number(3), result: Err(Failure::Error(-32601, _)), .. })
+            Ok(Message::Response {
+                id: Id::Number(3),
+                result: Err(Failure::Error(-32601, _)),
+                ..
+            })
         ));
     }
 }
