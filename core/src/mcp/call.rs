@@ -11,7 +11,6 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
 use super::{
@@ -32,6 +31,9 @@ use crate::{
     rng::Rng,
     time::{Duration, Instant, earliest},
 };
+
+/// Header fields do not match the message (2026-07-28, "Server Validation").
+const HEADER_MISMATCH: i64 = -32020;
 
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
 
@@ -63,7 +65,7 @@ pub struct ToolCallId(pub u32);
 pub enum CallEvent {
     /// A call is over.
     Done(ToolCallId, Result<ToolResult, Failure>),
-    /// A server mentioned that its tools are others now: its keeper wants to know.
+    /// A server, by name, let it be known that its tools are others now: its keeper wants to know.
     ListChanged(Arc<str>),
     /// A server had forgotten the session, and a new one was begun: whoever calls next should use it, and the server's
     /// keeper must know.
@@ -98,7 +100,7 @@ pub enum CallEvent {
 ///
 /// let now = Instant::from_secs(1);
 /// let mut calls = Calls::new(CallLimits::default(), &mut Rng::new(1));
-/// let call = calls.begin(now, &server, &terms, &tool, Bytes::from(r#"{"a":1,"b":2}"#));
+/// let call = calls.begin(now, &server, &terms, &tool, br#"{"a":1,"b":2}"#);
 ///
 /// let Some(Action::Request(on, request)) = calls.poll_action() else { panic!() };
 /// assert_eq!(request.headers["mcp-name"], "add");
@@ -141,7 +143,7 @@ struct Call {
 #[derive(Debug)]
 enum Stage {
     Renewing,
-    Running(Exchange),
+    Running(Box<Exchange>),
 }
 
 #[derive(Debug)]
@@ -172,30 +174,26 @@ impl Calls {
         }
     }
 
-    /// Calls a tool. `arguments` is the text of a JSON object; an empty text stands for an empty object.
+    /// Calls a tool. `arguments` is the text of a JSON object, sent as it is; an empty text stands for an empty object.
     pub fn begin(
         &mut self,
         now: Instant,
         server: &Arc<Server>,
         terms: &Terms,
         tool: &Tool,
-        arguments: Bytes,
+        arguments: &[u8],
     ) -> ToolCallId {
         self.begun += 1;
         let id = ToolCallId(self.begun);
-        let arguments = match as_object(&arguments) {
-            Ok(arguments) => arguments,
-            Err(_) => {
-                let failed = CallEvent::Done(id, Err(Failure::Arguments));
-                self.events.push_back(failed);
-                return id;
-            }
+        let Ok(arguments) = as_object(arguments) else {
+            self.done(id, Err(Failure::Arguments));
+            return id;
         };
         let mut more = mirror::fields(&tool.mirrors, arguments.as_bytes());
         more.insert(MCP_NAME, mirror::encode(&tool.name));
         let name = rpc::quote(&tool.name);
         let params = format!(r#""name":{name},"arguments":{arguments}"#);
-        let stage = Stage::Running(send(server, terms, &params, &more, &mut self.out));
+        let exchange = send(server, terms, &params, &more, &mut self.out);
         self.running.push(Call {
             id,
             server: Arc::clone(server),
@@ -203,7 +201,7 @@ impl Calls {
             params,
             more,
             until: now + self.limits.timeout,
-            stage,
+            stage: Stage::Running(Box::new(exchange)),
             renewed: false,
         });
         id
@@ -316,6 +314,11 @@ impl Calls {
             return self.renew(now, at);
         }
         let call = self.running.remove(at);
+        if matches!(answer, Err(Failure::Error(HEADER_MISMATCH, _))) {
+            // The schema that says which arguments are mirrored is not the one we know.
+            let server = Arc::clone(&call.server.name);
+            self.events.push_back(CallEvent::ListChanged(server));
+        }
         let result = answer.and_then(|json| ToolResult::read(json, self.limits.result));
         self.done(call.id, result);
     }
@@ -395,7 +398,7 @@ impl Call {
 
     fn go_on(&mut self, fresh: Terms, out: &mut Outbox) {
         let exchange = send(&self.server, &fresh, &self.params, &self.more, out);
-        self.stage = Stage::Running(exchange);
+        self.stage = Stage::Running(Box::new(exchange));
         self.terms = fresh;
     }
 

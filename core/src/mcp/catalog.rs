@@ -72,9 +72,9 @@ impl Catalog {
             }));
             entries[start..].sort_by(|a, b| (&a.name, &a.tool.name).cmp(&(&b.name, &b.tool.name)));
         }
-        let mut sharing: BTreeMap<Arc<str>, Vec<(Arc<str>, Arc<str>)>> = BTreeMap::new();
+        let mut sharing = BTreeMap::new();
         for Entry { name, server, tool } in &entries {
-            let tools = sharing.entry(Arc::clone(name)).or_default();
+            let tools: &mut Vec<_> = sharing.entry(Arc::clone(name)).or_default();
             tools.push((Arc::clone(&server.name), Arc::clone(&tool.name)));
         }
         sharing.retain(|_, tools| tools.len() > 1);

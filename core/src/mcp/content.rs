@@ -91,13 +91,14 @@ impl ToolResult {
     /// It is not one, or it asks for input.
     pub fn read(json: Bytes, max: usize) -> Result<Self, Failure> {
         let mut result = Self {
-            json: json.clone(),
+            json,
             blocks: Vec::new(),
             structured: None,
             is_error: false,
             max,
             is_cut: false,
         };
+        let json = result.json.clone();
         let kind = result
             .scan(&json)
             .map_err(|_| Failure::Malformed("no tool result"))?;

@@ -212,7 +212,7 @@ impl Handshake {
             }
             Err(_) => {
                 // A modern server that does not speak our revision names those it does.
-                let data = probe.error_data().and_then(|data| Said::read(data));
+                let data = probe.error_data().and_then(Said::read);
                 let known = |name: &String| Version::parse(name).is_some();
                 if let Some(said) = data
                     && !said.supported.is_empty()

@@ -141,9 +141,10 @@ impl Events {
     fn raw(&mut self, raw: &[u8]) -> Result<(), Failure> {
         let line = without_line_end(raw);
         let is_comment = raw.starts_with(b":");
-        let is_whole = match is_comment {
-            true => line.len() < raw.len(),
-            false => matches!(line.last(), None | Some(b'\n' | b'\r')),
+        let is_whole = if is_comment {
+            line.len() < raw.len()
+        } else {
+            matches!(line.last(), None | Some(b'\n' | b'\r'))
         };
         // What is above the limit comes in pieces, or in one piece that is.
         if raw != BYTE_ORDER_MARK && (!is_whole || line.len() > self.limit) {

@@ -152,7 +152,7 @@ pub struct Keeper {
 
 #[derive(Debug)]
 enum State {
-    Connecting(Handshake),
+    Connecting(Box<Handshake>),
     Down(Instant),
     Over,
     Up(Box<Link>),
@@ -181,7 +181,7 @@ impl Keeper {
             server,
             settings,
             rng,
-            state: State::Connecting(handshake),
+            state: State::Connecting(Box::new(handshake)),
             failures: 0,
             tools: None,
             announced: None,
@@ -215,13 +215,12 @@ impl Keeper {
             }
         }
         match &mut self.state {
-            State::Over => {}
             State::Connecting(handshake) => {
                 let agreed = handshake.handle_timeout(now, &mut self.out);
                 self.connected(now, agreed);
             }
             State::Down(until) if *until <= now => self.connect(now),
-            State::Down(_) => {}
+            State::Down(_) | State::Over => {}
             State::Up(link) => {
                 if let Some(listener) = &mut link.listener {
                     listener.handle_timeout(now, &mut self.out);
@@ -292,7 +291,7 @@ impl Keeper {
     fn connect(&mut self, now: Instant) {
         let timeout = self.settings.timeout;
         let handshake = Handshake::probe(now, &self.server, timeout, &mut self.out);
-        self.state = State::Connecting(handshake);
+        self.state = State::Connecting(Box::new(handshake));
     }
 
     fn connected(&mut self, now: Instant, agreed: Option<Result<Agreed, Failure>>) {
@@ -395,8 +394,12 @@ impl Keeper {
             State::Up(link) if link.agreed.terms == fresh => return,
             State::Up(link) if link.agreed.terms != *stale => return self.retire(now, fresh),
             State::Up(link) => link.agreed.clone(),
-            // Nothing is known of it, so it is asked for everything.
-            State::Connecting(_) | State::Down(_) => return self.retire(now, fresh),
+            State::Connecting(_) => return self.retire(now, fresh),
+            State::Down(_) => {
+                // It is there again. The session of a call tells too little of the server to go on with.
+                self.retire(now, fresh);
+                return self.connect(now);
+            }
         };
         self.abort();
         self.link(
@@ -423,7 +426,7 @@ impl Keeper {
         self.failures += 1;
         // Up to a quarter less, so that `max_backoff` holds.
         let less = wait / 4 * u32::from(self.rng.next_u64().to_be_bytes()[0]) / 256;
-        let retry_at = now + (wait - less);
+        let retry_at = now + wait.saturating_sub(less);
         self.state = State::Down(retry_at);
         self.announced = None;
         self.news.push_back(News::Down { why, retry_at });

@@ -81,10 +81,16 @@ impl Listener {
         }
         match (std::mem::replace(&mut self.stage, Stage::Off), input) {
             (Stage::Opening, Input::Head(status, headers)) => self.head(now, status, &headers, out),
-            (Stage::Opening, Input::Failed(_)) => self.wait(now),
+            (Stage::Opening, Input::Failed(_)) => {
+                self.wait(now);
+                None
+            }
             (Stage::Reading(inbox), Input::Body(bytes)) => self.read(now, inbox, Some(bytes), out),
             (Stage::Reading(inbox), Input::End) => self.read(now, inbox, None, out),
-            (Stage::Reading(inbox), Input::Failed(_)) => self.broken(now, inbox),
+            (Stage::Reading(inbox), Input::Failed(_)) => {
+                self.broken(now, inbox);
+                None
+            }
             (stage, _) => {
                 self.stage = stage;
                 None
@@ -130,7 +136,8 @@ impl Listener {
         }
         out.abort(self.on);
         if status.is_server_error() {
-            return self.wait(now);
+            self.wait(now);
+            return None;
         }
         let may_be_lost = matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST);
         // Whoever has never opened a stream may just not offer it; a lost session shows in the next list.
@@ -173,7 +180,8 @@ impl Listener {
             return heard;
         }
         self.close(is_end, out);
-        heard.or(self.broken(now, inbox))
+        self.broken(now, inbox);
+        heard
     }
 
     fn close(&mut self, is_end: bool, out: &mut Outbox) {
@@ -182,20 +190,19 @@ impl Listener {
         }
     }
 
-    fn broken(&mut self, now: Instant, inbox: Inbox) -> Option<Heard> {
+    fn broken(&mut self, now: Instant, inbox: Inbox) {
         self.position = inbox.position();
         if self.position.moved {
             self.failures = 0;
         }
-        self.wait(now)
+        self.wait(now);
     }
 
-    fn wait(&mut self, now: Instant) -> Option<Heard> {
+    fn wait(&mut self, now: Instant) {
         let backoff = RETRY * (1 << self.failures.min(6));
         let asked = self.position.retry.unwrap_or_default();
         self.failures += 1;
         self.stage = Stage::Waiting(now + backoff.clamp(asked, MAX_RETRY.max(asked)));
-        None
     }
 }
 

@@ -144,9 +144,10 @@ fn base64(bytes: &[u8]) -> String {
             .fold(0, |bits, byte| bits << 8 | u32::from(*byte));
         let bits = bits << (8 * (3 - group.len()));
         for at in 0..4 {
-            text.push(match at <= group.len() {
-                true => char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]),
-                false => '=',
+            text.push(if at <= group.len() {
+                char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize])
+            } else {
+                '='
             });
         }
     }

@@ -77,7 +77,7 @@ fn message(scan: &mut Scanner<'_>, text: &Bytes) -> Result<Message, ReadError> {
     }
     while let Some(key) = scan.key()? {
         match &*key.decode() {
-            "id" if scan.kind()? == Kind::Null => scan.null()?,
+            "id" | "error" if scan.kind()? == Kind::Null => scan.null()?,
             "id" => {
                 let start = scan.clone();
                 raw_id = Some(text.slice(scan.skip()?));
@@ -85,7 +85,6 @@ fn message(scan: &mut Scanner<'_>, text: &Bytes) -> Result<Message, ReadError> {
             }
             "method" => method = scan.string_or_skip()?.map(|s| s.decode().into_owned()),
             "result" => result = Some(text.slice(scan.skip()?)),
-            "error" if scan.kind()? == Kind::Null => scan.null()?,
             "error" => error = Some(read_error(scan, text)?),
             _ => {
                 scan.skip()?;

@@ -27,7 +27,7 @@ fn session(fake: &mut Fake) -> Terms {
 }
 
 fn begin(world: &World, calls: &mut Calls, terms: &Terms, name: &str) -> crate::mcp::ToolCallId {
-    let arguments = Bytes::from_static(br#"{"n":1}"#);
+    let arguments = br#"{"n":1}"#;
     calls.begin(world.now, &server(), terms, &tool(name), arguments)
 }
 
@@ -69,8 +69,8 @@ fn every_kind() -> Vec<(Fake, Terms)> {
         ] {
             let handshake = Some(version);
             let fake = Fake {
-                streams,
                 handshake,
+                streams,
                 sessions: false,
                 ..Fake::new()
             };
@@ -82,8 +82,8 @@ fn every_kind() -> Vec<(Fake, Terms)> {
                 },
             ));
             let mut fake = Fake {
-                streams,
                 handshake,
+                streams,
                 ..Fake::new()
             };
             let terms = session(&mut fake);
@@ -450,7 +450,13 @@ fn arguments_that_are_no_object_are_not_sent() {
         ("", true),
         (" {} ", true),
     ] {
-        calls.begin(now, &server(), &STATELESS, &tool("echo"), arguments.into());
+        calls.begin(
+            now,
+            &server(),
+            &STATELESS,
+            &tool("echo"),
+            arguments.as_bytes(),
+        );
         let action = calls.poll_action();
         assert_eq!(action.is_some(), is_sent, "{arguments:?}");
         if !is_sent {
@@ -494,13 +500,7 @@ fn arguments_are_mirrored_where_the_schema_asks_for_it() {
         ..tool("é")
     };
     let mut calls = calls();
-    calls.begin(
-        Instant::EPOCH,
-        &server(),
-        &STATELESS,
-        &tool,
-        Bytes::from_static(br#"{"n":1}"#),
-    );
+    calls.begin(Instant::EPOCH, &server(), &STATELESS, &tool, br#"{"n":1}"#);
     let Some(Action::Request(_, request)) = calls.poll_action() else {
         panic!()
     };

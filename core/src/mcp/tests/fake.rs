@@ -9,6 +9,10 @@ use crate::fault::Fault;
 
 /// Which clients it understands, and how it treats them.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one way in which servers differ"
+)]
 pub(super) struct Fake {
     /// The newest revision with a handshake that it speaks; none: only that without.
     pub(super) handshake: Option<Version>,
@@ -112,7 +116,7 @@ impl Fake {
     fn session_refusal(&self, headers: &HeaderMap) -> Option<Vec<Input>> {
         let session = headers.get("mcp-session-id").map(|v| v.to_str().unwrap());
         let is_known = session == self.session.as_deref() && (session.is_some() == self.sessions);
-        (!is_known).then(|| error(self.lost, json!(null), -32001, "Session not found"))
+        (!is_known).then(|| error(self.lost, &json!(null), -32001, "Session not found"))
     }
 
     fn no_post(&mut self, request: &Request) -> Vec<Input> {
@@ -143,7 +147,7 @@ impl Fake {
     fn initialize(&mut self, body: &Value) -> Vec<Input> {
         assert_eq!(body["params"]["protocolVersion"], "2025-11-25");
         let Some(version) = self.handshake else {
-            return error(StatusCode::BAD_REQUEST, json!(null), -32022, "no");
+            return error(StatusCode::BAD_REQUEST, &json!(null), -32022, "no");
         };
         self.begun += 1;
         self.session = self.sessions.then(|| format!("session-{}", self.begun));
@@ -169,7 +173,7 @@ impl Fake {
         if !self.stateless {
             let (status, code) = self.unknown;
             return match code {
-                Some(code) => error(status, json!("server-error"), code, "Bad Request"),
+                Some(code) => error(status, &json!("server-error"), code, "Bad Request"),
                 None => plain(status),
             };
         }
@@ -208,12 +212,7 @@ impl Fake {
             _ if body.get("id").is_none() || body.get("method").is_none() => {
                 plain(StatusCode::ACCEPTED)
             }
-            _ => error(
-                StatusCode::OK,
-                body["id"].clone(),
-                -32601,
-                "Method not found",
-            ),
+            _ => error(StatusCode::OK, &body["id"], -32601, "Method not found"),
         }
     }
 
@@ -268,7 +267,7 @@ impl Fake {
                     Input::Failed(Fault::Reset),
                 ]
             }
-            "null-id" => error(StatusCode::OK, json!(null), -32603, "Broken inside"),
+            "null-id" => error(StatusCode::OK, &json!(null), -32603, "Broken inside"),
             "other-id" => self.result(&json!({"id": 1}), &text("for somebody else")),
             "html" => vec![head("text/html"), Input::Body("<p>".into()), Input::End],
             "garbage" => vec![
@@ -277,13 +276,13 @@ impl Fake {
                 Input::End,
             ],
             "empty" => plain(StatusCode::ACCEPTED),
-            "forbidden" => error(StatusCode::FORBIDDEN, json!(null), -32003, "not yours"),
+            "forbidden" => error(StatusCode::FORBIDDEN, &json!(null), -32003, "not yours"),
             "teapot" => plain(StatusCode::IM_A_TEAPOT),
             "input" => self.result(
                 body,
                 &json!({"resultType": "input_required", "inputRequests": {}}),
             ),
-            _ => error(StatusCode::OK, id.clone(), -32602, "Unknown tool"),
+            _ => error(StatusCode::OK, id, -32602, "Unknown tool"),
         }
     }
 
@@ -323,7 +322,7 @@ fn plain(status: StatusCode) -> Vec<Input> {
     vec![Input::Head(status, HeaderMap::new()), Input::End]
 }
 
-fn error(status: StatusCode, id: Value, code: i64, message: &str) -> Vec<Input> {
+fn error(status: StatusCode, id: &Value, code: i64, message: &str) -> Vec<Input> {
     let body = json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}});
     let Input::Head(_, headers) = head("application/json") else {
         unreachable!()

@@ -54,8 +54,8 @@ fn a_server_of_any_revision_is_found_out() {
             ] {
                 let handshake = Some(version);
                 let mut world = World::new(Fake {
-                    streams,
                     handshake,
+                    streams,
                     unknown,
                     ..Fake::new()
                 });
@@ -68,8 +68,8 @@ fn a_server_of_any_revision_is_found_out() {
         }
         for handshake in [None, Some(Version::V20251125)] {
             let mut world = World::new(Fake {
-                streams,
                 handshake,
+                streams,
                 ..Fake::modern()
             });
             let mut keeper = keep(&mut world);
