@@ -1,0 +1,441 @@
+//! Tool calls: many at once, on whichever servers, and the renewal of sessions that servers have forgotten.
+//!
+//! ```text
+//!  Running ──answer──▶ done
+//!    │  ▲
+//!    │  └──agreed── Renewing ──failed──▶ done
+//!    └──session lost──▶ │  (once per call; calls that lost the same session share one renewal)
+//! ```
+//!
+//! A call that is given up, by its owner or by the clock, is cancelled at the server too.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use http::{HeaderMap, HeaderName};
+
+use super::{
+    content::ToolResult,
+    exchange::{Answer, Exchange},
+    failure::Failure,
+    handshake::{Agreed, Handshake},
+    list::Tool,
+    mirror,
+    outbox::{Action, ExchangeId, Input, Outbox},
+    peer::Peer,
+    rpc,
+    server::Server,
+    terms::Terms,
+};
+use crate::{
+    json::{self, Scanner},
+    rng::Rng,
+    time::{Duration, Instant, earliest},
+};
+
+/// Header fields do not match the message (2026-07-28, "Server Validation").
+const HEADER_MISMATCH: i64 = -32020;
+
+const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
+
+/// How long a call may take, and how much it may return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallLimits {
+    /// The whole call, the renewal of a session included.
+    pub timeout: Duration,
+    /// What is kept of a result's content, in bytes.
+    pub result: usize,
+}
+
+impl Default for CallLimits {
+    /// A minute, and a mebibyte.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(60),
+            result: 1 << 20,
+        }
+    }
+}
+
+/// One call of a tool, counted from 1 by the [`Calls`] that make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ToolCallId(pub u32);
+
+/// What [`Calls`] have to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallEvent {
+    /// A call is over.
+    Done(ToolCallId, Result<ToolResult, Failure>),
+    /// A server, by name, let it be known that its tools are others now: its keeper wants to know.
+    ListChanged(Arc<str>),
+    /// A server had forgotten the session, and a new one was begun: whoever calls next should use it, and the server's
+    /// keeper must know.
+    Renewed {
+        /// The server's name.
+        server: Arc<str>,
+        /// What is of no use any more.
+        stale: Terms,
+        /// What took its place.
+        fresh: Terms,
+    },
+}
+
+/// The tool calls of one client. See the [module](super) for where it stands.
+///
+/// After `begin`, `handle`, `cancel` and `handle_timeout`: take every [`poll_action`](Self::poll_action) and
+/// [`poll_event`](Self::poll_event), then wait for an input or for [`poll_timeout`](Self::poll_timeout).
+///
+/// ```
+/// use std::sync::Arc;
+/// use aibridge_core::{
+///     Instant, Rng, Target,
+///     mcp::{Action, CallEvent, CallLimits, Calls, Input, Server, Terms, Tool, Version},
+/// };
+/// use bytes::Bytes;
+/// use http::{HeaderMap, HeaderValue, StatusCode};
+///
+/// let target = Target { host: "127.0.0.1".into(), port: 3001, tls: false };
+/// let server = Arc::new(Server::new("maths", target, "/mcp"));
+/// let terms = Terms { version: Version::V20260728, session: None };
+/// let tool = Tool::new("add", "Adds.", Bytes::from(r#"{"type":"object"}"#));
+///
+/// let now = Instant::from_secs(1);
+/// let mut calls = Calls::new(CallLimits::default(), &mut Rng::new(1));
+/// let call = calls.begin(now, &server, &terms, &tool, br#"{"a":1,"b":2}"#);
+///
+/// let Some(Action::Request(on, request)) = calls.poll_action() else { panic!() };
+/// assert_eq!(request.headers["mcp-name"], "add");
+/// let sent: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+/// let reply = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[{{"type":"text","text":"3"}}]}}}}"#, sent["id"]);
+///
+/// let json = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+/// calls.handle(now, on, Input::Head(StatusCode::OK, json));
+/// calls.handle(now, on, Input::Body(reply.into()));
+/// calls.handle(now, on, Input::End);
+/// let Some(CallEvent::Done(done, Ok(result))) = calls.poll_event() else { panic!() };
+/// assert_eq!((done, result.text().as_str()), (call, "3"));
+/// ```
+#[derive(Debug)]
+pub struct Calls {
+    limits: CallLimits,
+    begun: u32,
+    running: Vec<Call>,
+    renewals: Vec<Renewal>,
+    /// The last renewal of each server: a call may find out late that it has lost the same session.
+    renewed: Vec<Renewed>,
+    events: VecDeque<CallEvent>,
+    out: Outbox,
+}
+
+#[derive(Debug)]
+struct Call {
+    id: ToolCallId,
+    server: Arc<Server>,
+    terms: Terms,
+    /// The request's parameters and fields, to be sent again in a new session.
+    params: String,
+    more: HeaderMap,
+    until: Instant,
+    stage: Stage,
+    /// Whether its session has been renewed once.
+    renewed: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Renewing,
+    Running(Box<Exchange>),
+}
+
+#[derive(Debug)]
+struct Renewal {
+    server: Arc<Server>,
+    stale: Terms,
+    handshake: Handshake,
+}
+
+#[derive(Debug)]
+struct Renewed {
+    server: Arc<str>,
+    stale: Terms,
+    fresh: Terms,
+}
+
+impl Calls {
+    /// Without any call yet. The generator serves ids of requests, which must differ between all that share a session.
+    pub fn new(limits: CallLimits, rng: &mut Rng) -> Self {
+        Self {
+            limits,
+            begun: 0,
+            running: Vec::new(),
+            renewals: Vec::new(),
+            renewed: Vec::new(),
+            events: VecDeque::new(),
+            out: Outbox::new(rng),
+        }
+    }
+
+    /// Calls a tool. `arguments` is the text of a JSON object, sent as it is; an empty text stands for an empty object.
+    pub fn begin(
+        &mut self,
+        now: Instant,
+        server: &Arc<Server>,
+        terms: &Terms,
+        tool: &Tool,
+        arguments: &[u8],
+    ) -> ToolCallId {
+        self.begun += 1;
+        let id = ToolCallId(self.begun);
+        let Ok(arguments) = as_object(arguments) else {
+            self.done(id, Err(Failure::Arguments));
+            return id;
+        };
+        let mut more = mirror::fields(&tool.mirrors, arguments.as_bytes());
+        more.insert(MCP_NAME, mirror::encode(&tool.name));
+        let name = rpc::quote(&tool.name);
+        let params = format!(r#""name":{name},"arguments":{arguments}"#);
+        let exchange = send(server, terms, &params, &more, &mut self.out);
+        self.running.push(Call {
+            id,
+            server: Arc::clone(server),
+            terms: terms.clone(),
+            params,
+            more,
+            until: now + self.limits.timeout,
+            stage: Stage::Running(Box::new(exchange)),
+            renewed: false,
+        });
+        id
+    }
+
+    /// Gives up a call, of which nothing more is heard.
+    pub fn cancel(&mut self, now: Instant, id: ToolCallId) {
+        if let Some(at) = self.running.iter().position(|call| call.id == id) {
+            let mut call = self.running.remove(at);
+            call.cancel(now, "the client has left", &mut self.out);
+        }
+    }
+
+    /// Gives up all calls: the client has left.
+    pub fn cancel_all(&mut self, now: Instant) {
+        for mut call in std::mem::take(&mut self.running) {
+            call.cancel(now, "the client has left", &mut self.out);
+        }
+        for mut renewal in std::mem::take(&mut self.renewals) {
+            renewal.handshake.abort(&mut self.out);
+        }
+        self.events.clear();
+    }
+
+    /// Something happened to an exchange. Late inputs for exchanges that are over are ignored.
+    pub fn handle(&mut self, now: Instant, on: ExchangeId, input: Input) {
+        self.out.handle(on, &input);
+        if let Some(at) = self.running.iter().position(|call| call.is_on(on)) {
+            let call = &mut self.running[at];
+            let Stage::Running(exchange) = &mut call.stage else {
+                return;
+            };
+            let answer = exchange.handle(now, on, input, &mut self.out);
+            if exchange.list_changed() {
+                let server = Arc::clone(&call.server.name);
+                self.events.push_back(CallEvent::ListChanged(server));
+            }
+            if let Some(answer) = answer {
+                self.answered(now, at, answer);
+            }
+            return;
+        }
+        let Some(at) = self.renewals.iter().position(|r| r.handshake.is_on(on)) else {
+            return;
+        };
+        let agreed = self.renewals[at]
+            .handshake
+            .handle(now, on, input, &mut self.out);
+        if let Some(agreed) = agreed {
+            self.renewed(at, agreed);
+        }
+    }
+
+    /// Time has passed; may be called at any time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.out.handle_timeout(now);
+        let (late, left) = self.running.drain(..).partition(|call| call.until <= now);
+        self.running = left;
+        for mut call in Vec::<Call>::into_iter(late) {
+            call.cancel(now, "timed out", &mut self.out);
+            self.done(call.id, Err(Failure::TimedOut));
+        }
+        for call in &mut self.running {
+            if let Stage::Running(exchange) = &mut call.stage {
+                exchange.handle_timeout(now, &mut self.out);
+            }
+        }
+        let mut at = 0;
+        while at < self.renewals.len() {
+            let handshake = &mut self.renewals[at].handshake;
+            match handshake.handle_timeout(now, &mut self.out) {
+                Some(agreed) => self.renewed(at, agreed),
+                None => at += 1,
+            }
+        }
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.out.poll()
+    }
+
+    /// The next thing to know.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<CallEvent> {
+        self.events.pop_front()
+    }
+
+    /// When to call `handle_timeout` at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let calls = self.running.iter().filter_map(Call::deadline).min();
+        let renewals = self.renewals.iter();
+        let renewals = renewals.filter_map(|r| r.handshake.deadline()).min();
+        earliest(earliest(calls, renewals), self.out.deadline())
+    }
+
+    /// Whether nothing is under way, words of farewell included, and everything has been taken.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty()
+            && self.renewals.is_empty()
+            && self.events.is_empty()
+            && self.out.is_idle()
+    }
+
+    fn answered(&mut self, now: Instant, at: usize, answer: Answer) {
+        let call = &mut self.running[at];
+        if answer == Err(Failure::SessionLost) && !call.renewed {
+            call.renewed = true;
+            return self.renew(now, at);
+        }
+        let call = self.running.remove(at);
+        if matches!(answer, Err(Failure::Error(HEADER_MISMATCH, _))) {
+            // The schema that says which arguments are mirrored is not the one we know.
+            let server = Arc::clone(&call.server.name);
+            self.events.push_back(CallEvent::ListChanged(server));
+        }
+        let result = answer.and_then(|json| ToolResult::read(json, self.limits.result));
+        self.done(call.id, result);
+    }
+
+    /// A call's session is lost: goes on in the one that took its place, or waits for one that will.
+    fn renew(&mut self, now: Instant, at: usize) {
+        let call = &mut self.running[at];
+        let known = self.renewed.iter().find(|r| r.is_of(call));
+        if let Some(Renewed { fresh, .. }) = known {
+            let fresh = fresh.clone();
+            return call.go_on(fresh, &mut self.out);
+        }
+        call.stage = Stage::Renewing;
+        let is_same = |r: &Renewal| r.server.name == call.server.name && r.stale == call.terms;
+        if self.renewals.iter().any(is_same) {
+            return;
+        }
+        let timeout = self.limits.timeout;
+        self.renewals.push(Renewal {
+            server: Arc::clone(&call.server),
+            stale: call.terms.clone(),
+            handshake: Handshake::renew(now, &call.server, timeout, &mut self.out),
+        });
+    }
+
+    fn renewed(&mut self, at: usize, agreed: Result<Agreed, Failure>) {
+        let Renewal { server, stale, .. } = self.renewals.remove(at);
+        let waits = |call: &Call| {
+            matches!(call.stage, Stage::Renewing)
+                && call.server.name == server.name
+                && call.terms == stale
+        };
+        match agreed {
+            Ok(Agreed { terms: fresh, .. }) => {
+                for call in self.running.iter_mut().filter(|call| waits(call)) {
+                    call.go_on(fresh.clone(), &mut self.out);
+                }
+                let server = Arc::clone(&server.name);
+                self.renewed.retain(|renewed| renewed.server != server);
+                self.renewed.push(Renewed {
+                    server: Arc::clone(&server),
+                    stale: stale.clone(),
+                    fresh: fresh.clone(),
+                });
+                self.events.push_back(CallEvent::Renewed {
+                    server,
+                    stale,
+                    fresh,
+                });
+            }
+            Err(failure) => {
+                let (failed, left) = self.running.drain(..).partition(|call| waits(call));
+                self.running = left;
+                for call in Vec::<Call>::into_iter(failed) {
+                    self.done(call.id, Err(failure.clone()));
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, id: ToolCallId, result: Result<ToolResult, Failure>) {
+        self.events.push_back(CallEvent::Done(id, result));
+    }
+}
+
+impl Call {
+    fn is_on(&self, on: ExchangeId) -> bool {
+        matches!(&self.stage, Stage::Running(exchange) if exchange.is_on(on))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Renewing => Some(self.until),
+            Stage::Running(exchange) => earliest(Some(self.until), exchange.deadline()),
+        }
+    }
+
+    fn go_on(&mut self, fresh: Terms, out: &mut Outbox) {
+        let exchange = send(&self.server, &fresh, &self.params, &self.more, out);
+        self.stage = Stage::Running(Box::new(exchange));
+        self.terms = fresh;
+    }
+
+    fn cancel(&mut self, now: Instant, reason: &str, out: &mut Outbox) {
+        if let Stage::Running(exchange) = &mut self.stage {
+            exchange.cancel(now, reason, out);
+        }
+    }
+}
+
+impl Renewed {
+    fn is_of(&self, call: &Call) -> bool {
+        self.server == call.server.name && self.stale == call.terms
+    }
+}
+
+fn send(
+    server: &Arc<Server>,
+    terms: &Terms,
+    params: &str,
+    more: &HeaderMap,
+    out: &mut Outbox,
+) -> Exchange {
+    let peer = Peer::new(server, Some(terms.clone()));
+    Exchange::request(peer, "tools/call", params, more.clone(), out)
+}
+
+/// A text that is a JSON object.
+fn as_object(text: &[u8]) -> Result<&str, json::Error> {
+    if text.trim_ascii().is_empty() {
+        return Ok("{}");
+    }
+    let mut scan = Scanner::new(text)?;
+    let mut object = scan.clone();
+    object.object()?;
+    let range = scan.skip()?;
+    scan.end()?;
+    // The scanner has found it to be UTF-8.
+    Ok(std::str::from_utf8(&text[range]).unwrap_or("{}"))
+}

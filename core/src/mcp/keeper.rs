@@ -1,0 +1,488 @@
+//! One server, kept connected.
+//!
+//! ```text
+//!              agreed                        list changed, refresh
+//!  Connecting ────────▶ Up: listing ──all pages──▶ Up: listening ─┐
+//!   ▲  ▲   │                  │    ◀──────────────────────────────┘
+//!   │  │   └──failed──┐       └──failed──┐
+//!   │  └──retry── Down ◀─────────────────┘
+//!   └── session lost
+//!
+//!  any ──shutdown──▶ Leaving (the session is deleted) ──▶ over
+//! ```
+//!
+//! A server that is down is tried again after a second, then after twice that, up to a minute, each time a little off so
+//! that many bridges do not knock together. While it is down its last list is still known to whoever was told: to take
+//! tools out of a conversation costs its prompt cache, and a call that fails says why.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    failure::Failure,
+    handshake::{Agreed, Handshake},
+    list::{Listed, Lister, Refused, Tool},
+    listen::{Heard, Listener},
+    outbox::{Action, ExchangeId, Input, Outbox},
+    peer::Peer,
+    rpc::METHOD_NOT_FOUND,
+    server::Server,
+    terms::Terms,
+};
+use crate::{
+    rng::Rng,
+    time::{Duration, Instant, earliest},
+};
+
+/// Least time from one list to the next, whatever the server says.
+const LIST_GAP: Duration = Duration::from_secs(1);
+
+/// How long a session that nobody begins calls in any more is left alone before it is deleted.
+const RETIRE: Duration = Duration::from_secs(120);
+
+/// Most sessions that wait to be deleted; what is beyond it, the server forgets by itself.
+const MAX_RETIRED: usize = 64;
+
+/// How a keeper paces itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeeperSettings {
+    /// How long each request may take.
+    pub timeout: Duration,
+    /// The first wait before a server that is down is tried again; each further one is twice as long.
+    pub backoff: Duration,
+    /// The longest of these waits.
+    pub max_backoff: Duration,
+    /// How often the tools are listed anew though nothing was said of a change; zero: never. It is also what finds out
+    /// that a silent server has gone.
+    pub refresh: Duration,
+}
+
+impl Default for KeeperSettings {
+    /// 10 s; from 1 s to 60 s; every five minutes.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(60),
+            refresh: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What happens to a keeper.
+#[derive(Clone, Debug)]
+pub enum KeeperEvent {
+    /// Something happened to an exchange of its.
+    Exchange(ExchangeId, Input),
+    /// A call saw the server mention that its tools changed, or fail: look again.
+    Recheck,
+    /// A call has renewed the session.
+    Renewed {
+        /// What the call began with.
+        stale: Terms,
+        /// What it went on with.
+        fresh: Terms,
+    },
+    /// Take leave.
+    Shutdown,
+}
+
+/// What a keeper has found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The server cannot be used.
+    Down {
+        /// Why.
+        why: Failure,
+        /// When it is tried again.
+        retry_at: Instant,
+    },
+    /// The server's tools, when first known and whenever they change.
+    Tools {
+        /// In the server's order.
+        tools: Arc<[Arc<Tool>]>,
+        /// Those that it listed and that cannot be offered.
+        refused: Vec<Refused>,
+    },
+    /// The server can be used, on these terms. The tools come before it.
+    Up(Terms),
+}
+
+/// Keeps one server connected, and its list of tools current. See the [module](super) for where it stands.
+///
+/// After `new`, `handle` and `handle_timeout`: take every [`poll_action`](Self::poll_action) and
+/// [`poll_news`](Self::poll_news), then wait for an input or for [`poll_timeout`](Self::poll_timeout).
+///
+/// ```
+/// use std::sync::Arc;
+/// use aibridge_core::{
+///     Fault, Instant, Rng, Target,
+///     mcp::{Action, Failure, Input, Keeper, KeeperEvent, KeeperSettings, News, Server},
+/// };
+///
+/// let target = Target { host: "127.0.0.1".into(), port: 3001, tls: false };
+/// let server = Arc::new(Server::new("coder", target, "/mcp"));
+/// let now = Instant::from_secs(1);
+/// let mut keeper = Keeper::new(now, server, KeeperSettings::default(), Rng::new(1));
+///
+/// // It asks for the server at once; nobody is there.
+/// let Some(Action::Request(on, _)) = keeper.poll_action() else { panic!() };
+/// keeper.handle(now, KeeperEvent::Exchange(on, Input::Failed(Fault::Refused)));
+/// let Some(News::Down { why, retry_at }) = keeper.poll_news() else { panic!() };
+/// assert_eq!(why, Failure::Fault(Fault::Refused));
+///
+/// // It asks again when the time has come.
+/// assert_eq!(keeper.poll_timeout(), Some(retry_at));
+/// keeper.handle_timeout(retry_at);
+/// assert!(matches!(keeper.poll_action(), Some(Action::Request(..))));
+/// ```
+#[derive(Debug)]
+pub struct Keeper {
+    server: Arc<Server>,
+    settings: KeeperSettings,
+    rng: Rng,
+    state: State,
+    /// Times in a row that the server was found down.
+    failures: u32,
+    tools: Option<Listed>,
+    announced: Option<Terms>,
+    retired: VecDeque<(Instant, Terms)>,
+    news: VecDeque<News>,
+    out: Outbox,
+}
+
+#[derive(Debug)]
+enum State {
+    Connecting(Box<Handshake>),
+    Down(Instant),
+    Over,
+    Up(Box<Link>),
+}
+
+/// A server that has agreed.
+#[derive(Debug)]
+struct Link {
+    agreed: Agreed,
+    lister: Option<Lister>,
+    /// When the last list was begun.
+    listed_at: Instant,
+    /// When the next is to be.
+    relist_at: Option<Instant>,
+    /// Whether one was completed.
+    is_listed: bool,
+    listener: Option<Listener>,
+}
+
+impl Keeper {
+    /// Begins to connect.
+    pub fn new(now: Instant, server: Arc<Server>, settings: KeeperSettings, mut rng: Rng) -> Self {
+        let mut out = Outbox::new(&mut rng);
+        let handshake = Handshake::probe(now, &server, settings.timeout, &mut out);
+        Self {
+            server,
+            settings,
+            rng,
+            state: State::Connecting(Box::new(handshake)),
+            failures: 0,
+            tools: None,
+            announced: None,
+            retired: VecDeque::new(),
+            news: VecDeque::new(),
+            out,
+        }
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Instant, event: KeeperEvent) {
+        match event {
+            KeeperEvent::Exchange(on, input) => self.exchange(now, on, input),
+            KeeperEvent::Recheck => self.recheck(now),
+            KeeperEvent::Renewed { stale, fresh } => self.renewed(now, &stale, fresh),
+            KeeperEvent::Shutdown => self.shut_down(now),
+        }
+    }
+
+    /// Time has passed; may be called at any time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.out.handle_timeout(now);
+        while self.retired.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, terms)) = self.retired.pop_front() {
+                self.delete(now, terms);
+            }
+        }
+        match &mut self.state {
+            State::Connecting(handshake) => {
+                let agreed = handshake.handle_timeout(now, &mut self.out);
+                self.connected(now, agreed);
+            }
+            State::Down(until) if *until <= now => self.connect(now),
+            State::Down(_) | State::Over => {}
+            State::Up(link) => {
+                if let Some(listener) = &mut link.listener {
+                    listener.handle_timeout(now, &mut self.out);
+                }
+                let lister = link.lister.as_mut();
+                let listed = lister.and_then(|l| l.handle_timeout(now, &mut self.out));
+                self.listed(now, listed);
+                self.list_if_due(now);
+            }
+        }
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.out.poll()
+    }
+
+    /// The next thing to know.
+    #[must_use]
+    pub fn poll_news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    /// When to call `handle_timeout` at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let own = match &self.state {
+            State::Connecting(handshake) => handshake.deadline(),
+            State::Down(until) => Some(*until),
+            State::Over => None,
+            State::Up(link) => link.deadline(),
+        };
+        let retired = self.retired.front().map(|(at, _)| *at);
+        earliest(earliest(own, retired), self.out.deadline())
+    }
+
+    /// Whether it has taken leave, and everything has been taken.
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Over) && self.news.is_empty() && self.out.is_idle()
+    }
+
+    fn exchange(&mut self, now: Instant, on: ExchangeId, input: Input) {
+        self.out.handle(on, &input);
+        match &mut self.state {
+            State::Down(_) | State::Over => {}
+            State::Connecting(handshake) => {
+                let agreed = handshake.handle(now, on, input, &mut self.out);
+                self.connected(now, agreed);
+            }
+            State::Up(link) => {
+                if let Some(listener) = link.listener.as_mut().filter(|l| l.is_on(on)) {
+                    let heard = listener.handle(now, on, input, &mut self.out);
+                    return self.heard(now, heard);
+                }
+                let Some(lister) = &mut link.lister else {
+                    return;
+                };
+                let listed = lister.handle(now, on, input, &mut self.out);
+                let is_stale = lister.list_changed();
+                self.listed(now, listed);
+                if is_stale {
+                    self.recheck(now);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Instant) {
+        let timeout = self.settings.timeout;
+        let handshake = Handshake::probe(now, &self.server, timeout, &mut self.out);
+        self.state = State::Connecting(Box::new(handshake));
+    }
+
+    fn connected(&mut self, now: Instant, agreed: Option<Result<Agreed, Failure>>) {
+        match agreed {
+            None => {}
+            Some(Ok(agreed)) => self.link(now, agreed),
+            Some(Err(failure)) => self.down(now, failure),
+        }
+    }
+
+    /// Lists the tools on new terms.
+    fn link(&mut self, now: Instant, agreed: Agreed) {
+        self.state = State::Up(Box::new(Link {
+            agreed,
+            lister: None,
+            listed_at: now,
+            relist_at: Some(now),
+            is_listed: false,
+            listener: None,
+        }));
+        self.list_if_due(now);
+    }
+
+    fn list_if_due(&mut self, now: Instant) {
+        if let State::Up(link) = &mut self.state
+            && link.lister.is_none()
+            && link.relist_at.is_some_and(|at| at <= now)
+        {
+            let peer = Peer::new(&self.server, Some(link.agreed.terms.clone()));
+            let lister = Lister::new(now, peer, self.settings.timeout, &mut self.out);
+            link.lister = Some(lister);
+            link.listed_at = now;
+            link.relist_at = None;
+        }
+    }
+
+    fn listed(&mut self, now: Instant, listed: Option<Result<Listed, Failure>>) {
+        let State::Up(link) = &mut self.state else {
+            return;
+        };
+        let listed = match listed {
+            None => return,
+            Some(Ok(listed)) => listed,
+            // Who has no tools need not know the method.
+            Some(Err(Failure::Error(METHOD_NOT_FOUND, _))) if !link.agreed.has_tools => {
+                Listed::default()
+            }
+            Some(Err(Failure::SessionLost)) if link.is_listed => return self.reconnect(now),
+            Some(Err(failure)) => return self.down(now, failure),
+        };
+        link.lister = None;
+        if !self.settings.refresh.is_zero() {
+            let next = now + self.settings.refresh;
+            link.relist_at = Some(link.relist_at.map_or(next, |at| at.min(next)));
+        }
+        if !link.is_listed && link.agreed.tells_changes {
+            let peer = Peer::new(&self.server, Some(link.agreed.terms.clone()));
+            link.listener = Some(Listener::new(peer, &mut self.out));
+        }
+        link.is_listed = true;
+        let terms = link.agreed.terms.clone();
+        self.failures = 0;
+        if self.tools.as_ref() != Some(&listed) {
+            self.news.push_back(News::Tools {
+                tools: listed.tools.clone().into(),
+                refused: listed.refused.clone(),
+            });
+            self.tools = Some(listed);
+        }
+        if self.announced.as_ref() != Some(&terms) {
+            self.news.push_back(News::Up(terms.clone()));
+            self.announced = Some(terms);
+        }
+    }
+
+    fn heard(&mut self, now: Instant, heard: Option<Heard>) {
+        match heard {
+            None => {}
+            Some(Heard::Changed) => self.recheck(now),
+            Some(Heard::SessionLost) => self.reconnect(now),
+        }
+    }
+
+    fn recheck(&mut self, now: Instant) {
+        if let State::Up(link) = &mut self.state {
+            let at = now.max(link.listed_at + LIST_GAP);
+            link.relist_at = Some(link.relist_at.map_or(at, |before| before.min(at)));
+        }
+        self.list_if_due(now);
+    }
+
+    fn reconnect(&mut self, now: Instant) {
+        self.abort();
+        self.connect(now);
+    }
+
+    fn renewed(&mut self, now: Instant, stale: &Terms, fresh: Terms) {
+        let agreed = match &self.state {
+            State::Over => return self.delete(now, fresh),
+            State::Up(link) if link.agreed.terms == fresh => return,
+            State::Up(link) if link.agreed.terms != *stale => return self.retire(now, fresh),
+            State::Up(link) => link.agreed.clone(),
+            State::Connecting(_) => return self.retire(now, fresh),
+            State::Down(_) => {
+                // It is there again. The session of a call tells too little of the server to go on with.
+                self.retire(now, fresh);
+                return self.connect(now);
+            }
+        };
+        self.abort();
+        self.link(
+            now,
+            Agreed {
+                terms: fresh,
+                ..agreed
+            },
+        );
+    }
+
+    fn down(&mut self, now: Instant, why: Failure) {
+        let terms = match &self.state {
+            State::Up(link) => Some(link.agreed.terms.clone()),
+            State::Connecting(_) | State::Down(_) | State::Over => None,
+        };
+        self.abort();
+        if let Some(terms) = terms {
+            self.retire(now, terms);
+        }
+        let doublings = self.failures.min(16);
+        let wait = self.settings.backoff.saturating_mul(1 << doublings);
+        let wait = wait.min(self.settings.max_backoff);
+        self.failures += 1;
+        // Up to a quarter less, so that `max_backoff` holds.
+        let less = wait / 4 * u32::from(self.rng.next_u64().to_be_bytes()[0]) / 256;
+        let retry_at = now + wait.saturating_sub(less);
+        self.state = State::Down(retry_at);
+        self.announced = None;
+        self.news.push_back(News::Down { why, retry_at });
+    }
+
+    fn shut_down(&mut self, now: Instant) {
+        let terms = match &self.state {
+            State::Up(link) => Some(link.agreed.terms.clone()),
+            State::Connecting(_) | State::Down(_) | State::Over => None,
+        };
+        self.abort();
+        self.out.drop_errands();
+        self.state = State::Over;
+        let retired = std::mem::take(&mut self.retired);
+        for terms in retired.into_iter().map(|(_, terms)| terms).chain(terms) {
+            self.delete(now, terms);
+        }
+    }
+
+    /// Gives up what is under way.
+    fn abort(&mut self) {
+        match &mut self.state {
+            State::Connecting(handshake) => handshake.abort(&mut self.out),
+            State::Down(_) | State::Over => {}
+            State::Up(link) => {
+                if let Some(lister) = &mut link.lister {
+                    lister.abort(&mut self.out);
+                }
+                if let Some(listener) = &mut link.listener {
+                    listener.abort(&mut self.out);
+                }
+            }
+        }
+    }
+
+    /// Nobody begins anything on these terms any more, but calls may still run on them.
+    fn retire(&mut self, now: Instant, terms: Terms) {
+        if terms.session.is_some() && self.retired.len() < MAX_RETIRED {
+            self.retired.push_back((now + RETIRE, terms));
+        }
+    }
+
+    fn delete(&mut self, now: Instant, terms: Terms) {
+        if terms.session.is_some() {
+            let peer = Peer::new(&self.server, Some(terms));
+            self.out.errand(now, peer.delete());
+        }
+    }
+}
+
+impl Link {
+    fn deadline(&self) -> Option<Instant> {
+        let lister = self.lister.as_ref().and_then(Lister::deadline);
+        let listener = self.listener.as_ref().and_then(Listener::deadline);
+        // A list that is due waits for the one under way.
+        let relist_at = self.relist_at.filter(|_| self.lister.is_none());
+        earliest(earliest(lister, listener), relist_at)
+    }
+}
