@@ -113,6 +113,8 @@ async fn run(
                     Err(_) => interception.handle(now(), Event::UpstreamFailed(call, Fault::Local)),
                 },
                 Action::Abort(_) => (calling, upstream) = (None, None),
+                // Without MCP servers in the configuration there are no tools.
+                Action::AbortTools | Action::CallTool(..) => {}
                 Action::Emit(record) => println!("{record:?}"),
                 Action::ReplyHead(reply) => {
                     let (sender, body) = Channel::new(16);

@@ -45,6 +45,17 @@ impl Driver {
         }
     }
 
+    /// A session without a client.
+    pub(crate) fn without_client(shared: Arc<Shared>, session: Session) -> Self {
+        Self {
+            shared,
+            session,
+            sockets: Vec::new(),
+            timer: Timer::new(),
+            done: false,
+        }
+    }
+
     /// Runs the session to its end, which is soon once the server stops.
     pub(crate) async fn run(mut self, mut phase: watch::Receiver<Phase>) {
         let mut known = Phase::Serving;

@@ -1,6 +1,10 @@
 //! Connections in, and an orderly end.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use aibridge_core::{Bridge, Instant, config::Config};
 use tokio::{
@@ -36,6 +40,7 @@ pub struct Server {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     sessions: TaskTracker,
+    keepers: Once,
 }
 
 impl Server {
@@ -49,6 +54,7 @@ impl Server {
             shared: Arc::new(shared),
             phase: watch::Sender::new(Phase::Serving),
             sessions: TaskTracker::new(),
+            keepers: Once::new(),
         }
     }
 
@@ -56,6 +62,7 @@ impl Server {
     ///
     /// Cancel safe: a connection accepted is a connection served.
     pub async fn serve(&self, listener: TcpListener) {
+        self.start_keepers();
         let mut phase = self.phase.subscribe();
         let mut housekeeping = time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,10 +87,22 @@ impl Server {
 
     /// Serves a connection that was accepted elsewhere, in a task of its own.
     pub fn serve_connection(&self, stream: TcpStream) {
+        self.start_keepers();
         // Fails where the peer has gone already, which the session finds out.
         let _ = stream.set_nodelay(true);
         let driver = Driver::new(Arc::clone(&self.shared), Stream::Plain(stream));
         self.sessions.spawn(driver.run(self.phase.subscribe()));
+    }
+
+    /// Begins the sessions that have no client, once.
+    fn start_keepers(&self) {
+        self.keepers.call_once(|| {
+            let now = self.now();
+            for session in self.shared.with_bridge(|bridge| bridge.keepers(now)) {
+                let driver = Driver::without_client(Arc::clone(&self.shared), session);
+                self.sessions.spawn(driver.run(self.phase.subscribe()));
+            }
+        });
     }
 
     /// Stops in order: nothing new is accepted, what runs may finish for so long, and what runs then still is given up and recorded as
@@ -108,7 +127,7 @@ impl Server {
         self.shared.clock.now()
     }
 
-    /// How many client connections are open.
+    /// How many sessions run: the clients', and one for each MCP server.
     pub fn connections(&self) -> usize {
         self.sessions.len()
     }

@@ -6,26 +6,29 @@ use std::{collections::VecDeque, sync::Arc};
 
 use aibridge_core::{
     Bridge, CallId, Fault, Instant, Interception, InterceptionId, Rng,
+    bridge::Query,
     codec::Step as Decoded,
     config::Config,
     http1::{Limits, client},
     interception::{Action, Event, UpstreamRequest},
+    mcp::{News, Terms, Version},
 };
 use bytes::BytesMut;
 use http::{Method, Request};
+use serde_json::Value;
 
 use crate::{
     Ask, Connect, Records, Upstream,
     answer::{Answer, Progress},
     reply::Step,
     script::Seen,
+    tool_server::{Ran, listed, returned},
 };
 
 /// Steps of one interception above which it is said to run in circles.
 const MAX_STEPS: usize = 1_000_000;
 
 /// Runs interceptions one after the other on one [`Bridge`].
-#[derive(Debug)]
 pub struct Drive {
     /// The time. Interceptions move it on; a test may too.
     pub now: Instant,
@@ -33,7 +36,20 @@ pub struct Drive {
     pub bridge: Bridge,
     config: Arc<Config>,
     upstream: Upstream,
+    tools: Option<Tools>,
     rng: Rng,
+}
+
+/// What a tool of this name does with these arguments.
+type Tools = Box<dyn FnMut(&str, &Value) -> Ran + Send>;
+
+impl std::fmt::Debug for Drive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Drive")
+            .field("now", &self.now)
+            .field("bridge", &self.bridge)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What came of an interception.
@@ -66,8 +82,37 @@ impl Drive {
             bridge: Bridge::new(Arc::clone(&config), 7).expect("the keys make pools"),
             config,
             upstream,
+            tools: None,
             rng: Rng::new(7),
         }
+    }
+
+    /// The same, with the configured MCP server up, and these tools on it.
+    ///
+    /// # Panics
+    /// No server is configured.
+    #[must_use]
+    pub fn with_tools(
+        mut self,
+        tools: &[&str],
+        run: impl FnMut(&str, &Value) -> Ran + Send + 'static,
+    ) -> Self {
+        let server = Arc::clone(&self.config.mcp.first().expect("a server").name);
+        let terms = Terms {
+            version: Version::V20251125,
+            session: None,
+        };
+        let listed = News::Tools {
+            tools: listed(tools),
+            refused: Vec::new(),
+        };
+        for news in [listed, News::Up(terms)] {
+            let _ = self
+                .bridge
+                .answer(self.now, Query::News(Arc::clone(&server), news));
+        }
+        self.tools = Some(Box::new(run));
+        self
     }
 
     /// Serves a request to its end.
@@ -115,6 +160,15 @@ impl Run {
                 return;
             };
             match action {
+                Action::AbortTools => {}
+                Action::CallTool(id, call) => {
+                    let run = drive.tools.as_mut().expect("tools to call");
+                    let arguments = serde_json::from_slice(&call.arguments).expect("JSON");
+                    if let Some(done) = returned(run(&call.entry.tool.name, &arguments)) {
+                        self.interception
+                            .handle(drive.now, Event::ToolDone(id, done));
+                    }
+                }
                 Action::Abort(id) => {
                     self.call.take_if(|call| call.id == id);
                 }

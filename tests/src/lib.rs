@@ -24,6 +24,7 @@ mod script;
 pub mod setup;
 mod sim;
 pub mod sockets;
+pub mod tool_server;
 pub mod txtar;
 
 pub use answer::Answer;
@@ -36,3 +37,4 @@ pub use records::Records;
 pub use reply::{Cut, Reply, Step};
 pub use script::{Connect, Script, Seen, Upstream};
 pub use sim::{ClientId, Sim, key_states};
+pub use tool_server::{Ran, tool_server, tool_turn, tools_origin, with_tools};

@@ -78,6 +78,7 @@ impl Run {
                 }
                 Some(Action::ReplyEnd) => assert!(self.ended.replace(true).is_none()),
                 Some(Action::ReplyAbort) => assert!(self.ended.replace(false).is_none()),
+                Some(other @ (Action::AbortTools | Action::CallTool(..))) => panic!("{other:?}"),
                 None => return,
             }
         }

@@ -98,7 +98,7 @@ impl Session {
             .tools
             .get_or_insert_with(|| Box::new(Tools::new(limits, &mut self.rng)));
         let (server, tool) = (&call.entry.server, &call.entry.tool);
-        let name = tools.calls.begin(now, server, terms, tool, call.arguments);
+        let name = tools.calls.begin(now, server, terms, tool, &call.arguments);
         tools.names.push((name, id));
         self.pump_tools(now);
     }

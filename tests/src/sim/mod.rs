@@ -12,7 +12,7 @@ use std::{
 };
 
 use aibridge_core::{
-    Bridge, ConnId, Duration, Fault, Instant, Session, config::Config, session::Event,
+    Bridge, ConnId, Duration, Fault, Instant, Session, Target, config::Config, session::Event,
 };
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -54,6 +54,8 @@ pub struct Sim {
     pub records: Records,
     began: Instant,
     upstream: Upstream,
+    /// What is at other origins.
+    servers: BTreeMap<Target, Upstream>,
     clients: Vec<Client>,
     conns: BTreeMap<ConnId, Conn>,
     timeline: String,
@@ -80,6 +82,22 @@ struct Client {
     polite: bool,
     /// The client has ended its side or reset the connection.
     left: bool,
+}
+
+impl Client {
+    fn of(session: Session) -> Self {
+        Self {
+            session: Some(session),
+            inbox: VecDeque::new(),
+            credit: 0,
+            unsent: BytesMut::new(),
+            reads: true,
+            got: BytesMut::new(),
+            closed: false,
+            polite: true,
+            left: false,
+        }
+    }
 }
 
 /// A connection to the upstream.
@@ -125,6 +143,7 @@ impl Sim {
             records: Records::default(),
             began,
             upstream: script.upstream(),
+            servers: BTreeMap::new(),
             clients: Vec::new(),
             conns: BTreeMap::new(),
             timeline: String::new(),
@@ -139,23 +158,26 @@ impl Sim {
         self
     }
 
+    /// The same, with the configured MCP servers kept, of which the one at this origin is played by this script.
+    #[must_use]
+    pub fn with_server(mut self, target: &Target, script: &Script) -> Self {
+        self.servers.insert(target.clone(), script.upstream());
+        for session in self.bridge.keepers(self.now) {
+            self.clients.push(Client::of(session));
+            self.pump(self.clients.len() - 1);
+        }
+        self.settle();
+        self
+    }
+
     // --- clients --------------------------------------------------------------------------------------------
 
     /// A client connects.
     pub fn connect(&mut self) -> ClientId {
         let rng = self.bridge.fork_rng();
         let config = Arc::clone(self.bridge.config());
-        self.clients.push(Client {
-            session: Some(Session::new(self.now, config, rng)),
-            inbox: VecDeque::new(),
-            credit: 0,
-            unsent: BytesMut::new(),
-            reads: true,
-            got: BytesMut::new(),
-            closed: false,
-            polite: true,
-            left: false,
-        });
+        let session = Session::new(self.now, config, rng);
+        self.clients.push(Client::of(session));
         let client = ClientId(self.clients.len() - 1);
         self.log(|| format!("s{} connected", client.0));
         client

@@ -154,7 +154,7 @@ impl Sim {
     }
 
     /// Queries, actions, until there are none: the contract of [`Session`].
-    fn pump(&mut self, index: usize) {
+    pub(super) fn pump(&mut self, index: usize) {
         loop {
             let Some(session) = &mut self.clients[index].session else {
                 return;
@@ -263,15 +263,15 @@ impl Sim {
     }
 
     fn open(&mut self, index: usize, id: ConnId, target: &Target) {
-        assert_eq!(
-            *target,
-            crate::setup::upstream(),
-            "the only origin there is"
-        );
+        let upstream = match self.servers.get(target) {
+            Some(server) => server.clone(),
+            None if *target == crate::setup::upstream() => self.upstream.clone(),
+            None => panic!("nothing is at {target}"),
+        };
         let mut conn = Conn::new(index);
-        match self.upstream.connect() {
+        match upstream.connect() {
             Connect::Accept(number) => {
-                conn.peer = Some(Peer::new(self.upstream.clone(), number));
+                conn.peer = Some(Peer::new(upstream, number));
                 conn.inbox.push_back(Wire::Opened);
             }
             Connect::Fail(fault) => conn.inbox.push_back(Wire::Failed(fault)),

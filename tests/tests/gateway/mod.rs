@@ -90,6 +90,22 @@ impl Gateway {
         records.clone()
     }
 
+    /// Waits until so many tools are on offer.
+    pub fn wait_for_tools(&self, count: usize) {
+        let began = std::time::Instant::now();
+        let offered = || {
+            let servers = self.server.with_bridge(|bridge| bridge.tool_servers());
+            servers
+                .iter()
+                .map(|server| server.offered.len())
+                .sum::<usize>()
+        };
+        while offered() < count {
+            assert!(began.elapsed() < PATIENCE, "no {count} tools are offered");
+            std::thread::yield_now();
+        }
+    }
+
     /// Stops in order; true once nothing runs any more.
     pub fn drain(&self, limit: Duration) {
         let runtime = self.runtime.as_ref().expect("it runs until it is dropped");
