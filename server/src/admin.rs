@@ -14,7 +14,7 @@ use std::{
 
 use aibridge_core::{
     Instant, Secret,
-    bridge::ProviderKeys,
+    bridge::{ProviderKeys, ServerStatus, ServerTools},
     keypool::{KeyState, KeyStatus},
 };
 use bytes::Bytes;
@@ -39,6 +39,8 @@ pub(crate) trait Keys: Send + Sync {
     fn now(&self) -> Instant;
     /// All keys of all providers, in configured order.
     fn keys(&self, now: Instant) -> Vec<ProviderKeys>;
+    /// All MCP servers and their tools, in configured order.
+    fn tool_servers(&self) -> Vec<ServerTools>;
     /// Makes a key valid again; `None` if there is no such key.
     fn reset(&self, now: Instant, provider: &str, index: usize) -> Option<KeyStatus>;
 }
@@ -123,7 +125,7 @@ impl Admin {
         }
         let (allowed, read) = match segments[..] {
             ["keys", _, _, "reset"] => ("POST", false),
-            ["healthz" | "readyz" | "keys" | "interceptions"] => ("GET, HEAD", true),
+            ["healthz" | "readyz" | "keys" | "interceptions" | "tools"] => ("GET, HEAD", true),
             _ => {
                 let body = json!({"error": "no such endpoint"});
                 return reply(StatusCode::NOT_FOUND, None, &body);
@@ -144,6 +146,7 @@ impl Admin {
             ["healthz"] => (StatusCode::OK, json!({"status": "ok"})),
             ["readyz"] => self.readiness(),
             ["keys"] => (StatusCode::OK, self.show_keys()),
+            ["tools"] => (StatusCode::OK, self.show_tools()),
             ["keys", provider, index, "reset"] => self.reset(provider, index),
             _ => self.show_interceptions(request.uri().query()),
         };
@@ -169,7 +172,15 @@ impl Admin {
     fn readiness(&self) -> (StatusCode, Value) {
         let phase = self.phase.load(Ordering::Relaxed);
         if phase == Phase::Ready as u8 {
-            return (StatusCode::OK, json!({"status": "ok"}));
+            let mut body = json!({"status": "ok"});
+            // A server that is down keeps nothing else from working. No names: this needs no token.
+            let servers = self.keys.tool_servers();
+            if !servers.is_empty() {
+                let count = |name| servers.iter().filter(|one| state(one) == name).count();
+                let [connecting, down, up] = ["connecting", "down", "up"].map(count);
+                body["mcp"] = json!({"connecting": connecting, "down": down, "up": up});
+            }
+            return (StatusCode::OK, body);
         }
         let status = if phase == Phase::Draining as u8 {
             "draining"
@@ -187,6 +198,13 @@ impl Admin {
             json!({"name": &*provider.name, "keys": keys})
         });
         json!({"providers": providers.collect::<Vec<_>>()})
+    }
+
+    fn show_tools(&self) -> Value {
+        let now = self.keys.now();
+        let servers = self.keys.tool_servers();
+        let servers = servers.iter().map(|server| show_server(server, now));
+        json!({"servers": servers.collect::<Vec<_>>()})
     }
 
     fn reset(&self, provider: &str, index: &str) -> (StatusCode, Value) {
@@ -223,15 +241,48 @@ impl Admin {
     }
 }
 
+fn state(server: &ServerTools) -> &'static str {
+    match server.status {
+        ServerStatus::Connecting => "connecting",
+        ServerStatus::Down { .. } => "down",
+        ServerStatus::Up => "up",
+    }
+}
+
+fn show_server(server: &ServerTools, now: Instant) -> Value {
+    let (reason, retry_in) = match &server.status {
+        ServerStatus::Connecting | ServerStatus::Up => (None, None),
+        ServerStatus::Down { why, retry_at } => {
+            (Some(why.to_string()), Some(millis(retry_at.since(now))))
+        }
+    };
+    let tools = server.offered.iter();
+    let tools = tools.map(|(name, tool)| json!({"name": &**name, "tool": &**tool}));
+    let refused = server.refused.iter();
+    let refused = refused.map(|refused| json!({"tool": refused.tool, "reason": refused.why}));
+    json!({
+        "name": &*server.name,
+        "state": state(server),
+        "reason": reason,
+        "retry_in_ms": retry_in,
+        "tools": tools.collect::<Vec<_>>(),
+        "refused": refused.collect::<Vec<_>>(),
+        "clashes": server.clashes,
+    })
+}
+
+/// Rounded up: what is still to come is never 0.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 fn show_key(key: &KeyStatus, now: Instant) -> Value {
     let (reason, until) = match key.state {
         KeyState::Valid => (None, None),
         KeyState::Temporary(until, reason) => (Some(reason.as_str()), Some(until)),
         KeyState::Permanent(reason) => (Some(reason.as_str()), None),
     };
-    // Rounded up: a key that still cools down never shows 0.
-    let remaining = until.map(|until| until.since(now).as_nanos().div_ceil(1_000_000));
-    let remaining = remaining.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX));
+    let remaining = until.map(|until| millis(until.since(now)));
     json!({
         "hint": key.hint,
         "state": key.state.as_str(),

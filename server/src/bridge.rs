@@ -6,7 +6,11 @@ use std::{
 };
 
 use aibridge_core::{
-    Duration, Instant, bridge::ProviderKeys, config::Config, keypool::KeyStatus, proxy::Proxies,
+    Duration, Instant,
+    bridge::{ProviderKeys, ServerTools},
+    config::Config,
+    keypool::KeyStatus,
+    proxy::Proxies,
     record::Record,
 };
 use aibridge_tokio::{Roots, Server, Sink};
@@ -74,6 +78,10 @@ impl admin::Keys for Running {
 
     fn keys(&self, now: Instant) -> Vec<ProviderKeys> {
         self.server.with_bridge(|bridge| bridge.keys(now))
+    }
+
+    fn tool_servers(&self) -> Vec<ServerTools> {
+        self.server.with_bridge(|bridge| bridge.tool_servers())
     }
 
     fn reset(&self, now: Instant, provider: &str, index: usize) -> Option<KeyStatus> {

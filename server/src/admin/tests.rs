@@ -6,6 +6,7 @@ use aibridge_core::{
     InterceptionId, Rng,
     api::Api,
     keypool::Reason,
+    mcp::Failure,
     record::{CredentialKind, Record, Started},
 };
 use tokio::{
@@ -33,6 +34,21 @@ impl Keys for ThreeKeys {
             name: "anthropic".into(),
             keys: keys.collect(),
         }]
+    }
+
+    fn tool_servers(&self) -> Vec<ServerTools> {
+        let server = |name: &str, status| ServerTools {
+            name: name.into(),
+            status,
+            offered: vec![("bmcp_a_b".into(), "b".into())],
+            refused: Vec::new(),
+            clashes: Vec::new(),
+        };
+        let down = ServerStatus::Down {
+            why: Failure::TimedOut,
+            retry_at: Instant::from_millis(1_001_500),
+        };
+        vec![server("coder", ServerStatus::Up), server("desk", down)]
     }
 
     fn reset(&self, now: Instant, provider: &str, index: usize) -> Option<KeyStatus> {
@@ -103,10 +119,31 @@ async fn health_is_always_well_and_readiness_follows_the_phase() {
     ] {
         admin.set_phase(phase);
         let (_, got, body) = ask(address, "GET /readyz", "").await;
-        assert_eq!((got, body), (status, json!({"status": word})));
+        let mut expected = json!({"status": word});
+        if phase == Phase::Ready {
+            expected["mcp"] = json!({"connecting": 0, "down": 1, "up": 1});
+        }
+        assert_eq!((got, body), (status, expected));
         let (_, got, body) = ask(address, "GET /healthz", "").await;
         assert_eq!((got, body), (200, json!({"status": "ok"})));
     }
+}
+
+#[tokio::test]
+async fn tools_are_shown_with_the_names_that_models_see() {
+    let (address, _) = start(None).await;
+    let (_, status, body) = ask(address, "GET /tools", "").await;
+    let server = |name, state, reason: Value, retry: Value| {
+        json!({
+            "name": name, "state": state, "reason": reason, "retry_in_ms": retry,
+            "tools": [{"name": "bmcp_a_b", "tool": "b"}], "refused": [], "clashes": [],
+        })
+    };
+    let servers = json!([
+        server("coder", "up", Value::Null, Value::Null),
+        server("desk", "down", "timed out".into(), 1500.into()),
+    ]);
+    assert_eq!((status, body), (200, json!({"servers": servers})));
 }
 
 #[tokio::test]

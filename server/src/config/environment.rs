@@ -77,6 +77,7 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
         proxies: Proxies::default(),
         clients: Vec::new(),
         providers,
+        tool_servers: Vec::new(),
         warnings,
     };
     let settings = whole::check(settings, 0..0, 0..0, &mut problems);

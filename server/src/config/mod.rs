@@ -15,6 +15,7 @@ mod secret;
 mod show;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod units;
 mod whole;
 
@@ -28,15 +29,17 @@ use std::{
 use aibridge_core::{
     Duration, Target,
     api::Vendor,
-    config::{Client as CoreClient, Config, Provider as CoreProvider, Timeouts},
+    config::{Client as CoreClient, Config, Provider as CoreProvider, Timeouts, ToolLimits},
     http1::Limits,
     keypool::Failover,
     proxy::Proxies,
 };
+use http::HeaderName;
 
 pub(crate) use address::socket_addr;
 pub(crate) use error::Error;
 pub(crate) use secret::{Credential, Sources};
+pub(crate) use tools::Matching;
 
 /// A checked configuration: every secret is here, every value is in range, every name is unique.
 #[derive(Debug)]
@@ -56,6 +59,7 @@ pub(crate) struct Settings {
     pub(crate) upstream_ca: Option<Authority>,
     pub(crate) clients: Vec<Client>,
     pub(crate) providers: Vec<Provider>,
+    pub(crate) tool_servers: Vec<ToolServer>,
     /// How upstreams are reached.
     pub(crate) proxies: Proxies,
     /// What is allowed but probably not meant.
@@ -81,6 +85,19 @@ pub(crate) struct Provider {
     pub(crate) byok: bool,
     pub(crate) send_actor: bool,
     pub(crate) failover: Failover,
+}
+
+/// An MCP server.
+#[derive(Debug)]
+pub(crate) struct ToolServer {
+    pub(crate) name: Arc<str>,
+    pub(crate) target: Target,
+    /// Begins with a slash.
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(HeaderName, Credential)>,
+    /// Which of its tools are offered, by their own names.
+    pub(crate) allow: Option<Matching>,
+    pub(crate) deny: Option<Matching>,
 }
 
 /// Certificates that upstreams may be signed by, besides the platform's.
@@ -172,6 +189,12 @@ impl Settings {
                     token: client.token.secret.clone(),
                 })
                 .collect(),
+            mcp: self
+                .tool_servers
+                .iter()
+                .map(|server| Arc::new(server.core()))
+                .collect(),
+            tools: ToolLimits::default(),
             limits: Limits {
                 body: self.max_body,
                 ..Limits::default()

@@ -3,7 +3,7 @@
 //! Every value carries its place in the text, so that a complaint about it can name the line. An unknown key is an
 //! error: a misspelt `idle_timout` must not silently mean the default.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
@@ -89,17 +89,13 @@ pub(super) struct Failover {
 /// `[[mcp]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "only the shape is checked: this version refuses the entry"
-)]
 pub(super) struct Mcp {
-    pub(super) name: String,
-    url: String,
+    pub(super) name: Spanned<String>,
+    pub(super) url: Spanned<String>,
     #[serde(default)]
-    headers: std::collections::BTreeMap<String, String>,
-    allow: Option<String>,
-    deny: Option<String>,
+    pub(super) headers: BTreeMap<Spanned<String>, Spanned<String>>,
+    pub(super) allow: Option<Spanned<String>>,
+    pub(super) deny: Option<Spanned<String>>,
 }
 
 /// `[records]`

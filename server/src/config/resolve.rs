@@ -56,6 +56,7 @@ pub(super) fn file(
     let upstream_ca = raw.upstream_ca.and_then(|path| check.authority(&path));
     let clients = check.clients(file.client);
     let providers = check.providers(file.provider);
+    let tool_servers = check.tool_servers(file.mcp);
 
     let settings = Settings {
         origin: origin.to_owned(),
@@ -70,6 +71,7 @@ pub(super) fn file(
         proxies: Proxies::default(),
         clients,
         providers,
+        tool_servers,
         warnings: Vec::new(),
     };
     whole::check(settings, listen_span, admin_span, problems)
@@ -89,10 +91,6 @@ fn unsupported(file: &raw::File, problems: &mut Problems<'_>) {
             "server: tls",
             "remove it, and put a TLS proxy in front",
         );
-    }
-    for mcp in &file.mcp {
-        let what = format!("mcp \"{}\"", mcp.get_ref().name);
-        refuse(mcp.span(), &what, "remove the [[mcp]] entry");
     }
     let records = &file.records;
     for (key, value) in [
@@ -145,6 +143,21 @@ impl Check<'_, '_> {
     ) -> Option<Credential> {
         self.sources
             .secret(written.get_ref(), removable)
+            .map_err(|what| {
+                self.problems
+                    .add(written.span(), format_args!("{key}: {what}"));
+            })
+            .ok()
+    }
+
+    /// The value of a header field: a secret that may have spaces in it.
+    pub(super) fn field_value(
+        &mut self,
+        written: &Spanned<String>,
+        key: &str,
+    ) -> Option<Credential> {
+        self.sources
+            .field_value(written.get_ref(), "the entry")
             .map_err(|what| {
                 self.problems
                     .add(written.span(), format_args!("{key}: {what}"));

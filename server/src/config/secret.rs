@@ -37,14 +37,38 @@ impl Sources {
     /// # Errors
     /// What is wrong, and the fix; never with the value.
     pub(super) fn secret(&self, reference: &str, what: &str) -> Result<Credential, String> {
-        let (value, origin) = if let Some(name) = reference.strip_prefix("env:") {
-            (self.env_value(name, what)?, reference)
-        } else if let Some(path) = reference.strip_prefix("file:") {
-            (self.file_value(path, what)?, reference)
-        } else {
-            (reference.to_owned(), "literal")
-        };
+        let (value, origin) = self.value(reference, what)?;
         credential(&value, origin)
+    }
+
+    /// The same for a header field's value, which may have spaces in it.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn field_value(&self, reference: &str, what: &str) -> Result<Credential, String> {
+        let (value, origin) = self.value(reference, what)?;
+        let secret = Secret::new(value.trim());
+        if !secret.fits_header() {
+            return Err(
+                "has characters that cannot stand in a header field (control or non-ASCII characters), or none; check the value"
+                    .to_owned(),
+            );
+        }
+        Ok(Credential {
+            secret,
+            origin: origin.to_owned(),
+        })
+    }
+
+    /// What a reference refers to, and how that is called.
+    fn value<'a>(&self, reference: &'a str, what: &str) -> Result<(String, &'a str), String> {
+        if let Some(name) = reference.strip_prefix("env:") {
+            Ok((self.env_value(name, what)?, reference))
+        } else if let Some(path) = reference.strip_prefix("file:") {
+            Ok((self.file_value(path, what)?, reference))
+        } else {
+            Ok((reference.to_owned(), "literal"))
+        }
     }
 
     fn env_value(&self, name: &str, what: &str) -> Result<String, String> {

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use aibridge_core::{api::Vendor, keypool::Rejected};
 
-use super::{Credential, Provider, Settings, units};
+use super::{Credential, Provider, Settings, ToolServer, units};
 
 impl Display for Settings {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -40,6 +40,9 @@ impl Display for Settings {
         self.providers
             .iter()
             .try_for_each(|provider| write!(f, "\n{provider}"))?;
+        self.tool_servers
+            .iter()
+            .try_for_each(|server| write!(f, "\n{server}"))?;
         writeln!(f, "\n[records]\n# in memory only")
     }
 }
@@ -81,6 +84,29 @@ impl Display for Provider {
             ("max_cooldown", units::show_duration(failover.max_cooldown)),
         ] {
             writeln!(f, "{key} = {}", quoted(&value))?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for ToolServer {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "[[mcp]]")?;
+        writeln!(f, "name = {}", quoted(&self.name))?;
+        let url = format!("{}{}", self.target, self.path);
+        writeln!(f, "url = {}", quoted(&url))?;
+        for (field, value) in &self.headers {
+            writeln!(
+                f,
+                "headers.{} = {}",
+                quoted(field.as_str()),
+                Masked(value, "")
+            )?;
+        }
+        for (key, matching) in [("allow", &self.allow), ("deny", &self.deny)] {
+            if let Some(matching) = matching {
+                writeln!(f, "{key} = {}", quoted(&matching.text))?;
+            }
         }
         Ok(())
     }

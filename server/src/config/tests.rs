@@ -177,8 +177,27 @@ fn every_complaint_names_file_line_key_and_fix() {
             "aibridge.toml:8: provider \"anthropic\": failover: default_cooldown 60s is longer than max_cooldown 10s; change one",
         ),
         (
-            good.clone() + "[[mcp]]\nname = \"coder\"\nurl = \"http://127.0.0.1:1/mcp\"\n",
-            "aibridge.toml:5: mcp \"coder\": not supported by this version; remove the [[mcp]] entry",
+            good.clone() + "[[mcp]]\nname = \"coder\"\nurl = \"127.0.0.1:1/mcp\"\n",
+            "aibridge.toml:7: mcp \"coder\": url: has no scheme; begin it with https:// or http://",
+        ),
+        (
+            good.clone()
+                + "[[mcp]]\nname = \"a b\"\nurl = \"http://h/mcp\"\n[[mcp]]\nname = \"a-b\"\nurl = \"http://h/mcp\"\n[[mcp]]\nname = \"a_b\"\nurl = \"http://h/mcp\"\n",
+            "aibridge.toml:12: MCP servers \"a b\" and \"a_b\": their tools would have the same names; choose another name",
+        ),
+        (
+            good.clone() + "[[mcp]]\nname = \"coder\"\nurl = \"http://h/mcp\"\ndeny = \"(\"\n",
+            "aibridge.toml:8: mcp \"coder\": deny: is not a regular expression (found open group without closing ')'); mend it",
+        ),
+        (
+            good.clone()
+                + "[[mcp]]\nname = \"coder\"\nurl = \"http://h/mcp\"\nheaders = { mcp-session-id = \"x\" }\n",
+            "aibridge.toml:8: mcp \"coder\": headers: mcp-session-id: is set by the bridge; remove it",
+        ),
+        (
+            good.clone()
+                + "[[mcp]]\nname = \"coder\"\nurl = \"http://h/mcp\"\nheaders = { authorization = \"env:NOT_SET\" }\n",
+            "aibridge.toml:8: mcp \"coder\": headers: authorization: environment variable NOT_SET is not set; set it or remove the entry",
         ),
         (
             good.clone() + "[records]\nsqlite = \"aibridge.db\"\n",

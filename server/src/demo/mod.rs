@@ -16,8 +16,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use aibridge_core::{
     Secret, Target,
     api::Vendor,
-    config::{Config, Provider, Timeouts},
-    http1::Limits,
+    config::{Config, Provider},
     proxy::Proxies,
     record::Record,
 };
@@ -209,9 +208,7 @@ fn config(provider: SocketAddr) -> Config {
         Provider::new("openai", Vendor::OpenAi, target, "/v1").with_keys(script::OPENAI_KEYS);
     Config {
         providers: vec![Arc::new(anthropic), Arc::new(openai)],
-        clients: Vec::new(),
-        limits: Limits::default(),
-        timeouts: Timeouts::default(),
+        ..Config::default()
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aibridge_core::{
     keypool::{KeyState, Transition},
-    record::{Passthrough, Record},
+    record::{Passthrough, Record, ToolServer},
 };
 use tracing::{debug, info, warn};
 
@@ -43,6 +43,8 @@ impl Recorder {
                 ..
             } => log_transition(&provider, &transition),
             Record::Passthrough(passthrough) => log_passthrough(&passthrough),
+            Record::ToolServer(server) => log_tool_server(&server),
+            Record::Warning(id, what) => warn!(id = %id, "{what}"),
             record => {
                 let logged = tracing::enabled!(tracing::Level::INFO);
                 // The lock is not held while the log is written: that may take its time.
@@ -118,6 +120,16 @@ fn log_transition(provider: &str, transition: &Transition) {
                 "key is out of use until reset"
             );
         }
+    }
+}
+
+fn log_tool_server(server: &ToolServer) {
+    let ToolServer {
+        name, tools, down, ..
+    } = server;
+    match down {
+        None => info!(server = &**name, tools, "MCP server is up"),
+        Some(why) => warn!(server = &**name, why, "MCP server cannot be used"),
     }
 }
 
