@@ -320,6 +320,36 @@ fn thoughts_of_open_models_are_carried_along() {
 }
 
 #[test]
+fn what_a_server_says_of_a_call_is_said_again() {
+    let details = |n: u32| {
+        chunk(
+            "c1",
+            &format!(r#"{{"content":"","reasoning_details":[{{"n":{n}}}]}}"#),
+            "null",
+        )
+    };
+    let signed = begin(0, "a", "bmcp_t").replace(
+        r#"{"index":0,"#,
+        r#"{"extra_content":{"signature":"s+/="},"index":0,"#,
+    );
+    assert!(signed.contains("extra_content"));
+    let first = stream_of(&[
+        details(1),
+        details(2),
+        signed,
+        more(0, "{}"),
+        finish("c1", "tool_calls"),
+    ]);
+    let played = stream(Api::ChatCompletions, REQUEST, &[&first, &last()]);
+    assert!(played.requests[1].contains(
+        r#""content":null,"reasoning_details":[{"n":1},{"n":2}],"tool_calls":[{"id":"a","#
+    ));
+    assert!(
+        played.requests[1].contains(r#""arguments":"{}"},"extra_content":{"signature":"s+/="}}]}"#)
+    );
+}
+
+#[test]
 fn blocking_turns_are_one_completion() {
     let request = r#"{"model":"m","messages":[]}"#;
     let message = r#"{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"bmcp_t","arguments":"{\"x\":1}"}}],"annotations":[]}"#;
