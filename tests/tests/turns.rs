@@ -1,5 +1,6 @@
 //! Laws of the agentic loop over random conversations: whatever turns a model takes, and however their bytes are cut,
 //! the client reads one reply by its API's grammar, with all that was said and nothing of the calls it must not see.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

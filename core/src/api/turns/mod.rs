@@ -309,16 +309,21 @@ impl Turns {
         }
     }
 
-    /// Bytes that are no event. A comment passes; a stump of an event only where it can harm nothing.
+    /// Bytes that are no event: comments, which pass; pieces of an event that is too long to be read, or a stump at
+    /// the end of the stream, which pass unless the turn may go on behind them.
     fn raw(&mut self, raw: &Bytes) -> Passed {
         let is_harmless = raw.starts_with(b":") || raw.trim_ascii().is_empty();
-        let is_first = self.turn.nth == 0;
-        match &mut self.dialect {
-            Dialect::Responses(responses) => responses.raw(raw, &self.turn),
-            _ if is_harmless => Passed::Relay,
-            _ if self.turn.calls.is_empty() && is_first => Passed::Relay,
-            _ => Passed::Withhold,
+        let may_go_on = match &mut self.dialect {
+            Dialect::Responses(responses) => return responses.raw(raw, &self.turn),
+            _ if is_harmless => return Passed::Relay,
+            Dialect::ChatCompletions(chat) => chat.has_injected() || self.turn.goes_on(),
+            Dialect::Messages(messages) => messages.has_injected() || self.turn.goes_on(),
+        };
+        // A byte order mark may stand at the start of a reply only.
+        if may_go_on || self.turn.nth > 0 && raw.starts_with(b"\xEF\xBB\xBF") {
+            return Passed::Withhold;
         }
+        Passed::Relay
     }
 }
 

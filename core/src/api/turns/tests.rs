@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod chat_completions;
+mod laws;
 mod messages;
 mod responses;
 mod results;

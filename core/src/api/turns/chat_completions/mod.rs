@@ -136,6 +136,11 @@ impl Merge {
         };
     }
 
+    /// The turn calls an injected tool.
+    pub(in crate::api::turns) fn has_injected(&self) -> bool {
+        self.calls.iter().any(|call| call.is_injected)
+    }
+
     fn done(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
         self.decide(turn);
         if turn.goes_on() {
@@ -229,7 +234,7 @@ impl Merge {
         let visible = self.cut(data, &choice.delta, turn, is_kept, &mut edits);
         if let Some((reason, range)) = &choice.finish {
             self.finish = Some(reason.decode().into_owned());
-            self.is_last = !self.calls.iter().any(|call| call.is_injected);
+            self.is_last = !self.has_injected();
             if !self.is_last {
                 if visible != Visible::Something && chunk.choices == Some(1) {
                     return self.hold(event, edits, range);

@@ -283,6 +283,18 @@ fn a_stream_without_done_still_ends() {
 }
 
 #[test]
+fn a_stump_at_the_end_of_a_turn_does_not_spoil_the_next() {
+    let first = calling();
+    let first = first.strip_suffix('\n').unwrap();
+    assert!(first.ends_with("data: [DONE]\n"));
+    let second = "\u{feff}".to_owned() + &last();
+    let played = stream_in(Api::ChatCompletions, REQUEST, &[first, &second], 7);
+    let whole = stream(Api::ChatCompletions, REQUEST, &[&calling(), &last()]);
+    assert_eq!(played.ends, whole.ends);
+    assert_eq!(played.client, whole.client);
+}
+
+#[test]
 fn an_error_runs_nothing() {
     let error = r#"{"error":{"message":"busy","type":"server_error","param":"p","code":"c"}}"#;
     let first = chunks(&[&begin(0, "a", "bmcp_t"), &more(0, "{}"), error]);
