@@ -52,7 +52,7 @@
 //! assert_eq!(turns.body(reply.clone()), (reply, TurnEnd::Final));
 //! ```
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -137,7 +137,6 @@ pub enum Refusal {
 /// The client's reply has started as soon as something was relayed or replaced, or [`end`](Self::end) gave bytes.
 /// All that goes to the client is whole events, so that a keep-alive may stand between any two of them; in the
 /// Responses API the caller must not start the reply with one.
-#[derive(Debug)]
 pub struct Turns {
     api: Api,
     /// As much of it as following a turn takes.
@@ -157,6 +156,16 @@ enum Dialect {
     ChatCompletions(chat_completions::Merge),
     Messages(messages::Merge),
     Responses(responses::Merge),
+}
+
+impl fmt::Debug for Turns {
+    /// Where it is only: bodies are what users write and models say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turns")
+            .field("api", &self.api)
+            .field("turn", &self.turn.nth)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Turns {

@@ -155,7 +155,10 @@ impl Merge {
     }
 
     fn held_events(&mut self, turn: &Turn) -> Vec<Bytes> {
-        let held = std::mem::take(&mut self.held).into_iter();
+        let mut held = std::mem::take(&mut self.held);
+        // Usage is the last word, also of a server that says it first.
+        held.sort_by_key(|held| held.finish.is_none());
+        let held = held.into_iter();
         held.map(
             |Held {
                  event,

@@ -226,6 +226,33 @@ fn a_truncated_call_is_not_run() {
 }
 
 #[test]
+fn a_call_that_a_server_finishes_with_stop_is_run() {
+    let first = stream_of(&[role("c1"), begin(0, "a", "bmcp_t"), finish("c1", "stop")]);
+    let played = stream(Api::ChatCompletions, REQUEST, &[&first, &last()]);
+    assert_eq!(
+        played.ends[0],
+        TurnEnd::Calls(vec![call("a", "bmcp_t", "{}")])
+    );
+}
+
+#[test]
+fn usage_before_the_finish_is_told_behind_it() {
+    for reason in ["length", "stop"] {
+        let calls = [begin(0, "a", "bmcp_t"), more(0, "{")];
+        let calls = if reason == "length" { &calls[..] } else { &[] };
+        let data = [
+            &[role("c1")],
+            calls,
+            &[usage("c1", 1, 2), finish("c1", reason)],
+        ]
+        .concat();
+        let played = stream(Api::ChatCompletions, REQUEST, &[&stream_of(&data)]);
+        let expected = [role("c1"), finish("c1", reason), usage("c1", 1, 2)];
+        assert_eq!(played.client, stream_of(&expected));
+    }
+}
+
+#[test]
 fn a_chunk_that_says_all_at_once_is_taken_apart() {
     let all = |delta: &str, finish: &str| chunk("c1", delta, finish);
     let call = r#"[{"index":0,"id":"a","function":{"name":"bmcp_t","arguments":"{}"}}]"#;
