@@ -1,5 +1,6 @@
 //! Laws of the agentic loop over random conversations: whatever turns a model takes, and however their bytes are cut,
 //! the client reads one reply by its API's grammar, with all that was said and nothing of the calls it must not see.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use aibridge_core::{
     codec::Step,
     sse,
 };
-use aibridge_testkit::{APIS, grammar};
+use aibridge_testkit::{APIS, grammar, txtar::Archive};
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
@@ -257,6 +258,29 @@ fn rendered(api: Api, turn: usize, said: &Said) -> String {
     }
 }
 
+/// Follows a turn's stream in pieces of these sizes.
+fn follow<'a>(
+    turns: &mut Turns,
+    mut stream: Bytes,
+    sizes: &mut impl Iterator<Item = &'a usize>,
+    client: &mut Vec<u8>,
+) {
+    let mut decoder = sse::Decoder::new(sse::MAX_EVENT);
+    while !stream.is_empty() {
+        let size = sizes
+            .next()
+            .map_or(stream.len(), |size| stream.len().min(*size));
+        decoder.push(stream.split_to(size));
+        while let Step::Item(item) = decoder.next() {
+            match turns.item(&item) {
+                Passed::Relay => client.extend_from_slice(item.raw()),
+                Passed::Replace(bytes) => client.extend_from_slice(&bytes),
+                Passed::Withhold => {}
+            }
+        }
+    }
+}
+
 /// The loop over a conversation, each turn's stream in pieces of these sizes, over and over.
 fn play(api: Api, conversation: &[Said], sizes: &[usize]) -> (Vec<u8>, Vec<TurnEnd>, Vec<Bytes>) {
     let request = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[],"input":[]}"#;
@@ -267,21 +291,8 @@ fn play(api: Api, conversation: &[Said], sizes: &[usize]) -> (Vec<u8>, Vec<TurnE
     let mut sizes = sizes.iter().cycle();
     let (mut client, mut ends, mut requests) = (Vec::new(), Vec::new(), Vec::new());
     for (nth, said) in conversation.iter().enumerate() {
-        let mut rest = Bytes::from(rendered(api, nth, said));
-        let mut decoder = sse::Decoder::new(sse::MAX_EVENT);
-        while !rest.is_empty() {
-            let size = sizes
-                .next()
-                .map_or(rest.len(), |size| rest.len().min(*size));
-            decoder.push(rest.split_to(size));
-            while let Step::Item(item) = decoder.next() {
-                match turns.item(&item) {
-                    Passed::Relay => client.extend_from_slice(item.raw()),
-                    Passed::Replace(bytes) => client.extend_from_slice(&bytes),
-                    Passed::Withhold => {}
-                }
-            }
-        }
+        let stream = rendered(api, nth, said).into();
+        follow(&mut turns, stream, &mut sizes, &mut client);
         let (tail, end) = turns.end();
         client.extend_from_slice(&tail);
         if let TurnEnd::Calls(calls) = &end {
@@ -292,6 +303,104 @@ fn play(api: Api, conversation: &[Said], sizes: &[usize]) -> (Vec<u8>, Vec<TurnE
         ends.push(end);
     }
     (client, ends, requests)
+}
+
+/// What providers really sent, in two turns. The recordings are no part of this repository: without them this test
+/// says so and passes.
+#[test]
+fn recorded_turns_make_one_reply() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/recorded");
+    for (api, name, parts) in [
+        (Api::Messages, "messages-injected-tool", "streaming"),
+        (Api::Messages, "messages-injected-tool", "non-streaming"),
+        (Api::ChatCompletions, "chat-injected-tool", "streaming"),
+        (Api::ChatCompletions, "chat-injected-tool", "non-streaming"),
+        (
+            Api::Responses,
+            "responses-streaming-injected-tool",
+            "streaming",
+        ),
+        (
+            Api::Responses,
+            "responses-blocking-injected-tool",
+            "non-streaming",
+        ),
+    ] {
+        let path = format!("{folder}/{name}.txtar");
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            eprintln!("skipped: no recording at {path}");
+            continue;
+        };
+        let archive: Archive = text.parse().unwrap();
+        let part = |title: &str| archive.get(title).unwrap().to_owned();
+        let (first, last) = (part(parts), part(&format!("{parts}/tool-call")));
+        let request = part("request");
+        let body = Bytes::from(request);
+        let inspected = api::inspect(api, &body).unwrap();
+        let tools = [
+            "list_workspaces",
+            "list_templates",
+            "template_version_parameters",
+        ]
+        .map(|tool| {
+            let name = format!("bmcp_coder_coder_{tool}");
+            Tool::new(name, None, r#"{"type":"object"}"#).unwrap()
+        });
+        let injected = api::inject(api, body, &inspected, &tools);
+        let mut turns = Turns::new(api, &inspected, injected.body, injected.names);
+        let mut client = Vec::new();
+        let mut used = 0;
+        let mut ends = Vec::new();
+        for turn in [first, last] {
+            let (rest, end) = if parts == "streaming" {
+                follow(
+                    &mut turns,
+                    turn.into(),
+                    &mut std::iter::repeat(&97),
+                    &mut client,
+                );
+                turns.end()
+            } else {
+                turns.body(turn.into())
+            };
+            client.extend_from_slice(&rest);
+            used += turns.told().usage.unwrap().output;
+            if let TurnEnd::Calls(calls) = &end {
+                let results: Vec<_> = calls
+                    .iter()
+                    .map(|call| CallResult::failed(call, "no"))
+                    .collect();
+                let next = turns.continuation(&results);
+                api::inspect(api, &next).unwrap();
+            }
+            ends.push(end);
+        }
+        assert!(
+            matches!(ends[0], TurnEnd::Calls(_)),
+            "{name} {parts}: {ends:?}"
+        );
+        assert_eq!(ends[1], TurnEnd::Final);
+        let reply = if parts == "streaming" {
+            grammar::stream(api, &client)
+        } else {
+            grammar::body(api, &client)
+        };
+        let reply = reply.unwrap_or_else(|broken| panic!("{name} {parts}: {broken}"));
+        assert!(
+            reply.calls.is_empty() && !reply.text.is_empty(),
+            "{reply:?}"
+        );
+        let output = if api == Api::ChatCompletions {
+            "completion_tokens"
+        } else {
+            "output_tokens"
+        };
+        if reply.usage.contains_key(output) {
+            assert_eq!(reply.usage[output], used, "{name} {parts}");
+        } else {
+            assert_eq!((name, parts), ("chat-injected-tool", "streaming"));
+        }
+    }
 }
 
 proptest! {

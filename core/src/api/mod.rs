@@ -4,7 +4,8 @@
 //! of a request, and the one edit it may make in it), `Stream` (follows a streamed reply event by event) and
 //! `read_body` (reads a blocking one). What they share stands beside them: `request` reads the members that
 //! all requests have, `reply` collects within limits, `read` skips what is of an unexpected kind, `usage`
-//! normalises tokens, `error` writes the bridge's own errors.
+//! normalises tokens, `error` writes the bridge's own errors. Offering the model tools that the client knows nothing of
+//! is told in two parts: `tools` puts them into a request, and [`turns`] makes one reply of the turns that come of it.
 //!
 //! Nothing here is strict about replies. A provider may send what this code has never heard of: unknown events,
 //! members and tool types are relayed and not understood. Requests are checked to be JSON, because the bridge

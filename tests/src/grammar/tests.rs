@@ -6,9 +6,9 @@ fn stream_of(data: &[&str]) -> Vec<u8> {
     for data in data {
         let value: Value = serde_json::from_str(data).unwrap_or_default();
         if let Some(name) = value["type"].as_str() {
-            stream += &format!("event: {name}\n");
+            stream.extend(["event: ", name, "\n"]);
         }
-        stream += &format!("data: {data}\n\n");
+        stream.extend(["data: ", *data, "\n\n"]);
     }
     stream.into_bytes()
 }

@@ -52,7 +52,7 @@
 //! assert_eq!(turns.body(reply.clone()), (reply, TurnEnd::Final));
 //! ```
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -137,7 +137,6 @@ pub enum Refusal {
 /// The client's reply has started as soon as something was relayed or replaced, or [`end`](Self::end) gave bytes.
 /// All that goes to the client is whole events, so that a keep-alive may stand between any two of them; in the
 /// Responses API the caller must not start the reply with one.
-#[derive(Debug)]
 pub struct Turns {
     api: Api,
     /// As much of it as following a turn takes.
@@ -157,6 +156,16 @@ enum Dialect {
     ChatCompletions(chat_completions::Merge),
     Messages(messages::Merge),
     Responses(responses::Merge),
+}
+
+impl fmt::Debug for Turns {
+    /// Where it is only: bodies are what users write and models say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turns")
+            .field("api", &self.api)
+            .field("turn", &self.turn.nth)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Turns {
@@ -309,16 +318,21 @@ impl Turns {
         }
     }
 
-    /// Bytes that are no event. A comment passes; a stump of an event only where it can harm nothing.
+    /// Bytes that are no event: comments, which pass; pieces of an event that is too long to be read, or a stump at
+    /// the end of the stream, which pass unless the turn may go on behind them.
     fn raw(&mut self, raw: &Bytes) -> Passed {
         let is_harmless = raw.starts_with(b":") || raw.trim_ascii().is_empty();
-        let is_first = self.turn.nth == 0;
-        match &mut self.dialect {
-            Dialect::Responses(responses) => responses.raw(raw, &self.turn),
-            _ if is_harmless => Passed::Relay,
-            _ if self.turn.calls.is_empty() && is_first => Passed::Relay,
-            _ => Passed::Withhold,
+        let may_go_on = match &mut self.dialect {
+            Dialect::Responses(responses) => return responses.raw(raw, &self.turn),
+            _ if is_harmless => return Passed::Relay,
+            Dialect::ChatCompletions(chat) => chat.has_injected() || self.turn.goes_on(),
+            Dialect::Messages(messages) => messages.has_injected() || self.turn.goes_on(),
+        };
+        // A byte order mark may stand at the start of a reply only.
+        if may_go_on || self.turn.nth > 0 && raw.starts_with(b"\xEF\xBB\xBF") {
+            return Passed::Withhold;
         }
+        Passed::Relay
     }
 }
 

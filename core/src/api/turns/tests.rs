@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod chat_completions;
+mod laws;
 mod messages;
 mod responses;
 mod results;
@@ -62,7 +63,7 @@ fn stream_in(api: Api, request: &str, streams: &[&str], piece: usize) -> Played 
     };
     for stream in streams {
         let mut client = Vec::new();
-        let mut decoder = sse::Decoder::new(1 << 20);
+        let mut decoder = sse::Decoder::new(sse::MAX_EVENT);
         let mut follow = |decoder: &mut sse::Decoder| {
             while let Step::Item(item) = decoder.next() {
                 match turns.item(&item) {
@@ -182,6 +183,57 @@ fn the_limit_of_a_turn_ends_the_loop() {
     let played = block(Api::Messages, r#"{"model":"m","messages":[]}"#, &[&body]);
     assert_eq!(*played.last(), TurnEnd::TooLong);
     assert_eq!(played.client, "");
+}
+
+#[test]
+fn the_limit_of_a_turn_ends_a_streamed_loop_too() {
+    let big = "x".repeat(MAX_TURN / 3);
+    let messages = [
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"X"}}"#,
+        r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"a","name":"bmcp_t","input":{}}}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+    let chat = [
+        r#"{"id":"c","choices":[]}"#,
+        r#"{"id":"c","choices":[{"index":0,"delta":{"content":"X"}}]}"#,
+        r#"{"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"bmcp_t","arguments":"{}"}}]}}]}"#,
+        r#"{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
+        "[DONE]",
+    ];
+    let responses = [
+        r#"{"type":"response.created","response":{"id":"r"}}"#,
+        r#"{"type":"response.output_text.delta","delta":"X"}"#,
+        r#"{"type":"response.output_item.done","item":{"type":"function_call","name":"bmcp_t","arguments":"{}"}}"#,
+        r#"{"type":"response.in_progress"}"#,
+        r#"{"type":"response.completed","response":{"output":[]}}"#,
+    ];
+    for (api, data) in [
+        (Api::Messages, messages),
+        (Api::ChatCompletions, chat),
+        (Api::Responses, responses),
+    ] {
+        let word = data[1].replace('X', &big);
+        let order = [0, 2, 1, 1, 1, 1, 3, 4].map(|nth| if nth == 1 { &*word } else { data[nth] });
+        // A call behind the text is as good as one before it, if the text has not been let go.
+        let stream = chunks(&order);
+        let request = r#"{"model":"m","stream":true,"messages":[]}"#;
+        let played = stream_in(api, request, &[&stream], usize::MAX);
+        assert_eq!(played.ends, [TurnEnd::TooLong], "{api:?}");
+        assert!(!played.client.contains("bmcp_t") && !played.client.contains("DONE"));
+    }
+    // What calls nothing is let go instead.
+    let word = responses[1].replace('X', &big);
+    let stream = chunks(&[responses[0], &word, &word, &word, &word, responses[4]]);
+    let played = stream_in(
+        Api::Responses,
+        r#"{"model":"m","stream":true}"#,
+        &[&stream],
+        usize::MAX,
+    );
+    assert_eq!(played.ends, [TurnEnd::Final]);
+    assert!(played.client == stream);
 }
 
 #[test]

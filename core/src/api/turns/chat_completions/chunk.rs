@@ -42,6 +42,8 @@ pub(super) struct Delta<'a> {
     pub(super) strings: Vec<(Str<'a>, Str<'a>, Range<usize>)>,
     pub(super) calls: Vec<CallDelta<'a>>,
     pub(super) call_spans: Vec<Range<usize>>,
+    /// What stands between the brackets of `reasoning_details`.
+    pub(super) details: Option<Range<usize>>,
     /// There are members that are no strings and not empty.
     pub(super) has_others: bool,
 }
@@ -52,6 +54,8 @@ pub(super) struct CallDelta<'a> {
     pub(super) id: Option<Str<'a>>,
     pub(super) name: Option<Str<'a>>,
     pub(super) arguments: Option<Str<'a>>,
+    /// Members of a server's own, and where their values stand: what it says of the call it wants to see again.
+    pub(super) others: Vec<(Str<'a>, Range<usize>)>,
 }
 
 impl<'a> Chunk<'a> {
@@ -150,6 +154,9 @@ impl<'a> Delta<'a> {
                 delta.strings.push((name, text, range));
             } else {
                 let value = scan.skip()?;
+                if name.is("reasoning_details") && kind == Kind::Array {
+                    delta.details = Some(value.start + 1..value.end - 1);
+                }
                 delta.has_others |= kind != Kind::Null && value.len() > 2;
             }
             delta.spans.push(start..scan.position());
@@ -179,14 +186,18 @@ impl<'a> Delta<'a> {
 impl<'a> CallDelta<'a> {
     fn read(scan: &mut Scanner<'a>) -> Result<Self, Error> {
         let mut call = Self::default();
-        read::object(scan, |scan, name| {
-            match name {
+        if !scan.object_or_skip()? {
+            return Ok(call);
+        }
+        while let Some(name) = scan.key()? {
+            match &*name.decode() {
                 "index" => {
                     let index = scan.u64_or_skip()?;
                     let end = scan.position();
                     call.index = index.map(|index| (index, end - index.to_string().len()..end));
                 }
                 "id" => call.id = scan.string_or_skip()?,
+                "type" => skip(scan)?,
                 "function" | "custom" => {
                     read::object(scan, |scan, name| {
                         match name {
@@ -197,10 +208,9 @@ impl<'a> CallDelta<'a> {
                         Ok(())
                     })?;
                 }
-                _ => skip(scan)?,
+                _ => call.others.push((name, scan.skip()?)),
             }
-            Ok(())
-        })?;
+        }
         Ok(call)
     }
 }

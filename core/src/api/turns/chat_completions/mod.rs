@@ -42,6 +42,8 @@ pub(in crate::api::turns) struct Merge {
     role_given: bool,
     /// What this turn's message says.
     message: Strings,
+    /// Its `reasoning_details`: elements of an array.
+    details: Vec<u8>,
     /// Bytes kept of it.
     kept: usize,
     calls: Vec<OpenCall>,
@@ -59,6 +61,8 @@ struct OpenCall {
     index: Option<u64>,
     call: Call,
     is_injected: bool,
+    /// Members of the server's own, each with a comma before it.
+    others: String,
 }
 
 /// A chunk that waits, and what changes in it.
@@ -77,6 +81,7 @@ impl Merge {
             id: None,
             role_given: false,
             message: Strings::default(),
+            details: Vec::new(),
             kept: 0,
             calls: Vec::new(),
             finish: None,
@@ -131,6 +136,11 @@ impl Merge {
         };
     }
 
+    /// The turn calls an injected tool.
+    pub(in crate::api::turns) fn has_injected(&self) -> bool {
+        self.calls.iter().any(|call| call.is_injected)
+    }
+
     fn done(&mut self, event: &sse::Event, turn: &mut Turn) -> Passed {
         self.decide(turn);
         if turn.goes_on() {
@@ -145,7 +155,10 @@ impl Merge {
     }
 
     fn held_events(&mut self, turn: &Turn) -> Vec<Bytes> {
-        let held = std::mem::take(&mut self.held).into_iter();
+        let mut held = std::mem::take(&mut self.held);
+        // Usage is the last word, also of a server that says it first.
+        held.sort_by_key(|held| held.finish.is_none());
+        let held = held.into_iter();
         held.map(
             |Held {
                  event,
@@ -172,7 +185,7 @@ impl Merge {
         turn.calls_own = self.calls.iter().any(|call| !call.is_injected);
         let is_proper = is_tool_use(self.finish.as_deref());
         turn.decide(is_proper, |calls| {
-            (self.kept <= MAX_TURN).then(|| message(&self.message, calls))
+            (self.kept <= MAX_TURN).then(|| self.message(calls))
         });
     }
 
@@ -212,10 +225,19 @@ impl Merge {
                 place = self.message.push(&name.decode(), text.raw().as_bytes());
             }
         }
+        let details = choice.delta.details.clone();
+        let details = details.and_then(|range| data.get(range));
+        let details = details.unwrap_or_default().trim_ascii();
+        if is_kept && !details.is_empty() {
+            if !self.details.is_empty() {
+                self.details.push(b',');
+            }
+            self.details.extend_from_slice(details);
+        }
         let visible = self.cut(data, &choice.delta, turn, is_kept, &mut edits);
         if let Some((reason, range)) = &choice.finish {
             self.finish = Some(reason.decode().into_owned());
-            self.is_last = !self.calls.iter().any(|call| call.is_injected);
+            self.is_last = !self.has_injected();
             if !self.is_last {
                 if visible != Visible::Something && chunk.choices == Some(1) {
                     return self.hold(event, edits, range);
@@ -296,8 +318,7 @@ impl Merge {
         for call in &delta.calls {
             let place = self.place(call, turn);
             if is_kept {
-                let arguments = &mut self.calls[place].call.arguments;
-                arguments.push_str(&decoded(call.arguments));
+                self.calls[place].add(call, data);
             }
             own.push(!self.calls[place].is_injected);
             self.renumber(place, call, edits);
@@ -371,6 +392,7 @@ impl Merge {
         self.calls.push(OpenCall {
             index,
             is_injected: turn.is_injected(&name),
+            others: String::new(),
             call: Call {
                 id: id.into_owned(),
                 name: name.into_owned(),
@@ -404,26 +426,49 @@ fn is_tool_use(finish: Option<&str>) -> bool {
     matches!(finish, Some("tool_calls" | "stop"))
 }
 
-/// The assistant's message, from what was streamed.
-fn message(strings: &Strings, calls: &[Call]) -> Vec<u8> {
-    let mut message = b"{\"role\":\"assistant\"".to_vec();
-    if strings.raw("content").is_none_or(<[u8]>::is_empty) {
-        message.extend_from_slice(b",\"content\":null");
+impl OpenCall {
+    /// Takes what a delta says of the call.
+    fn add(&mut self, delta: &CallDelta<'_>, data: &[u8]) {
+        let arguments = decoded(delta.arguments);
+        self.call.arguments.push_str(&arguments);
+        for (name, range) in &delta.others {
+            let value = data.get(range.clone()).unwrap_or_default();
+            let member = format!(",\"{}\":", name.raw());
+            if !self.others.contains(&member) {
+                self.others += &member;
+                self.others += &String::from_utf8_lossy(value);
+            }
+        }
     }
-    for (name, raw) in strings.iter() {
-        put(name, raw, &mut message);
+}
+
+impl Merge {
+    /// The assistant's message, from what was streamed. All its calls are injected ones.
+    fn message(&self, calls: &[Call]) -> Vec<u8> {
+        let mut message = b"{\"role\":\"assistant\"".to_vec();
+        if self.message.raw("content").is_none_or(<[u8]>::is_empty) {
+            message.extend_from_slice(b",\"content\":null");
+        }
+        for (name, raw) in self.message.iter() {
+            put(name, raw, &mut message);
+        }
+        if !self.details.is_empty() {
+            message.extend_from_slice(b",\"reasoning_details\":[");
+            message.extend_from_slice(&self.details);
+            message.push(b']');
+        }
+        let calls = calls.iter().zip(&self.calls);
+        let calls: Vec<_> = calls
+            .map(|(Call { id, name, arguments }, OpenCall { others, .. })| {
+                format!(
+                    "{{\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":{}}}{others}}}",
+                    quoted(id),
+                    quoted(name),
+                    quoted(arguments)
+                )
+            })
+            .collect();
+        message.extend_from_slice(format!(",\"tool_calls\":[{}]}}", calls.join(",")).as_bytes());
+        message
     }
-    let calls: Vec<_> = calls
-        .iter()
-        .map(|Call { id, name, arguments }| {
-            format!(
-                "{{\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":{}}}}}",
-                quoted(id),
-                quoted(name),
-                quoted(arguments)
-            )
-        })
-        .collect();
-    message.extend_from_slice(format!(",\"tool_calls\":[{}]}}", calls.join(",")).as_bytes());
-    message
 }

@@ -101,6 +101,11 @@ impl Merge {
         };
     }
 
+    /// The turn calls an injected tool.
+    pub(in crate::api::turns) fn has_injected(&self) -> bool {
+        self.blocks.iter().any(|block| block.call.is_some())
+    }
+
     fn message_start(read: &Event<'_>, turn: &mut Turn) -> Passed {
         if let Some(usage) = &read.message_usage {
             turn.used.replace(usage.clone());
@@ -194,7 +199,7 @@ impl Merge {
         if let Some(usage) = read.usage {
             turn.used.replace(usage);
         }
-        if self.blocks.iter().any(|block| block.call.is_some()) {
+        if self.has_injected() {
             self.held.push(event.clone());
             return Passed::Withhold;
         }

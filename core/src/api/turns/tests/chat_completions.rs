@@ -226,6 +226,33 @@ fn a_truncated_call_is_not_run() {
 }
 
 #[test]
+fn a_call_that_a_server_finishes_with_stop_is_run() {
+    let first = stream_of(&[role("c1"), begin(0, "a", "bmcp_t"), finish("c1", "stop")]);
+    let played = stream(Api::ChatCompletions, REQUEST, &[&first, &last()]);
+    assert_eq!(
+        played.ends[0],
+        TurnEnd::Calls(vec![call("a", "bmcp_t", "{}")])
+    );
+}
+
+#[test]
+fn usage_before_the_finish_is_told_behind_it() {
+    for reason in ["length", "stop"] {
+        let calls = [begin(0, "a", "bmcp_t"), more(0, "{")];
+        let calls = if reason == "length" { &calls[..] } else { &[] };
+        let data = [
+            &[role("c1")],
+            calls,
+            &[usage("c1", 1, 2), finish("c1", reason)],
+        ]
+        .concat();
+        let played = stream(Api::ChatCompletions, REQUEST, &[&stream_of(&data)]);
+        let expected = [role("c1"), finish("c1", reason), usage("c1", 1, 2)];
+        assert_eq!(played.client, stream_of(&expected));
+    }
+}
+
+#[test]
 fn a_chunk_that_says_all_at_once_is_taken_apart() {
     let all = |delta: &str, finish: &str| chunk("c1", delta, finish);
     let call = r#"[{"index":0,"id":"a","function":{"name":"bmcp_t","arguments":"{}"}}]"#;
@@ -283,6 +310,18 @@ fn a_stream_without_done_still_ends() {
 }
 
 #[test]
+fn a_stump_at_the_end_of_a_turn_does_not_spoil_the_next() {
+    let first = calling();
+    let first = first.strip_suffix('\n').unwrap();
+    assert!(first.ends_with("data: [DONE]\n"));
+    let second = "\u{feff}".to_owned() + &last();
+    let played = stream_in(Api::ChatCompletions, REQUEST, &[first, &second], 7);
+    let whole = stream(Api::ChatCompletions, REQUEST, &[&calling(), &last()]);
+    assert_eq!(played.ends, whole.ends);
+    assert_eq!(played.client, whole.client);
+}
+
+#[test]
 fn an_error_runs_nothing() {
     let error = r#"{"error":{"message":"busy","type":"server_error","param":"p","code":"c"}}"#;
     let first = chunks(&[&begin(0, "a", "bmcp_t"), &more(0, "{}"), error]);
@@ -316,6 +355,36 @@ fn thoughts_of_open_models_are_carried_along() {
     assert!(
         played.requests[1]
             .contains(r#""content":null,"reasoning_content":"h\u00e9mm","tool_calls""#)
+    );
+}
+
+#[test]
+fn what_a_server_says_of_a_call_is_said_again() {
+    let details = |n: u32| {
+        chunk(
+            "c1",
+            &format!(r#"{{"content":"","reasoning_details":[{{"n":{n}}}]}}"#),
+            "null",
+        )
+    };
+    let signed = begin(0, "a", "bmcp_t").replace(
+        r#"{"index":0,"#,
+        r#"{"extra_content":{"signature":"s+/="},"index":0,"#,
+    );
+    assert!(signed.contains("extra_content"));
+    let first = stream_of(&[
+        details(1),
+        details(2),
+        signed,
+        more(0, "{}"),
+        finish("c1", "tool_calls"),
+    ]);
+    let played = stream(Api::ChatCompletions, REQUEST, &[&first, &last()]);
+    assert!(played.requests[1].contains(
+        r#""content":null,"reasoning_details":[{"n":1},{"n":2}],"tool_calls":[{"id":"a","#
+    ));
+    assert!(
+        played.requests[1].contains(r#""arguments":"{}"},"extra_content":{"signature":"s+/="}}]}"#)
     );
 }
 
