@@ -434,7 +434,7 @@ fn a_stream_left_open_behind_the_result_is_closed_in_time() {
         Some(CallEvent::Done(_, Ok(_)))
     ));
     assert!(!calls.is_idle());
-    world.pass(&mut calls, Duration::from_secs(5));
+    world.pass(&mut calls, Duration::from_secs(1));
     assert!(calls.is_idle() && world.aborted.contains(&on));
 }
 

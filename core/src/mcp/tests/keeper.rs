@@ -423,3 +423,40 @@ fn a_server_that_lets_nobody_in_says_so() {
     assert_eq!(why.to_string(), "status 401");
     assert_eq!(world.fake.seen, ["server/discover"]);
 }
+
+#[test]
+fn a_server_that_refuses_a_revision_and_names_it_is_asked_once_more() {
+    let mut world = World::new(Fake::modern());
+    let mut keeper = Keeper::new(world.now, server(), KeeperSettings::default(), Rng::new(1));
+    let Some(Action::Request(on, _)) = keeper.poll_action() else {
+        panic!()
+    };
+    let refusal = br#"{"id":null,"error":{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}}"#;
+    let head = Input::Head(StatusCode::BAD_REQUEST, http::HeaderMap::new());
+    for input in [head, Input::Body(Bytes::from_static(refusal)), Input::End] {
+        Machine::handle(&mut keeper, world.now, on, input);
+    }
+    world.settle(&mut keeper);
+    assert_eq!(news(&mut keeper)[1..], [up(Version::V20260728, None)]);
+    assert_eq!(world.fake.seen, ["server/discover", "tools/list"]);
+}
+
+#[test]
+fn a_server_that_speaks_only_what_nobody_knows_says_what() {
+    let now = Instant::from_secs(1);
+    let mut keeper = Keeper::new(now, server(), KeeperSettings::default(), Rng::new(1));
+    let Some(Action::Request(on, _)) = keeper.poll_action() else {
+        panic!()
+    };
+    let refusal =
+        br#"{"id":1,"error":{"code":-32022,"message":"no","data":{"supported":["2031-01-01"]}}}"#;
+    let head = Input::Head(StatusCode::BAD_REQUEST, http::HeaderMap::new());
+    for input in [head, Input::Body(Bytes::from_static(refusal)), Input::End] {
+        Machine::handle(&mut keeper, now, on, input);
+    }
+    let news = news(&mut keeper);
+    let [News::Down { why, .. }] = &news[..] else {
+        panic!("{news:?}")
+    };
+    assert_eq!(*why, Failure::Version("2031-01-01".into()));
+}
