@@ -14,14 +14,14 @@ use std::{collections::VecDeque, sync::Arc};
 use http::{HeaderMap, HeaderName};
 
 use super::{
-    content::ToolResult,
     exchange::{Answer, Exchange},
     failure::Failure,
-    handshake::{Agreed, Handshake},
     list::Tool,
     mirror,
     outbox::{Action, ExchangeId, Input, Outbox},
     peer::Peer,
+    renewal::{Lost, Renewals, Renewed},
+    result::ToolResult,
     rpc,
     server::Server,
     terms::Terms,
@@ -119,9 +119,7 @@ pub struct Calls {
     limits: CallLimits,
     begun: u32,
     running: Vec<Call>,
-    renewals: Vec<Renewal>,
-    /// The last renewal of each server: a call may find out late that it has lost the same session.
-    renewed: Vec<Renewed>,
+    renewals: Renewals,
     events: VecDeque<CallEvent>,
     out: Outbox,
 }
@@ -146,20 +144,6 @@ enum Stage {
     Running(Box<Exchange>),
 }
 
-#[derive(Debug)]
-struct Renewal {
-    server: Arc<Server>,
-    stale: Terms,
-    handshake: Handshake,
-}
-
-#[derive(Debug)]
-struct Renewed {
-    server: Arc<str>,
-    stale: Terms,
-    fresh: Terms,
-}
-
 impl Calls {
     /// Without any call yet. The generator serves ids of requests, which must differ between all that share a session.
     pub fn new(limits: CallLimits, rng: &mut Rng) -> Self {
@@ -167,8 +151,7 @@ impl Calls {
             limits,
             begun: 0,
             running: Vec::new(),
-            renewals: Vec::new(),
-            renewed: Vec::new(),
+            renewals: Renewals::default(),
             events: VecDeque::new(),
             out: Outbox::new(rng),
         }
@@ -220,9 +203,7 @@ impl Calls {
         for mut call in std::mem::take(&mut self.running) {
             call.cancel(now, "the client has left", &mut self.out);
         }
-        for mut renewal in std::mem::take(&mut self.renewals) {
-            renewal.handshake.abort(&mut self.out);
-        }
+        self.renewals.abort(&mut self.out);
         self.events.clear();
     }
 
@@ -244,14 +225,8 @@ impl Calls {
             }
             return;
         }
-        let Some(at) = self.renewals.iter().position(|r| r.handshake.is_on(on)) else {
-            return;
-        };
-        let agreed = self.renewals[at]
-            .handshake
-            .handle(now, on, input, &mut self.out);
-        if let Some(agreed) = agreed {
-            self.renewed(at, agreed);
+        if let Some(renewed) = self.renewals.handle(now, on, input, &mut self.out) {
+            self.renewed(renewed);
         }
     }
 
@@ -269,13 +244,8 @@ impl Calls {
                 exchange.handle_timeout(now, &mut self.out);
             }
         }
-        let mut at = 0;
-        while at < self.renewals.len() {
-            let handshake = &mut self.renewals[at].handshake;
-            match handshake.handle_timeout(now, &mut self.out) {
-                Some(agreed) => self.renewed(at, agreed),
-                None => at += 1,
-            }
+        while let Some(renewed) = self.renewals.handle_timeout(now, &mut self.out) {
+            self.renewed(renewed);
         }
     }
 
@@ -294,15 +264,16 @@ impl Calls {
     /// When to call `handle_timeout` at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let calls = self.running.iter().filter_map(Call::deadline).min();
-        let renewals = self.renewals.iter();
-        let renewals = renewals.filter_map(|r| r.handshake.deadline()).min();
-        earliest(earliest(calls, renewals), self.out.deadline())
+        earliest(
+            earliest(calls, self.renewals.deadline()),
+            self.out.deadline(),
+        )
     }
 
     /// Whether nothing is under way, words of farewell included, and everything has been taken.
     pub fn is_idle(&self) -> bool {
         self.running.is_empty()
-            && self.renewals.is_empty()
+            && self.renewals.is_idle()
             && self.events.is_empty()
             && self.out.is_idle()
     }
@@ -326,46 +297,26 @@ impl Calls {
     /// A call's session is lost: goes on in the one that took its place, or waits for one that will.
     fn renew(&mut self, now: Instant, at: usize) {
         let call = &mut self.running[at];
-        let known = self.renewed.iter().find(|r| r.is_of(call));
-        if let Some(Renewed { fresh, .. }) = known {
-            let fresh = fresh.clone();
-            return call.go_on(fresh, &mut self.out);
+        let (lost, timeout) = (call.lost(), self.limits.timeout);
+        let fresh = self
+            .renewals
+            .begin(now, &call.server, &lost, timeout, &mut self.out);
+        match fresh {
+            Some(fresh) => call.go_on(fresh, &mut self.out),
+            None => call.stage = Stage::Renewing,
         }
-        call.stage = Stage::Renewing;
-        let is_same = |r: &Renewal| r.server.name == call.server.name && r.stale == call.terms;
-        if self.renewals.iter().any(is_same) {
-            return;
-        }
-        let timeout = self.limits.timeout;
-        self.renewals.push(Renewal {
-            server: Arc::clone(&call.server),
-            stale: call.terms.clone(),
-            handshake: Handshake::renew(now, &call.server, timeout, &mut self.out),
-        });
     }
 
-    fn renewed(&mut self, at: usize, agreed: Result<Agreed, Failure>) {
-        let Renewal { server, stale, .. } = self.renewals.remove(at);
-        let waits = |call: &Call| {
-            matches!(call.stage, Stage::Renewing)
-                && call.server.name == server.name
-                && call.terms == stale
-        };
-        match agreed {
-            Ok(Agreed { terms: fresh, .. }) => {
+    fn renewed(&mut self, (lost, fresh): Renewed) {
+        let waits = |call: &Call| matches!(call.stage, Stage::Renewing) && call.lost() == lost;
+        match fresh {
+            Ok(fresh) => {
                 for call in self.running.iter_mut().filter(|call| waits(call)) {
                     call.go_on(fresh.clone(), &mut self.out);
                 }
-                let server = Arc::clone(&server.name);
-                self.renewed.retain(|renewed| renewed.server != server);
-                self.renewed.push(Renewed {
-                    server: Arc::clone(&server),
-                    stale: stale.clone(),
-                    fresh: fresh.clone(),
-                });
                 self.events.push_back(CallEvent::Renewed {
-                    server,
-                    stale,
+                    server: lost.server,
+                    stale: lost.stale,
                     fresh,
                 });
             }
@@ -396,6 +347,14 @@ impl Call {
         }
     }
 
+    /// Its session, as one that is lost.
+    fn lost(&self) -> Lost {
+        Lost {
+            server: Arc::clone(&self.server.name),
+            stale: self.terms.clone(),
+        }
+    }
+
     fn go_on(&mut self, fresh: Terms, out: &mut Outbox) {
         let exchange = send(&self.server, &fresh, &self.params, &self.more, out);
         self.stage = Stage::Running(Box::new(exchange));
@@ -406,12 +365,6 @@ impl Call {
         if let Stage::Running(exchange) = &mut self.stage {
             exchange.cancel(now, reason, out);
         }
-    }
-}
-
-impl Renewed {
-    fn is_of(&self, call: &Call) -> bool {
-        self.server == call.server.name && self.stale == call.terms
     }
 }
 

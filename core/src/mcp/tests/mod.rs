@@ -3,6 +3,8 @@
 mod calls;
 mod fake;
 mod keeper;
+mod renewal;
+mod results;
 
 use std::{
     collections::{BTreeSet, VecDeque},
