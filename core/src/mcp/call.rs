@@ -9,7 +9,7 @@
 //!
 //! A call that is given up, by its owner or by the clock, is cancelled at the server too.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
 
@@ -124,7 +124,6 @@ pub struct Calls {
     out: Outbox,
 }
 
-#[derive(Debug)]
 struct Call {
     id: ToolCallId,
     server: Arc<Server>,
@@ -198,13 +197,14 @@ impl Calls {
         }
     }
 
-    /// Gives up all calls: the client has left.
+    /// Gives up all calls, the client having left. What was found out of servers is still told.
     pub fn cancel_all(&mut self, now: Instant) {
         for mut call in std::mem::take(&mut self.running) {
             call.cancel(now, "the client has left", &mut self.out);
         }
         self.renewals.abort(&mut self.out);
-        self.events.clear();
+        self.events
+            .retain(|event| !matches!(event, CallEvent::Done(..)));
     }
 
     /// Something happened to an exchange. Late inputs for exchanges that are over are ignored.
@@ -332,6 +332,14 @@ impl Calls {
 
     fn done(&mut self, id: ToolCallId, result: Result<ToolResult, Failure>) {
         self.events.push_back(CallEvent::Done(id, result));
+    }
+}
+
+impl fmt::Debug for Call {
+    /// Without the parameters: they are what users write.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, server, stage) = (self.id, &self.server.name, &self.stage);
+        write!(f, "Call({id:?} at {server}, {stage:?})")
     }
 }
 

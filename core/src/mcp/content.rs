@@ -7,7 +7,7 @@ use crate::json::{self, Scanner, Str};
 /// One block of content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Where it stands in the result's [text](ToolResult::json).
+    /// Where it stands in the result's [text](super::ToolResult::json).
     pub range: Range<usize>,
     /// What it says.
     pub content: Content,

@@ -420,7 +420,7 @@ proptest! {
     }
 }
 
-fn any_input() -> impl Strategy<Value = Input> {
+pub(super) fn any_input() -> impl Strategy<Value = Input> {
     let headers = |media: &'static str| {
         let mut headers = http::HeaderMap::new();
         headers.insert("content-type", media.parse().unwrap());

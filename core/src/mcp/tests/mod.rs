@@ -3,6 +3,7 @@
 mod calls;
 mod fake;
 mod keeper;
+mod listen;
 mod renewal;
 mod results;
 
