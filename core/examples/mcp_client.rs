@@ -1,8 +1,14 @@
 //! The MCP client of the core, over `std::net` and threads.
 //!
-//! `cargo run -p aibridge-core --example mcp_client -- http://127.0.0.1:3001/mcp [TOOL [ARGUMENTS]]` connects to a
-//! server, prints what its keeper finds out and, where a tool is named, what a call of it returns; then it takes leave.
-//! Each exchange has a thread and a connection of its own.
+//! `cargo run -p aibridge-core --example mcp_client -- http://127.0.0.1:3001/mcp [TOOL ARGUMENTS]...` connects to a
+//! server, prints what its keeper finds out or, where tools are named, calls them all at once and prints what they
+//! return; then it takes leave. Each exchange has a thread and a connection of its own.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "an adapter is where the clock and the sockets are"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +33,7 @@ use aibridge_core::{
     },
     mcp::{
         Action, CallEvent, CallLimits, Calls, ExchangeId, Input, Keeper, KeeperEvent,
-        KeeperSettings, News, Request, Server, Terms, Tool,
+        KeeperSettings, News, Request, Server,
     },
 };
 use bytes::{Buf, Bytes};
@@ -36,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut words = env::args().skip(1);
     let url = words
         .next()
-        .ok_or("usage: mcp_client URL [TOOL [ARGUMENTS]]")?;
+        .ok_or("usage: mcp_client URL [TOOL ARGUMENTS]...")?;
     let server = Arc::new(server(&url).ok_or("not a plain http:// URL")?);
     let clock = Clock::new();
     let mut keeper = Keeper::new(
@@ -59,20 +65,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let terms = terms.ok_or("not connected")?;
     println!("{} with {} tools", terms.version.as_str(), tools.len());
-    if let Some(name) = words.next() {
+    let mut calls = Calls::new(CallLimits::default(), &mut Rng::new(clock.wall + 1));
+    let mut is_called = false;
+    while let Some(name) = words.next() {
         let tool = tools.iter().find(|tool| *tool.name == *name);
+        let tool = tool.ok_or("no such tool")?;
         let arguments = words.next().unwrap_or_default();
-        call(
-            clock,
-            &server,
-            &terms,
-            tool.ok_or("no such tool")?,
-            &arguments,
-        )?;
+        calls.begin(clock.now(), &server, &terms, tool, arguments.as_bytes());
+        is_called = true;
+    }
+    if is_called {
+        finish(clock, &mut calls)?;
     } else {
-        tools
-            .iter()
-            .for_each(|tool| println!("{} {}", tool.name, tool.description));
+        for tool in tools {
+            println!("{} {}", tool.name, String::from_utf8_lossy(&tool.schema));
+        }
     }
     keeper.handle(clock.now(), KeeperEvent::Shutdown);
     while !keeper.is_done() {
@@ -81,19 +88,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Calls a tool, and prints what it returns.
-fn call(
-    clock: Clock,
-    server: &Arc<Server>,
-    terms: &Terms,
-    tool: &Tool,
-    arguments: &str,
-) -> Result<(), Box<dyn Error>> {
-    let mut calls = Calls::new(CallLimits::default(), &mut Rng::new(clock.wall + 1));
-    calls.begin(clock.now(), server, terms, tool, arguments.as_bytes());
+/// Waits for calls, and prints what they return.
+fn finish(clock: Clock, calls: &mut Calls) -> Result<(), Box<dyn Error>> {
     let mut wire = Wire::new();
     while !calls.is_idle() {
-        wire.turn(clock, &mut calls);
+        wire.turn(clock, calls);
         while let Some(event) = calls.poll_event() {
             match event {
                 CallEvent::Done(_, Ok(result)) => println!("{}", result.text()),
@@ -207,7 +206,6 @@ impl Wire {
     }
 
     /// Sends a request; its reply is read in a thread.
-    #[expect(clippy::disallowed_methods, reason = "an adapter is where the I/O is")]
     fn begin(&self, on: ExchangeId, request: Request) -> io::Result<TcpStream> {
         let target = &request.server.target;
         let mut stream = TcpStream::connect((&*target.host, target.port))?;
@@ -265,13 +263,11 @@ fn read(
 
 /// The wall clock once, the monotonic clock from there on.
 #[derive(Clone, Copy)]
-#[expect(clippy::disallowed_types, reason = "an adapter is where the clock is")]
 struct Clock {
     wall: u64,
     start: time::Instant,
 }
 
-#[expect(clippy::disallowed_types, reason = "an adapter is where the clock is")]
 impl Clock {
     fn new() -> Self {
         let wall = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();

@@ -9,19 +9,19 @@
 //!
 //! A call that is given up, by its owner or by the clock, is cancelled at the server too.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
 
 use super::{
-    content::ToolResult,
     exchange::{Answer, Exchange},
     failure::Failure,
-    handshake::{Agreed, Handshake},
     list::Tool,
     mirror,
     outbox::{Action, ExchangeId, Input, Outbox},
     peer::Peer,
+    renewal::{Lost, Renewals, Renewed},
+    result::ToolResult,
     rpc,
     server::Server,
     terms::Terms,
@@ -119,14 +119,11 @@ pub struct Calls {
     limits: CallLimits,
     begun: u32,
     running: Vec<Call>,
-    renewals: Vec<Renewal>,
-    /// The last renewal of each server: a call may find out late that it has lost the same session.
-    renewed: Vec<Renewed>,
+    renewals: Renewals,
     events: VecDeque<CallEvent>,
     out: Outbox,
 }
 
-#[derive(Debug)]
 struct Call {
     id: ToolCallId,
     server: Arc<Server>,
@@ -146,20 +143,6 @@ enum Stage {
     Running(Box<Exchange>),
 }
 
-#[derive(Debug)]
-struct Renewal {
-    server: Arc<Server>,
-    stale: Terms,
-    handshake: Handshake,
-}
-
-#[derive(Debug)]
-struct Renewed {
-    server: Arc<str>,
-    stale: Terms,
-    fresh: Terms,
-}
-
 impl Calls {
     /// Without any call yet. The generator serves ids of requests, which must differ between all that share a session.
     pub fn new(limits: CallLimits, rng: &mut Rng) -> Self {
@@ -167,8 +150,7 @@ impl Calls {
             limits,
             begun: 0,
             running: Vec::new(),
-            renewals: Vec::new(),
-            renewed: Vec::new(),
+            renewals: Renewals::default(),
             events: VecDeque::new(),
             out: Outbox::new(rng),
         }
@@ -215,15 +197,14 @@ impl Calls {
         }
     }
 
-    /// Gives up all calls: the client has left.
+    /// Gives up all calls, the client having left. What was found out of servers is still told.
     pub fn cancel_all(&mut self, now: Instant) {
         for mut call in std::mem::take(&mut self.running) {
             call.cancel(now, "the client has left", &mut self.out);
         }
-        for mut renewal in std::mem::take(&mut self.renewals) {
-            renewal.handshake.abort(&mut self.out);
-        }
-        self.events.clear();
+        self.renewals.abort(&mut self.out);
+        self.events
+            .retain(|event| !matches!(event, CallEvent::Done(..)));
     }
 
     /// Something happened to an exchange. Late inputs for exchanges that are over are ignored.
@@ -244,14 +225,8 @@ impl Calls {
             }
             return;
         }
-        let Some(at) = self.renewals.iter().position(|r| r.handshake.is_on(on)) else {
-            return;
-        };
-        let agreed = self.renewals[at]
-            .handshake
-            .handle(now, on, input, &mut self.out);
-        if let Some(agreed) = agreed {
-            self.renewed(at, agreed);
+        if let Some(renewed) = self.renewals.handle(now, on, input, &mut self.out) {
+            self.renewed(renewed);
         }
     }
 
@@ -269,13 +244,8 @@ impl Calls {
                 exchange.handle_timeout(now, &mut self.out);
             }
         }
-        let mut at = 0;
-        while at < self.renewals.len() {
-            let handshake = &mut self.renewals[at].handshake;
-            match handshake.handle_timeout(now, &mut self.out) {
-                Some(agreed) => self.renewed(at, agreed),
-                None => at += 1,
-            }
+        while let Some(renewed) = self.renewals.handle_timeout(now, &mut self.out) {
+            self.renewed(renewed);
         }
     }
 
@@ -294,15 +264,16 @@ impl Calls {
     /// When to call `handle_timeout` at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let calls = self.running.iter().filter_map(Call::deadline).min();
-        let renewals = self.renewals.iter();
-        let renewals = renewals.filter_map(|r| r.handshake.deadline()).min();
-        earliest(earliest(calls, renewals), self.out.deadline())
+        earliest(
+            earliest(calls, self.renewals.deadline()),
+            self.out.deadline(),
+        )
     }
 
     /// Whether nothing is under way, words of farewell included, and everything has been taken.
     pub fn is_idle(&self) -> bool {
         self.running.is_empty()
-            && self.renewals.is_empty()
+            && self.renewals.is_idle()
             && self.events.is_empty()
             && self.out.is_idle()
     }
@@ -326,46 +297,26 @@ impl Calls {
     /// A call's session is lost: goes on in the one that took its place, or waits for one that will.
     fn renew(&mut self, now: Instant, at: usize) {
         let call = &mut self.running[at];
-        let known = self.renewed.iter().find(|r| r.is_of(call));
-        if let Some(Renewed { fresh, .. }) = known {
-            let fresh = fresh.clone();
-            return call.go_on(fresh, &mut self.out);
+        let (lost, timeout) = (call.lost(), self.limits.timeout);
+        let fresh = self
+            .renewals
+            .begin(now, &call.server, &lost, timeout, &mut self.out);
+        match fresh {
+            Some(fresh) => call.go_on(fresh, &mut self.out),
+            None => call.stage = Stage::Renewing,
         }
-        call.stage = Stage::Renewing;
-        let is_same = |r: &Renewal| r.server.name == call.server.name && r.stale == call.terms;
-        if self.renewals.iter().any(is_same) {
-            return;
-        }
-        let timeout = self.limits.timeout;
-        self.renewals.push(Renewal {
-            server: Arc::clone(&call.server),
-            stale: call.terms.clone(),
-            handshake: Handshake::renew(now, &call.server, timeout, &mut self.out),
-        });
     }
 
-    fn renewed(&mut self, at: usize, agreed: Result<Agreed, Failure>) {
-        let Renewal { server, stale, .. } = self.renewals.remove(at);
-        let waits = |call: &Call| {
-            matches!(call.stage, Stage::Renewing)
-                && call.server.name == server.name
-                && call.terms == stale
-        };
-        match agreed {
-            Ok(Agreed { terms: fresh, .. }) => {
+    fn renewed(&mut self, (lost, fresh): Renewed) {
+        let waits = |call: &Call| matches!(call.stage, Stage::Renewing) && call.lost() == lost;
+        match fresh {
+            Ok(fresh) => {
                 for call in self.running.iter_mut().filter(|call| waits(call)) {
                     call.go_on(fresh.clone(), &mut self.out);
                 }
-                let server = Arc::clone(&server.name);
-                self.renewed.retain(|renewed| renewed.server != server);
-                self.renewed.push(Renewed {
-                    server: Arc::clone(&server),
-                    stale: stale.clone(),
-                    fresh: fresh.clone(),
-                });
                 self.events.push_back(CallEvent::Renewed {
-                    server,
-                    stale,
+                    server: lost.server,
+                    stale: lost.stale,
                     fresh,
                 });
             }
@@ -384,6 +335,14 @@ impl Calls {
     }
 }
 
+impl fmt::Debug for Call {
+    /// Without the parameters: they are what users write.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, server, stage) = (self.id, &self.server.name, &self.stage);
+        write!(f, "Call({id:?} at {server}, {stage:?})")
+    }
+}
+
 impl Call {
     fn is_on(&self, on: ExchangeId) -> bool {
         matches!(&self.stage, Stage::Running(exchange) if exchange.is_on(on))
@@ -393,6 +352,14 @@ impl Call {
         match &self.stage {
             Stage::Renewing => Some(self.until),
             Stage::Running(exchange) => earliest(Some(self.until), exchange.deadline()),
+        }
+    }
+
+    /// Its session, as one that is lost.
+    fn lost(&self) -> Lost {
+        Lost {
+            server: Arc::clone(&self.server.name),
+            stale: self.terms.clone(),
         }
     }
 
@@ -406,12 +373,6 @@ impl Call {
         if let Stage::Running(exchange) = &mut self.stage {
             exchange.cancel(now, reason, out);
         }
-    }
-}
-
-impl Renewed {
-    fn is_of(&self, call: &Call) -> bool {
-        self.server == call.server.name && self.stale == call.terms
     }
 }
 

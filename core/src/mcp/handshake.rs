@@ -48,6 +48,8 @@ pub(super) struct Handshake {
     /// How long each step may take.
     timeout: Duration,
     until: Instant,
+    /// Whether the server refused the probe's revision and named it as one that it speaks.
+    is_second_probe: bool,
 }
 
 #[derive(Debug)]
@@ -66,17 +68,12 @@ impl Handshake {
         timeout: Duration,
         out: &mut Outbox,
     ) -> Self {
-        let terms = Terms {
-            version: Version::V20260728,
-            session: None,
-        };
-        let peer = Peer::new(server, Some(terms));
-        let probe = Exchange::request(peer, "server/discover", "", HeaderMap::new(), out);
         Self {
             server: Arc::clone(server),
-            stage: Stage::Probing(probe),
+            stage: discover(server, out),
             timeout,
             until: now + timeout,
+            is_second_probe: false,
         }
     }
 
@@ -92,6 +89,7 @@ impl Handshake {
             stage: initialize(server, out),
             timeout,
             until: now + timeout,
+            is_second_probe: false,
         }
     }
 
@@ -214,12 +212,13 @@ impl Handshake {
                 // A modern server that does not speak our revision names those it does.
                 let data = probe.error_data().and_then(Said::read);
                 let known = |name: &String| Version::parse(name).is_some();
-                if let Some(said) = data
-                    && !said.supported.is_empty()
-                    && !said.supported.iter().any(known)
-                {
-                    let names = said.supported.join(", ");
-                    return Some(Err(Failure::version(&names)));
+                let supported = data.map(|said| said.supported).unwrap_or_default();
+                if speaks(&supported) && !self.is_second_probe {
+                    self.is_second_probe = true;
+                    return self.stay(discover(&self.server, out));
+                }
+                if !supported.is_empty() && !supported.iter().any(known) {
+                    return Some(Err(Failure::version(&supported.join(", "))));
                 }
             }
         }
@@ -267,6 +266,16 @@ fn is_closed_door(status: StatusCode) -> bool {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT
     )
+}
+
+fn discover(server: &Arc<Server>, out: &mut Outbox) -> Stage {
+    let terms = Terms {
+        version: Version::V20260728,
+        session: None,
+    };
+    let peer = Peer::new(server, Some(terms));
+    let more = HeaderMap::new();
+    Stage::Probing(Exchange::request(peer, "server/discover", "", more, out))
 }
 
 fn initialize(server: &Arc<Server>, out: &mut Outbox) -> Stage {

@@ -1,6 +1,6 @@
 //! A reply's body, read as messages: one JSON text, or a stream of events with one in each.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 
@@ -21,7 +21,6 @@ const MAX_RETRY: Duration = Duration::from_secs(60);
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Reads a body. How it is split into pushes does not show in the messages, nor in whether there is an error.
-#[derive(Debug)]
 pub(super) enum Inbox {
     /// One text.
     Json { text: Vec<u8>, limit: usize },
@@ -30,7 +29,6 @@ pub(super) enum Inbox {
 }
 
 /// A stream, and where in it we are.
-#[derive(Debug)]
 pub(super) struct Events {
     decoder: Decoder,
     limit: usize,
@@ -40,6 +38,16 @@ pub(super) struct Events {
     retry: Option<Duration>,
     /// Whether this stream brought an id.
     moved: bool,
+}
+
+impl fmt::Debug for Inbox {
+    /// Without the text: it is what users' systems say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json { text, .. } => write!(f, "Json({} B)", text.len()),
+            Self::Events(events) => write!(f, "Events(after {:?})", events.last_id),
+        }
+    }
 }
 
 impl Inbox {

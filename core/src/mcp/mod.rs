@@ -12,11 +12,13 @@
 //! | [`Calls`] | one for each client connection | calls tools, many at once, and renews a session that the server has forgotten |
 //!
 //! ```text
-//!             Terms, tools                        Terms, tool, arguments
-//!  Keeper ───────────────────▶  whoever shares  ─────────────────────────▶  Calls
-//!         ◀───────────────────   the catalog    ◀─────────────────────────
-//!        renewed, list changed                   renewed, list changed, results
+//!            terms, tools                  terms, a tool
+//!  Keeper ─────────────────▶  Registry  ─────────────────▶  Calls
+//!         ◀─────────────────            ◀─────────────────
+//!          renewed, recheck              renewed, list changed
 //! ```
+//!
+//! [`Registry`] is what stands in the middle: what all keepers have found out, and the [`Catalog`] made of it.
 //!
 //! Inside, an *exchange* is one JSON-RPC message of ours and all that it takes to have it answered: its POST, the
 //! reply as JSON or as a stream, the GETs that resume a broken stream. What a server asks of us meanwhile is answered
@@ -36,8 +38,12 @@ mod keeper;
 mod list;
 mod listen;
 mod mirror;
+mod news;
 mod outbox;
 mod peer;
+mod registry;
+mod renewal;
+mod result;
 mod rpc;
 mod server;
 mod terms;
@@ -46,10 +52,13 @@ mod tests;
 
 pub use call::{CallEvent, CallLimits, Calls, ToolCallId};
 pub use catalog::{Catalog, Clash, Entry, NameError, check_names};
-pub use content::{Block, Content, Part, ToolResult};
+pub use content::{Block, Content, Part};
 pub use failure::Failure;
-pub use keeper::{Keeper, KeeperEvent, KeeperSettings, News};
+pub use keeper::Keeper;
 pub use list::{Refused, Tool};
+pub use news::{KeeperEvent, KeeperSettings, News};
 pub use outbox::{Action, ExchangeId, Input, Request};
+pub use registry::{KnownServer, Registry, ServerState};
+pub use result::ToolResult;
 pub use server::{BadPattern, Pattern, Server};
 pub use terms::{Terms, Version};

@@ -12,8 +12,11 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// How long an errand may take, or a stream that has said all may stay open, before it is given up.
+/// How long an errand may take.
 const ERRAND: Duration = Duration::from_secs(5);
+
+/// How long a stream that has said all may stay open. Servers close it at once, or never.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Most errands at once: what a server asks of us beyond it is left unanswered.
 const MAX_ERRANDS: usize = 64;
@@ -129,13 +132,14 @@ impl Outbox {
     pub(super) fn errand(&mut self, now: Instant, request: Request) {
         if self.errands.len() < MAX_ERRANDS {
             let on = self.request(request);
-            self.linger(now, on);
+            let until = now + ERRAND;
+            self.errands.push(Errand { on, until });
         }
     }
 
     /// Lets an exchange that has said all come to its end, so that its connection can serve again.
     pub(super) fn linger(&mut self, now: Instant, on: ExchangeId) {
-        let until = now + ERRAND;
+        let until = now + LINGER;
         self.errands.push(Errand { on, until });
     }
 

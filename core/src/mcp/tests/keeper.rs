@@ -1,26 +1,30 @@
 //! Servers are kept connected.
 
 use http::StatusCode;
+use proptest::prelude::*;
 
 use super::*;
-use crate::mcp::{KeeperSettings, News, tests::fake::event};
+use crate::{
+    mcp::{KeeperSettings, News},
+    rng::Rng,
+};
 
-fn keep(world: &mut World) -> Keeper {
+pub(super) fn keep(world: &mut World) -> Keeper {
     let mut keeper = Keeper::new(world.now, server(), KeeperSettings::default(), Rng::new(1));
     world.settle(&mut keeper);
     keeper
 }
 
-fn news(keeper: &mut Keeper) -> Vec<News> {
+pub(super) fn news(keeper: &mut Keeper) -> Vec<News> {
     std::iter::from_fn(|| keeper.poll_news()).collect()
 }
 
-fn up(version: Version, session: Option<&str>) -> News {
+pub(super) fn up(version: Version, session: Option<&str>) -> News {
     let session = session.map(|session| session.parse().unwrap());
     News::Up(Terms { version, session })
 }
 
-fn names(news: &News) -> Vec<&str> {
+pub(super) fn names(news: &News) -> Vec<&str> {
     let News::Tools { tools, .. } = news else {
         panic!("{news:?}")
     };
@@ -212,88 +216,6 @@ fn equal_seeds_wait_equally() {
 }
 
 #[test]
-fn changes_are_heard_and_the_list_is_read_again() {
-    for fake in [Fake::new(), Fake::modern()] {
-        let mut world = World::new(Fake {
-            listening: StatusCode::OK,
-            ..fake
-        });
-        let mut keeper = keep(&mut world);
-        news(&mut keeper);
-        let [stream] = world.open[..] else {
-            panic!("{:?}", world.open)
-        };
-
-        world.fake.pages = vec![vec!["echo", "new"]];
-        let changed = event(&serde_json::json!({"method": "notifications/tools/list_changed"}));
-        // Said thrice at once, it is asked once.
-        world.tell(&mut keeper, stream, Input::Body(changed.repeat(3).into()));
-        world.pass(&mut keeper, Duration::from_secs(2));
-        let news = news(&mut keeper);
-        assert_eq!(names(&news[0]), ["echo", "new"]);
-        assert_eq!(news.len(), 1);
-        assert_eq!(
-            world
-                .fake
-                .seen
-                .iter()
-                .filter(|m| *m == "tools/list")
-                .count(),
-            2
-        );
-        assert_eq!(world.open, [stream]);
-    }
-}
-
-#[test]
-fn a_listening_stream_that_breaks_is_opened_again_and_pings_on_it_are_answered() {
-    let mut world = World::new(Fake {
-        listening: StatusCode::OK,
-        ..Fake::new()
-    });
-    let mut keeper = keep(&mut world);
-    let stream = world.open[0];
-    let ping = event(&serde_json::json!({"id": 1, "method": "ping"}));
-    world.tell(&mut keeper, stream, Input::Body(ping.into()));
-    world.settle(&mut keeper);
-    assert_eq!(
-        world.fake.bodies.last().unwrap()["result"],
-        serde_json::json!({})
-    );
-    world.tell(&mut keeper, stream, Input::End);
-    world.pass(&mut keeper, Duration::from_secs(3));
-    assert_eq!(world.fake.seen[4..], ["GET", "answer", "GET", "tools/list"]);
-    assert_eq!(world.open.len(), 1);
-}
-
-#[test]
-fn a_server_that_does_not_offer_to_listen_is_left_in_peace() {
-    let mut world = World::new(Fake {
-        listening: StatusCode::OK,
-        ..Fake::new()
-    });
-    let mut keeper = Keeper::new(world.now, server(), KeeperSettings::default(), Rng::new(1));
-    // It says that it tells changes, and then has no stream for it.
-    while let Some(action) = keeper.poll_action() {
-        let Action::Request(on, request) = action else {
-            panic!()
-        };
-        if request.method == http::Method::GET {
-            world.fake.listening = StatusCode::METHOD_NOT_ALLOWED;
-        }
-        for input in world.fake.reply(&request) {
-            Machine::handle(&mut keeper, world.now, on, input);
-        }
-        if world.fake.seen.last().unwrap() == "GET" {
-            break;
-        }
-    }
-    assert!(matches!(keeper.poll_action(), Some(Action::Abort(_))));
-    world.pass(&mut keeper, Duration::from_secs(200));
-    assert_eq!(world.fake.seen.iter().filter(|m| *m == "GET").count(), 1);
-}
-
-#[test]
 fn the_list_is_read_again_now_and_then_and_only_changes_are_news() {
     let mut world = World::new(Fake::new());
     let mut keeper = keep(&mut world);
@@ -422,4 +344,116 @@ fn a_server_that_lets_nobody_in_says_so() {
     };
     assert_eq!(why.to_string(), "status 401");
     assert_eq!(world.fake.seen, ["server/discover"]);
+}
+
+#[test]
+fn a_server_that_refuses_a_revision_and_names_it_is_asked_once_more() {
+    let mut world = World::new(Fake::modern());
+    let mut keeper = Keeper::new(world.now, server(), KeeperSettings::default(), Rng::new(1));
+    let Some(Action::Request(on, _)) = keeper.poll_action() else {
+        panic!()
+    };
+    let refusal = br#"{"id":null,"error":{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}}"#;
+    let head = Input::Head(StatusCode::BAD_REQUEST, http::HeaderMap::new());
+    for input in [head, Input::Body(Bytes::from_static(refusal)), Input::End] {
+        Machine::handle(&mut keeper, world.now, on, input);
+    }
+    world.settle(&mut keeper);
+    assert_eq!(news(&mut keeper)[1..], [up(Version::V20260728, None)]);
+    assert_eq!(world.fake.seen, ["server/discover", "tools/list"]);
+}
+
+#[test]
+fn a_server_that_speaks_only_what_nobody_knows_says_what() {
+    let now = Instant::from_secs(1);
+    let mut keeper = Keeper::new(now, server(), KeeperSettings::default(), Rng::new(1));
+    let Some(Action::Request(on, _)) = keeper.poll_action() else {
+        panic!()
+    };
+    let refusal =
+        br#"{"id":1,"error":{"code":-32022,"message":"no","data":{"supported":["2031-01-01"]}}}"#;
+    let head = Input::Head(StatusCode::BAD_REQUEST, http::HeaderMap::new());
+    for input in [head, Input::Body(Bytes::from_static(refusal)), Input::End] {
+        Machine::handle(&mut keeper, now, on, input);
+    }
+    let news = news(&mut keeper);
+    let [News::Down { why, .. }] = &news[..] else {
+        panic!("{news:?}")
+    };
+    assert_eq!(*why, Failure::Version("2031-01-01".into()));
+}
+
+#[test]
+fn a_configured_field_does_not_override_the_protocols_own() {
+    let target = server().target.clone();
+    let server = [("accept", "text/html"), ("x-team", "blue")]
+        .into_iter()
+        .fold(
+            Server::new("fake", target, "/mcp"),
+            |server, (name, value)| {
+                let name = http::HeaderName::from_static(name);
+                server
+                    .with_header(name, &crate::Secret::new(value))
+                    .unwrap()
+            },
+        );
+    let now = Instant::from_secs(1);
+    let settings = KeeperSettings::default();
+    let mut keeper = Keeper::new(now, Arc::new(server), settings, Rng::new(1));
+    let Some(Action::Request(_, request)) = keeper.poll_action() else {
+        panic!()
+    };
+    assert_eq!(
+        request.headers["accept"],
+        "application/json, text/event-stream"
+    );
+    assert_eq!(request.headers["x-team"], "blue");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_split_of_the_replies_gives_the_same_news(
+        piece in 1..120_usize,
+        streams in any::<bool>(),
+        modern in any::<bool>(),
+    ) {
+        let run = |piece| {
+            let fake = if modern { Fake::modern() } else { Fake::new() };
+            let pages = vec![vec!["a", "b"], vec!["c"]];
+            let mut world = World { piece, ..World::new(Fake { streams, pages, ..fake }) };
+            let mut keeper = keep(&mut world);
+            world.pass(&mut keeper, Duration::from_secs(400));
+            (news(&mut keeper), world.fake.bodies)
+        };
+        prop_assert_eq!(run(usize::MAX), run(piece));
+    }
+
+    #[test]
+    fn no_input_stops_a_keeper(inputs in proptest::collection::vec(calls::any_input(), 0..60)) {
+        let mut now = Instant::from_secs(1);
+        let mut keeper = Keeper::new(now, server(), KeeperSettings::default(), Rng::new(1));
+        let mut open = Vec::new();
+        for input in inputs {
+            while let Some(action) = keeper.poll_action() {
+                match action {
+                    Action::Abort(on) => open.retain(|o| *o != on),
+                    Action::Request(on, _) => open.push(on),
+                }
+            }
+            match open.last().copied() {
+                Some(on) => Machine::handle(&mut keeper, now, on, input),
+                None => {
+                    now = keeper.poll_timeout().expect("it never gives up");
+                    keeper.handle_timeout(now);
+                }
+            }
+        }
+        prop_assert!(keeper.poll_timeout().is_some());
+        keeper.handle(now, KeeperEvent::Shutdown);
+        keeper.handle_timeout(Instant::FAR_FUTURE);
+        while keeper.poll_action().is_some() || keeper.poll_news().is_some() {}
+        prop_assert!(keeper.is_done());
+    }
 }

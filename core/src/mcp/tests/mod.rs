@@ -3,6 +3,9 @@
 mod calls;
 mod fake;
 mod keeper;
+mod listen;
+mod renewal;
+mod results;
 
 use std::{
     collections::{BTreeSet, VecDeque},
