@@ -25,8 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         providers: vec![Arc::new(provider)],
         ..Config::default()
     });
-    let mut bridge =
-        Bridge::new(Arc::clone(&config), 7).map_err(|(name, e)| format!("{name}: {e:?}"))?;
+    let mut bridge = Bridge::new(Arc::clone(&config), 7)?;
 
     let mut now = Instant::from_secs(1_700_000_000);
     let body = r#"{"model":"claude","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}"#;
@@ -41,6 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         while let Some(action) = interception.poll_action() {
             match action {
+                // Without MCP servers in the configuration there are no tools.
+                Action::AbortTools | Action::CallTool(..) => {}
                 Action::Call(call, request) => {
                     println!("{now:?}  {call:?} > {} {}", request.method, request.path);
                     now += Duration::from_millis(40);

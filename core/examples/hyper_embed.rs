@@ -49,8 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         providers: vec![Arc::new(provider)],
         ..Config::default()
     };
-    let bridge = Bridge::new(Arc::new(config), now().as_nanos())
-        .map_err(|(name, error)| format!("{name}: {error:?}"))?;
+    let bridge = Bridge::new(Arc::new(config), now().as_nanos())?;
     let bridge = Arc::new(Mutex::new(bridge));
     let client: Upstream = Client::builder(TokioExecutor::new()).build_http();
 

@@ -203,7 +203,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         providers: vec![Arc::new(provider)],
         ..Config::default()
     });
-    let bridge = Bridge::new(config, 1).map_err(|(name, e)| format!("{name}: {e:?}"))?;
+    let bridge = Bridge::new(config, 1)?;
     let bridge = Arc::new(Mutex::new(bridge));
 
     let listener = TcpListener::bind("127.0.0.1:0")?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use aibridge_core::{Bridge, config::Config, keypool::PoolError, proxy::Proxies, record::Record};
+use aibridge_core::{Bridge, bridge::Invalid, config::Config, proxy::Proxies, record::Record};
 use tokio_rustls::rustls;
 
 use crate::{
@@ -69,8 +69,7 @@ impl Builder {
     /// # Errors
     /// A provider's keys do not make a pool, or TLS cannot be set up.
     pub fn build(self) -> Result<Server, BuildError> {
-        let bridge = Bridge::new(Arc::new(self.config), self.seed)
-            .map_err(|(provider, error)| BuildError::Keys(provider, error))?;
+        let bridge = Bridge::new(Arc::new(self.config), self.seed).map_err(BuildError::Config)?;
         let tls = self.roots.connector().map_err(BuildError::Tls)?;
         let connector = Connector::new(tls, self.proxies);
         Ok(Server::new(Shared::new(bridge, connector, self.sink)))
@@ -91,8 +90,8 @@ impl fmt::Debug for Builder {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The keys of this provider do not make a pool.
-    Keys(Arc<str>, PoolError),
+    /// The configuration makes no bridge.
+    Config(Invalid),
     /// TLS cannot be set up.
     Tls(rustls::Error),
 }
@@ -100,7 +99,7 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Keys(provider, error) => write!(f, "provider {provider}: {error}"),
+            Self::Config(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "TLS: {error}"),
         }
     }
@@ -109,7 +108,7 @@ impl fmt::Display for BuildError {
 impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Keys(_, error) => Some(error),
+            Self::Config(error) => Some(error),
             Self::Tls(error) => Some(error),
         }
     }

@@ -14,8 +14,9 @@ use std::{
 
 use aibridge_core::{
     Instant, Secret,
-    bridge::{ProviderKeys, ServerStatus, ServerTools},
+    bridge::{ProviderKeys, ServerTools},
     keypool::{KeyState, KeyStatus},
+    mcp::ServerState,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -242,17 +243,17 @@ impl Admin {
 }
 
 fn state(server: &ServerTools) -> &'static str {
-    match server.status {
-        ServerStatus::Connecting => "connecting",
-        ServerStatus::Down { .. } => "down",
-        ServerStatus::Up => "up",
+    match server.state {
+        ServerState::Connecting => "connecting",
+        ServerState::Down { .. } => "down",
+        ServerState::Up => "up",
     }
 }
 
 fn show_server(server: &ServerTools, now: Instant) -> Value {
-    let (reason, retry_in) = match &server.status {
-        ServerStatus::Connecting | ServerStatus::Up => (None, None),
-        ServerStatus::Down { why, retry_at } => {
+    let (reason, retry_in) = match &server.state {
+        ServerState::Connecting | ServerState::Up => (None, None),
+        ServerState::Down { why, retry_at } => {
             (Some(why.to_string()), Some(millis(retry_at.since(now))))
         }
     };

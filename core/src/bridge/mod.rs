@@ -9,13 +9,14 @@ mod query;
 mod tests;
 mod tools;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     config::{Config, Provider},
     id::ConnId,
     interception,
     keypool::{Exhausted, KeyStatus, Pool, PoolError},
+    mcp::NameError,
     rng::Rng,
     session::Session,
     target::Target,
@@ -26,7 +27,7 @@ use idle::Idle;
 use tools::Tools;
 
 pub use query::{Answer, Query, Refused};
-pub use tools::{ServerStatus, ServerTools};
+pub use tools::ServerTools;
 
 /// A provider's keys, as an administrator sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,27 @@ pub struct Bridge {
     draining: bool,
 }
 
+/// Why a configuration makes no bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// The keys of this provider do not make a pool.
+    Keys(Arc<str>, PoolError),
+    /// The tools of MCP servers could not be told apart.
+    Tools(NameError),
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys(provider, error) => write!(f, "provider {provider}: {error}"),
+            Self::Tools(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Invalid {}
+
 /// How long a client that was refused for a shutdown is asked to wait: about what a restart takes.
 const RETRY_AFTER_DRAIN: Duration = Duration::from_secs(5);
 
@@ -69,9 +91,9 @@ impl Bridge {
     /// A bridge with every key valid. `seed` decides all identifiers.
     ///
     /// # Errors
-    /// A provider's keys do not make a pool; with the provider's name. A provider without keys has no pool, and that is
-    /// no error.
-    pub fn new(config: Arc<Config>, seed: u64) -> Result<Self, (Arc<str>, PoolError)> {
+    /// A provider's keys do not make a pool, or MCP servers' names do not go together. A provider without keys has no
+    /// pool, and that is no error.
+    pub fn new(config: Arc<Config>, seed: u64) -> Result<Self, Invalid> {
         let mut pools = BTreeMap::new();
         for provider in config
             .providers
@@ -80,12 +102,12 @@ impl Bridge {
         {
             let keys = provider.keys.clone();
             let pool = Pool::new(keys, provider.default_cooldown, provider.max_cooldown)
-                .map_err(|error| (Arc::clone(&provider.name), error))?;
+                .map_err(|error| Invalid::Keys(Arc::clone(&provider.name), error))?;
             pools.insert(Arc::clone(&provider.name), pool);
         }
         let rng = Rng::new(seed);
         Ok(Self {
-            tools: Tools::new(&config.mcp),
+            tools: Tools::new(&config.mcp).map_err(Invalid::Tools)?,
             config,
             pools,
             idle: Idle::default(),
@@ -122,7 +144,7 @@ impl Bridge {
             Query::Keep(server) => Answer::Keep(self.tools.words(&server)),
             Query::News(server, news) => Answer::Told(self.tools.news(now, &server, news)),
             Query::Tell(server, word) => {
-                self.tools.tell(&server, word);
+                self.tools.tell(server, word);
                 Answer::Told(None)
             }
             Query::Terms(server) => Answer::Terms(self.tools.terms(&server)),

@@ -137,7 +137,7 @@ fn bad_keys_are_named_with_their_provider() {
         ..Config::default()
     };
     let error = Bridge::new(Arc::new(config), 1).unwrap_err();
-    assert_eq!(error, ("p".into(), PoolError::Duplicate(1)));
+    assert_eq!(error, Invalid::Keys("p".into(), PoolError::Duplicate(1)));
 }
 
 #[test]

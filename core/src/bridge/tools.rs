@@ -1,10 +1,10 @@
-//! What is known of the MCP servers, and the tools they offer together.
+//! What calls and keepers tell each other of the MCP servers, and the tools these offer together.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     interception::Toolbox,
-    mcp::{Catalog, Failure, KeeperEvent, News, Refused, Server, Terms, Tool},
+    mcp::{KeeperEvent, NameError, News, Refused, Registry, Server, ServerState, Terms},
     record::ToolServer,
     time::Instant,
 };
@@ -13,37 +13,12 @@ use crate::{
 const MAX_WORDS: usize = 64;
 
 /// All servers, in configured order.
-#[derive(Debug, Default)]
-pub(super) struct Tools {
-    servers: Vec<Kept>,
-    toolbox: Arc<Toolbox>,
-}
-
 #[derive(Debug)]
-struct Kept {
-    server: Arc<Server>,
-    status: ServerStatus,
-    terms: Option<Terms>,
-    tools: Arc<[Arc<Tool>]>,
-    refused: Vec<Refused>,
-    /// What its keeper has not been told yet.
-    words: Vec<KeeperEvent>,
-}
-
-/// Whether an MCP server can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerStatus {
-    /// Nothing has been heard of it yet.
-    Connecting,
-    /// It cannot.
-    Down {
-        /// Why.
-        why: Failure,
-        /// When it is tried again.
-        retry_at: Instant,
-    },
-    /// It can.
-    Up,
+pub(super) struct Tools {
+    registry: Registry,
+    toolbox: Arc<Toolbox>,
+    /// What keepers have not been told yet, by server.
+    words: BTreeMap<Arc<str>, Vec<KeeperEvent>>,
 }
 
 /// An MCP server as an administrator sees it.
@@ -52,7 +27,7 @@ pub struct ServerTools {
     /// Its name.
     pub name: Arc<str>,
     /// Whether it can be used.
-    pub status: ServerStatus,
+    pub state: ServerState,
     /// Its tools that are offered: the name that models see, and the one on the server.
     pub offered: Vec<(Arc<str>, Arc<str>)>,
     /// Tools that it listed and that are not offered, and why.
@@ -62,128 +37,97 @@ pub struct ServerTools {
 }
 
 impl Tools {
-    pub(super) fn new(servers: &[Arc<Server>]) -> Self {
-        let kept = |server: &Arc<Server>| Kept {
-            server: Arc::clone(server),
-            status: ServerStatus::Connecting,
-            terms: None,
-            tools: Arc::default(),
-            refused: Vec::new(),
-            words: Vec::new(),
-        };
-        Self {
-            servers: servers.iter().map(kept).collect(),
+    pub(super) fn new(servers: &[Arc<Server>]) -> Result<Self, NameError> {
+        Ok(Self {
+            registry: Registry::new(servers.iter().cloned())?,
             toolbox: Arc::default(),
-        }
+            words: BTreeMap::new(),
+        })
     }
 
     pub(super) const fn toolbox(&self) -> &Arc<Toolbox> {
         &self.toolbox
     }
 
-    /// The terms of a server that can be used.
+    /// On which terms a server is spoken to; none if it has never been up.
     pub(super) fn terms(&self, server: &str) -> Option<Terms> {
-        let kept = self
-            .servers
-            .iter()
-            .find(|kept| *kept.server.name == *server)?;
-        kept.terms.clone()
+        self.registry.terms(server).ok()
     }
 
     /// Takes what a keeper found out; gives what there is to record.
-    pub(super) fn news(&mut self, now: Instant, server: &str, news: News) -> Option<ToolServer> {
-        let kept = self.kept(server)?;
-        let mut down = None;
-        match news {
-            News::Down { why, retry_at } => {
-                down = Some(why.to_string());
-                let was_down = matches!(kept.status, ServerStatus::Down { .. });
-                kept.terms = None;
-                kept.status = ServerStatus::Down { why, retry_at };
-                if was_down {
-                    return None; // each further attempt is no news
-                }
-            }
-            News::Tools { tools, refused } => {
-                kept.tools = tools;
-                kept.refused = refused;
-                self.collect();
-                return None; // `Up` follows, or has been there before
-            }
-            News::Up(terms) => {
-                kept.terms = Some(terms);
-                kept.status = ServerStatus::Up;
-            }
+    pub(super) fn news(
+        &mut self,
+        now: Instant,
+        server: &Arc<str>,
+        news: News,
+    ) -> Option<ToolServer> {
+        let state = |registry: &Registry| {
+            let mut servers = registry.servers().iter();
+            let known = servers.find(|known| known.server.name == *server);
+            known.map(|known| known.state.clone())
+        };
+        let before = state(&self.registry);
+        let is_list = matches!(news, News::Tools { .. });
+        self.registry.update(server, news);
+        if is_list {
+            self.toolbox = Arc::new(Toolbox::new(self.registry.catalog()));
         }
-        let entries = self.toolbox.catalog().entries().iter();
+        let down = match (before?, state(&self.registry)?) {
+            // Each further attempt to reach it is no news.
+            (ServerState::Down { .. }, ServerState::Down { .. }) => return None,
+            (_, ServerState::Down { why, .. }) => Some(why.to_string()),
+            // Of the first list it is told when the server is up.
+            (_, ServerState::Connecting) => return None,
+            (_, ServerState::Up) => None,
+        };
         Some(ToolServer {
-            name: server.into(),
-            tools: entries
-                .filter(|entry| *entry.server.name == *server)
-                .count(),
+            name: Arc::clone(server),
+            tools: self.offered(server).count(),
             down,
             at: now,
         })
     }
 
     /// Leaves word for a keeper. What calls must know at once, they know.
-    pub(super) fn tell(&mut self, server: &str, word: KeeperEvent) {
-        let Some(kept) = self.kept(server) else {
-            return;
-        };
-        if let KeeperEvent::Renewed { stale, fresh } = &word
-            && kept.terms.as_ref() == Some(stale)
-        {
-            kept.terms = Some(fresh.clone());
+    pub(super) fn tell(&mut self, server: Arc<str>, word: KeeperEvent) {
+        if let KeeperEvent::Renewed { stale, fresh } = &word {
+            self.registry.renew(&server, stale, fresh.clone());
         }
-        if kept.words.len() < MAX_WORDS {
-            kept.words.push(word);
+        let words = self.words.entry(server).or_default();
+        if words.len() < MAX_WORDS {
+            words.push(word);
         }
     }
 
     /// What a keeper has not been told yet.
     pub(super) fn words(&mut self, server: &str) -> Vec<KeeperEvent> {
-        self.kept(server)
-            .map(|kept| std::mem::take(&mut kept.words))
-            .unwrap_or_default()
+        self.words.remove(server).unwrap_or_default()
     }
 
     pub(super) fn statuses(&self) -> Vec<ServerTools> {
-        let catalog = self.toolbox.catalog();
-        let status = |kept: &Kept| {
-            let name = &kept.server.name;
-            let offered = catalog
-                .entries()
+        let clashes = self.toolbox.catalog().clashes();
+        let known = self.registry.servers().iter();
+        let status = known.map(|known| {
+            let name = &known.server.name;
+            let clashes = clashes
                 .iter()
-                .filter(|entry| entry.server.name == *name);
-            let offered =
-                offered.map(|entry| (Arc::clone(&entry.name), Arc::clone(&entry.tool.name)));
-            let clashes = catalog.clashes().iter();
-            let clashes =
-                clashes.filter(|clash| clash.tools.iter().any(|(server, _)| server == name));
+                .filter(|clash| clash.tools.iter().any(|(server, _)| server == name));
             ServerTools {
                 name: Arc::clone(name),
-                status: kept.status.clone(),
-                offered: offered.collect(),
-                refused: kept.refused.clone(),
+                state: known.state.clone(),
+                offered: self.offered(name).collect(),
+                refused: known.refused.clone(),
                 clashes: clashes.map(|clash| clash.name.clone()).collect(),
             }
-        };
-        self.servers.iter().map(status).collect()
+        });
+        status.collect()
     }
 
-    fn kept(&mut self, server: &str) -> Option<&mut Kept> {
-        self.servers
-            .iter_mut()
-            .find(|kept| *kept.server.name == *server)
-    }
-
-    /// Makes the toolbox anew.
-    fn collect(&mut self) {
-        let lists = self
-            .servers
-            .iter()
-            .map(|kept| (&kept.server, &kept.tools[..]));
-        self.toolbox = Arc::new(Toolbox::new(Catalog::new(lists)));
+    /// The tools of a server that are offered: the name that models see, and the one on the server.
+    fn offered(&self, server: &str) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
+        let entries = self.toolbox.catalog().entries().iter();
+        entries
+            .filter(move |entry| *entry.server.name == *server)
+            .map(|entry| (Arc::clone(&entry.name), Arc::clone(&entry.tool.name)))
     }
 }

@@ -37,18 +37,18 @@ impl Keys for ThreeKeys {
     }
 
     fn tool_servers(&self) -> Vec<ServerTools> {
-        let server = |name: &str, status| ServerTools {
+        let server = |name: &str, state| ServerTools {
             name: name.into(),
-            status,
+            state,
             offered: vec![("bmcp_a_b".into(), "b".into())],
             refused: Vec::new(),
             clashes: Vec::new(),
         };
-        let down = ServerStatus::Down {
+        let down = ServerState::Down {
             why: Failure::TimedOut,
             retry_at: Instant::from_millis(1_001_500),
         };
-        vec![server("coder", ServerStatus::Up), server("desk", down)]
+        vec![server("coder", ServerState::Up), server("desk", down)]
     }
 
     fn reset(&self, now: Instant, provider: &str, index: usize) -> Option<KeyStatus> {
