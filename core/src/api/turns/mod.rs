@@ -223,7 +223,7 @@ impl Turns {
             Dialect::Messages(messages) => messages.end(&mut self.turn),
             Dialect::Responses(responses) => responses.end(&mut self.turn),
         };
-        (rest, self.turn.take_end())
+        (rest, self.turn.ended())
     }
 
     /// Takes a whole blocking turn (a success: errors are not the loop's business). Gives the body for the client,
@@ -235,7 +235,7 @@ impl Turns {
             Dialect::Messages(messages) => messages.body(body, &mut self.turn),
             Dialect::Responses(_) => responses::Merge::body(body, &mut self.turn),
         };
-        match self.turn.take_end() {
+        match self.turn.ended() {
             end @ (TurnEnd::Calls(_) | TurnEnd::TooLong) => (Bytes::new(), end),
             end @ (TurnEnd::Final | TurnEnd::Refused { .. }) => (body, end),
         }
@@ -418,7 +418,7 @@ impl Turn {
         matches!(self.end, Some(TurnEnd::Calls(_) | TurnEnd::TooLong))
     }
 
-    fn take_end(&mut self) -> TurnEnd {
+    fn ended(&self) -> TurnEnd {
         // The dialects have decided by now.
         self.end.clone().unwrap_or(TurnEnd::Final)
     }
