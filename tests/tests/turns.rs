@@ -12,7 +12,7 @@ use aibridge_core::{
     codec::Step,
     sse,
 };
-use aibridge_testkit::{APIS, grammar, txtar::Archive};
+use aibridge_testkit::{APIS, Fixture, grammar, txtar::Archive};
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::{Value, json};
@@ -266,10 +266,13 @@ fn follow<'a>(
     client: &mut Vec<u8>,
 ) {
     let mut decoder = sse::Decoder::new(sse::MAX_EVENT);
-    while !stream.is_empty() {
+    loop {
         let size = sizes
             .next()
             .map_or(stream.len(), |size| stream.len().min(*size));
+        if size == 0 {
+            decoder.end();
+        }
         decoder.push(stream.split_to(size));
         while let Step::Item(item) = decoder.next() {
             match turns.item(&item) {
@@ -277,6 +280,9 @@ fn follow<'a>(
                 Passed::Replace(bytes) => client.extend_from_slice(&bytes),
                 Passed::Withhold => {}
             }
+        }
+        if size == 0 {
+            return;
         }
     }
 }
@@ -303,6 +309,52 @@ fn play(api: Api, conversation: &[Said], sizes: &[usize]) -> (Vec<u8>, Vec<TurnE
         ends.push(end);
     }
     (client, ends, requests)
+}
+
+/// What all fixtures give a client, is by the grammar, and is not changed by a tool that is offered and not called.
+#[test]
+fn replies_that_call_no_injected_tool_arrive_as_they_are() {
+    for fixture in Fixture::all() {
+        for streaming in fixture.forms() {
+            let (api, name) = (
+                fixture.api,
+                format!("{} streaming={streaming}", fixture.name),
+            );
+            let request = fixture.ask(streaming).body;
+            let Ok(inspected) = api::inspect(api, &request) else {
+                continue;
+            };
+            let tool = Tool::new("bmcp_t", None, r#"{"type":"object"}"#).unwrap();
+            let injected = api::inject(api, request, &inspected, &[tool]);
+            let mut turns = Turns::new(api, &inspected, injected.body, injected.names);
+            let (sent, relayed) = (fixture.body(streaming), fixture.relayed(streaming));
+            let mut client = Vec::new();
+            let (rest, end) = if streaming {
+                follow(&mut turns, sent, &mut std::iter::repeat(&31), &mut client);
+                turns.end()
+            } else {
+                turns.body(sent)
+            };
+            client.extend_from_slice(&rest);
+            assert_eq!(client, relayed, "{name}");
+            assert_eq!(end, TurnEnd::Final, "{name}");
+            let is_malformed = fixture.name.ends_with("malformed_body");
+            if is_malformed || fixture.fact("stop", streaming).is_none() {
+                continue;
+            }
+            let reply = if streaming {
+                grammar::stream(api, &client)
+            } else {
+                grammar::body(api, &client)
+            };
+            let reply = reply.unwrap_or_else(|broken| panic!("{name}: {broken}"));
+            assert_eq!(
+                Some(&*reply.stop),
+                fixture.fact("stop", streaming),
+                "{name}"
+            );
+        }
+    }
 }
 
 /// What providers really sent, in two turns. The recordings are no part of this repository: without them this test

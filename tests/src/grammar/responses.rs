@@ -20,6 +20,11 @@ impl super::Reader for Reader {
         let event = json(data)?;
         let kind = string(&event, "type")?;
         ensure(name == kind, "the event's name is not its type")?;
+        let is_known = kind == "error" || !event["response"].is_null();
+        if event["sequence_number"].is_null() && !is_known && event["output_index"].is_null() {
+            // An event of a later day.
+            return Ok(false);
+        }
         let number = number(&event, "sequence_number")?;
         ensure(
             self.last_number.is_none_or(|last| last < number),

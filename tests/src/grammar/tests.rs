@@ -183,7 +183,8 @@ const COMPLETED: &str = r#"{"type":"response.completed","response":{"id":"r","st
 
 #[test]
 fn sound_responses_are_read() {
-    let sound = stream_of(&[CREATED, ADDED, DELTA, ITEM_DONE, COMPLETED]);
+    let unknown = r#"{"type":"response.weather"}"#;
+    let sound = stream_of(&[CREATED, unknown, ADDED, DELTA, ITEM_DONE, COMPLETED]);
     let reply = stream(Api::Responses, &sound).unwrap();
     assert_eq!((&*reply.text, &*reply.stop), ("hi", "completed"));
     assert_eq!(reply.usage["input_tokens"], 2);

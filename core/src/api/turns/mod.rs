@@ -58,9 +58,8 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::{
-    api::{Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body, usage::Counts},
+    api::{Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body},
     id::InterceptionId,
-    json::Kind,
     sse,
 };
 
@@ -73,9 +72,12 @@ mod responses;
 mod result;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod usual;
 
 pub use result::{CallResult, Content};
+
+use turn::Turn;
 
 /// Bytes of a turn that are kept for what may come of it: 32 MiB.
 pub const MAX_TURN: usize = 32 << 20;
@@ -223,7 +225,7 @@ impl Turns {
             Dialect::Messages(messages) => messages.end(&mut self.turn),
             Dialect::Responses(responses) => responses.end(&mut self.turn),
         };
-        (rest, self.turn.take_end())
+        (rest, self.turn.ended())
     }
 
     /// Takes a whole blocking turn (a success: errors are not the loop's business). Gives the body for the client,
@@ -235,7 +237,7 @@ impl Turns {
             Dialect::Messages(messages) => messages.body(body, &mut self.turn),
             Dialect::Responses(_) => responses::Merge::body(body, &mut self.turn),
         };
-        match self.turn.take_end() {
+        match self.turn.ended() {
             end @ (TurnEnd::Calls(_) | TurnEnd::TooLong) => (Bytes::new(), end),
             end @ (TurnEnd::Final | TurnEnd::Refused { .. }) => (body, end),
         }
@@ -334,119 +336,6 @@ impl Turns {
         }
         Passed::Relay
     }
-}
-
-/// What all dialects know of the turn they follow.
-#[derive(Debug, Default)]
-struct Turn {
-    /// How many turns came before.
-    nth: usize,
-    injected: Vec<Arc<str>>,
-    /// What earlier turns used, and what this one did.
-    earlier: Counts,
-    used: Counts,
-    /// Its calls of injected tools.
-    calls: Vec<Call>,
-    /// It calls tools of the client's.
-    calls_own: bool,
-    /// An error came, or the stream broke off.
-    failed: bool,
-    end: Option<TurnEnd>,
-    /// What the turn adds to the conversation: elements of a JSON array. Only where it has calls to run.
-    history: Vec<u8>,
-}
-
-impl Turn {
-    fn is_injected(&self, name: &str) -> bool {
-        self.injected.iter().any(|injected| **injected == *name)
-    }
-
-    /// Decides how the turn ends. `is_proper`: it ended by itself, and its stop says that tools are to be used.
-    /// Then `history` is asked for what is to be appended to the conversation; `None` if that is too long.
-    fn decide(
-        &mut self,
-        is_proper: bool,
-        history: impl FnOnce(&[Call]) -> Option<Vec<u8>>,
-    ) -> &TurnEnd {
-        let end = self.judge(is_proper, history);
-        self.end.insert(end)
-    }
-
-    fn judge(
-        &mut self,
-        is_proper: bool,
-        history: impl FnOnce(&[Call]) -> Option<Vec<u8>>,
-    ) -> TurnEnd {
-        let mut calls = std::mem::take(&mut self.calls);
-        if calls.is_empty() {
-            return TurnEnd::Final;
-        }
-        if self.calls_own || self.failed || !is_proper {
-            let why = if self.calls_own {
-                Refusal::Mixed
-            } else {
-                Refusal::Truncated
-            };
-            return TurnEnd::Refused { calls, why };
-        }
-        for call in &mut calls {
-            // A tool without parameters is often called without arguments.
-            if call.arguments.trim_ascii().is_empty() {
-                "{}".clone_into(&mut call.arguments);
-            }
-        }
-        let Some(history) = history(&calls) else {
-            return TurnEnd::TooLong;
-        };
-        let is_sound = calls
-            .iter()
-            .all(|call| is_object(call.arguments.as_bytes()));
-        if !is_sound || !are_elements(&history) {
-            let why = Refusal::Malformed;
-            return TurnEnd::Refused { calls, why };
-        }
-        self.history = history;
-        TurnEnd::Calls(calls)
-    }
-
-    /// The turn ends with calls that the client does not see, and none that it does.
-    fn leaves_no_calls(&self) -> bool {
-        !self.calls_own && matches!(self.end, Some(TurnEnd::Refused { .. }))
-    }
-
-    fn goes_on(&self) -> bool {
-        matches!(self.end, Some(TurnEnd::Calls(_) | TurnEnd::TooLong))
-    }
-
-    fn take_end(&mut self) -> TurnEnd {
-        // The dialects have decided by now.
-        self.end.clone().unwrap_or(TurnEnd::Final)
-    }
-
-    /// Edits a usage object, which stands at `at` in its text, so that it counts earlier turns too.
-    fn raise(&self, usage: &[u8], at: usize, edits: &mut Edits) {
-        if self.nth == 0 {
-            return;
-        }
-        let mut raised = Edits::default();
-        if read::document(usage, |scan| self.earlier.raise(scan, &mut raised)).is_some() {
-            edits.append(raised, at);
-        }
-    }
-}
-
-fn is_object(text: &[u8]) -> bool {
-    let kind = read::document(text, |scan| {
-        let kind = scan.kind()?;
-        read::skip(scan).map(|()| kind)
-    });
-    kind == Some(Kind::Object)
-}
-
-/// Whether a text is well-formed elements of an array.
-fn are_elements(text: &[u8]) -> bool {
-    let array = [b"[", text, b"]"].concat();
-    read::document(&array, read::skip).is_some()
 }
 
 /// An event with edits made in its data, ending in a whole line end.

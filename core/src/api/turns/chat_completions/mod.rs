@@ -11,18 +11,13 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use chunk::{CallDelta, Chunk, Delta};
+use message::OpenCall;
 
-use super::{
-    Call, MAX_TURN, Passed, Turn, edited,
-    history::{Strings, put},
-    joined,
-    usual::Usual,
-    whole,
-};
+use super::{Call, MAX_TURN, Passed, Turn, edited, history::Strings, joined, usual::Usual, whole};
 use crate::{
     api::{
         Inspected,
-        edits::{Edits, quoted},
+        edits::Edits,
         read::{self, decoded},
         usage::Counts,
     },
@@ -31,6 +26,7 @@ use crate::{
 
 mod body;
 mod chunk;
+mod message;
 
 /// Follows the turns of a completion.
 #[derive(Debug)]
@@ -53,16 +49,6 @@ pub(in crate::api::turns) struct Merge {
     /// What waits for the end of the turn.
     held: Vec<Held>,
     usual: Usual,
-}
-
-/// A call whose arguments may still grow.
-#[derive(Debug)]
-struct OpenCall {
-    index: Option<u64>,
-    call: Call,
-    is_injected: bool,
-    /// Members of the server's own, each with a comma before it.
-    others: String,
 }
 
 /// A chunk that waits, and what changes in it.
@@ -424,51 +410,4 @@ fn passed(event: &sse::Event, edits: Edits) -> Passed {
 /// Some servers finish with `stop` although they call tools.
 fn is_tool_use(finish: Option<&str>) -> bool {
     matches!(finish, Some("tool_calls" | "stop"))
-}
-
-impl OpenCall {
-    /// Takes what a delta says of the call.
-    fn add(&mut self, delta: &CallDelta<'_>, data: &[u8]) {
-        let arguments = decoded(delta.arguments);
-        self.call.arguments.push_str(&arguments);
-        for (name, range) in &delta.others {
-            let value = data.get(range.clone()).unwrap_or_default();
-            let member = format!(",\"{}\":", name.raw());
-            if !self.others.contains(&member) {
-                self.others += &member;
-                self.others += &String::from_utf8_lossy(value);
-            }
-        }
-    }
-}
-
-impl Merge {
-    /// The assistant's message, from what was streamed. All its calls are injected ones.
-    fn message(&self, calls: &[Call]) -> Vec<u8> {
-        let mut message = b"{\"role\":\"assistant\"".to_vec();
-        if self.message.raw("content").is_none_or(<[u8]>::is_empty) {
-            message.extend_from_slice(b",\"content\":null");
-        }
-        for (name, raw) in self.message.iter() {
-            put(name, raw, &mut message);
-        }
-        if !self.details.is_empty() {
-            message.extend_from_slice(b",\"reasoning_details\":[");
-            message.extend_from_slice(&self.details);
-            message.push(b']');
-        }
-        let calls = calls.iter().zip(&self.calls);
-        let calls: Vec<_> = calls
-            .map(|(Call { id, name, arguments }, OpenCall { others, .. })| {
-                format!(
-                    "{{\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":{}}}{others}}}",
-                    quoted(id),
-                    quoted(name),
-                    quoted(arguments)
-                )
-            })
-            .collect();
-        message.extend_from_slice(format!(",\"tool_calls\":[{}]}}", calls.join(",")).as_bytes());
-        message
-    }
 }
