@@ -137,7 +137,7 @@ fn a_server_thought_down_is_tried_at_once_when_a_call_renewed_its_session() {
         down: true,
         ..Fake::new()
     });
-    let mut keeper = super::keeper::keep(&mut world);
+    let mut keeper = keeper::keep(&mut world);
     world.fake.down = false;
     let terms = |session: &str| Terms {
         version: Version::V20251125,
@@ -146,7 +146,7 @@ fn a_server_thought_down_is_tried_at_once_when_a_call_renewed_its_session() {
     let (stale, fresh) = (terms("old"), terms("new"));
     keeper.handle(world.now, KeeperEvent::Renewed { stale, fresh });
     world.settle(&mut keeper);
-    let news = super::keeper::news(&mut keeper);
+    let news = keeper::news(&mut keeper);
     assert!(
         matches!(news.last(), Some(crate::mcp::News::Up(_))),
         "{news:?}"
