@@ -22,7 +22,7 @@ use super::{
     peer::Peer,
     renewal::{Lost, Renewals, Renewed},
     result::ToolResult,
-    rpc,
+    round, rpc,
     server::Server,
     terms::Terms,
 };
@@ -135,6 +135,8 @@ struct Call {
     stage: Stage,
     /// Whether its session has been renewed once.
     renewed: bool,
+    /// How often the server had it repeated.
+    rounds: u32,
 }
 
 #[derive(Debug)]
@@ -175,17 +177,19 @@ impl Calls {
         more.insert(MCP_NAME, mirror::encode(&tool.name));
         let name = rpc::quote(&tool.name);
         let params = format!(r#""name":{name},"arguments":{arguments}"#);
-        let exchange = send(server, terms, &params, &more, &mut self.out);
-        self.running.push(Call {
+        let mut call = Call {
             id,
             server: Arc::clone(server),
             terms: terms.clone(),
             params,
             more,
             until: now + self.limits.timeout,
-            stage: Stage::Running(Box::new(exchange)),
+            stage: Stage::Renewing,
             renewed: false,
-        });
+            rounds: 0,
+        };
+        call.send("", &mut self.out);
+        self.running.push(call);
         id
     }
 
@@ -284,6 +288,14 @@ impl Calls {
             call.renewed = true;
             return self.renew(now, at);
         }
+        if call.terms.version.is_stateless()
+            && call.rounds < round::MAX_ROUNDS
+            && let Ok(json) = &answer
+            && let Some(state) = round::wanted(json)
+        {
+            call.rounds += 1;
+            return call.send(&state, &mut self.out);
+        }
         let call = self.running.remove(at);
         if matches!(answer, Err(Failure::Error(HEADER_MISMATCH, _))) {
             // The schema that says which arguments are mirrored is not the one we know.
@@ -364,9 +376,17 @@ impl Call {
     }
 
     fn go_on(&mut self, fresh: Terms, out: &mut Outbox) {
-        let exchange = send(&self.server, &fresh, &self.params, &self.more, out);
-        self.stage = Stage::Running(Box::new(exchange));
         self.terms = fresh;
+        self.send("", out);
+    }
+
+    /// Sends the call; `state` is what the server wants back with it.
+    fn send(&mut self, state: &str, out: &mut Outbox) {
+        let peer = Peer::new(&self.server, Some(self.terms.clone()));
+        let params = format!("{}{state}", self.params);
+        let more = self.more.clone();
+        let exchange = Exchange::request(peer, "tools/call", &params, more, out);
+        self.stage = Stage::Running(Box::new(exchange));
     }
 
     fn cancel(&mut self, now: Instant, reason: &str, out: &mut Outbox) {
@@ -374,17 +394,6 @@ impl Call {
             exchange.cancel(now, reason, out);
         }
     }
-}
-
-fn send(
-    server: &Arc<Server>,
-    terms: &Terms,
-    params: &str,
-    more: &HeaderMap,
-    out: &mut Outbox,
-) -> Exchange {
-    let peer = Peer::new(server, Some(terms.clone()));
-    Exchange::request(peer, "tools/call", params, more.clone(), out)
 }
 
 /// A text that is a JSON object.

@@ -44,6 +44,7 @@ mod peer;
 mod registry;
 mod renewal;
 mod result;
+mod round;
 mod rpc;
 mod server;
 mod terms;

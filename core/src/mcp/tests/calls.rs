@@ -252,6 +252,20 @@ fn without_a_session_nothing_is_resumed() {
 }
 
 #[test]
+fn a_call_that_the_server_wants_repeated_is_but_not_for_ever() {
+    let mut world = World::new(Fake::modern());
+    let events = call(&mut world, &STATELESS, "rounds");
+    assert_eq!(outcome(&events).unwrap().text(), "at last");
+    let ids: Vec<_> = world.fake.bodies.iter().map(|b| b["id"].as_u64()).collect();
+    assert!(ids.len() == 3 && ids.windows(2).all(|pair| pair[0] < pair[1]));
+
+    let mut world = World::new(Fake::modern());
+    let events = call(&mut world, &STATELESS, "endless");
+    assert_eq!(outcome(&events), Err(&Failure::InputRequired));
+    assert_eq!(world.fake.seen.len(), 9);
+}
+
+#[test]
 fn a_call_that_hangs_is_cancelled_at_the_server() {
     let mut fake = Fake::new();
     let terms = session(&mut fake);

@@ -233,6 +233,21 @@ impl Fake {
         let arguments = body["params"]["arguments"].to_string();
         match body["params"]["name"].as_str().unwrap() {
             "echo" => self.result(body, &text(&arguments)),
+            "rounds" => {
+                let state = body["params"]["requestState"].as_str().unwrap_or_default();
+                if state == "++" {
+                    return self.result(body, &text("at last"));
+                }
+                let state = format!("{state}+");
+                self.result(
+                    body,
+                    &json!({"resultType": "input_required", "requestState": state}),
+                )
+            }
+            "endless" => self.result(
+                body,
+                &json!({"resultType": "input_required", "requestState": "x"}),
+            ),
             "nothing" => self.result(body, &json!({"content": []})),
             "wrong" => self.result(
                 body,

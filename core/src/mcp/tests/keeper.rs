@@ -442,12 +442,11 @@ proptest! {
                     Action::Request(on, _) => open.push(on),
                 }
             }
-            match open.last().copied() {
-                Some(on) => Machine::handle(&mut keeper, now, on, input),
-                None => {
-                    now = keeper.poll_timeout().expect("it never gives up");
-                    keeper.handle_timeout(now);
-                }
+            if let Some(on) = open.last() {
+                Machine::handle(&mut keeper, now, *on, input);
+            } else {
+                now = keeper.poll_timeout().expect("it never gives up");
+                keeper.handle_timeout(now);
             }
         }
         prop_assert!(keeper.poll_timeout().is_some());

@@ -130,3 +130,25 @@ fn a_server_that_dies_mid_call_is_used_again_but_the_call_is_not_repeated() {
         .filter(|b| b["params"]["name"] == "die");
     assert_eq!((of_die.count(), world.fake.begun), (1, 2));
 }
+
+#[test]
+fn a_server_thought_down_is_tried_at_once_when_a_call_renewed_its_session() {
+    let mut world = World::new(Fake {
+        down: true,
+        ..Fake::new()
+    });
+    let mut keeper = keeper::keep(&mut world);
+    world.fake.down = false;
+    let terms = |session: &str| Terms {
+        version: Version::V20251125,
+        session: Some(session.parse().unwrap()),
+    };
+    let (stale, fresh) = (terms("old"), terms("new"));
+    keeper.handle(world.now, KeeperEvent::Renewed { stale, fresh });
+    world.settle(&mut keeper);
+    let news = keeper::news(&mut keeper);
+    assert!(
+        matches!(news.last(), Some(crate::mcp::News::Up(_))),
+        "{news:?}"
+    );
+}
