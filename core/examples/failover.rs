@@ -40,8 +40,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         while let Some(action) = interception.poll_action() {
             match action {
-                // Without MCP servers in the configuration there are no tools.
-                Action::AbortTools | Action::CallTool(..) => {}
                 Action::Call(call, request) => {
                     println!("{now:?}  {call:?} > {} {}", request.method, request.path);
                     now += Duration::from_millis(40);
@@ -67,7 +65,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Action::ReplyHead(reply) => println!("{now:?}  client < {}", reply.status),
                 Action::ReplyBody(bytes) => println!("{now:?}  client < {bytes:?}"),
                 Action::Emit(record) => println!("{now:?}  {record:?}"),
-                Action::Abort(_) | Action::ReplyEnd | Action::ReplyAbort => {}
+                // Without MCP servers in the configuration there are no tools.
+                Action::AbortTools
+                | Action::CallTool(..)
+                | Action::Abort(_)
+                | Action::ReplyEnd
+                | Action::ReplyAbort => {}
             }
         }
     }

@@ -29,7 +29,7 @@ pub enum Ran {
     /// The JSON-RPC error with this code and message.
     Error(i64, &'static str),
     /// The server replies with this instead: a status, silence, a reset.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// This result, as MCP writes it.
     Result(Value),
     /// A result of one text.
@@ -149,7 +149,7 @@ fn answer(seen: &Seen, list: &[Value], run: &Mutex<impl FnMut(&str, &Value) -> R
             );
             match ran.result() {
                 Ok(result) => result,
-                Err(Ran::Reply(reply)) => return reply,
+                Err(Ran::Reply(reply)) => return *reply,
                 Err(Ran::Error(code, text)) => return error(id, code, text),
                 Err(Ran::Result(_) | Ran::Text(_)) => json!({}),
             }

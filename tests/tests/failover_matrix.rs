@@ -491,7 +491,10 @@ impl AgenticCase {
                 assert_eq!(errors, 1, "{name}: {}", answer.text());
             }
             Api::ChatCompletions | Api::Responses => {
-                let error = answer.text().find("data: {\"error\"").unwrap();
+                let error = answer
+                    .text()
+                    .find("data: {\"error\"")
+                    .expect("an error event");
                 assert!(!answer.text()[error..].contains("[DONE]"), "{name}");
             }
         }

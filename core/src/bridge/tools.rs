@@ -73,11 +73,11 @@ impl Tools {
             self.toolbox = Arc::new(Toolbox::new(self.registry.catalog()));
         }
         let down = match (before?, state(&self.registry)?) {
-            // Each further attempt to reach it is no news.
-            (ServerState::Down { .. }, ServerState::Down { .. }) => return None,
+            // Each further attempt to reach it is no news. Of the first list it is told when the server is up.
+            (ServerState::Down { .. }, ServerState::Down { .. }) | (_, ServerState::Connecting) => {
+                return None;
+            }
             (_, ServerState::Down { why, .. }) => Some(why.to_string()),
-            // Of the first list it is told when the server is up.
-            (_, ServerState::Connecting) => return None,
             (_, ServerState::Up) => None,
         };
         Some(ToolServer {

@@ -120,7 +120,7 @@ impl Interception {
         let ending = Ending::new(outcome, error.message.clone());
         match &request.agent {
             Some(agent) if agent.has_started() => {
-                agent.break_off(error, self.journal.id, &mut self.out)
+                agent.break_off(error, self.journal.id, &mut self.out);
             }
             _ => {
                 let refusal = Refusal::new(Some(request.provider.vendor), error.clone());

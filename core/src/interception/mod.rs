@@ -48,6 +48,7 @@ mod state;
 mod tests;
 mod tool_loop;
 mod toolbox;
+mod turn;
 
 use journal::Journal;
 use state::State;

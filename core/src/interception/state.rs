@@ -9,7 +9,8 @@ use super::{
     Action, Event, Interception,
     caller::Credential,
     relay::Relay,
-    tool_loop::{Agent, Tooling, Turn},
+    tool_loop::{Agent, Tooling},
+    turn::Turn,
 };
 use crate::{
     api::{Api, Inspected},
@@ -180,7 +181,7 @@ impl Interception {
                     .is_some_and(|agent| agent.is_late(now, &mut self.out));
                 if late {
                     self.out.actions.push_back(Action::Abort(call.id));
-                    return self.loop_took_too_long(now, replay.0);
+                    return self.loop_took_too_long(now, &replay.0);
                 }
                 State::Calling(replay, call)
             }

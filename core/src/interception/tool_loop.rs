@@ -14,35 +14,25 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use bytes::Bytes;
 
 use super::{
-    Action, Event, Interception, Outbox, Reply,
-    ending::ending,
-    headers,
-    relay::{Finished, after, is_encoded, is_stream, keep_alive},
-    state::{Call, Pending, Replay, Request, Rest, State},
+    Action, Event, Interception, Outbox,
+    relay::{after, keep_alive},
+    state::{Replay, Request, State},
     toolbox::Toolbox,
 };
 use crate::{
     api::{
         self, Api, ApiError,
-        turns::{self, CallResult, Content, Passed, Refusal, TurnEnd, Turns},
+        turns::{self, CallResult, Content, Turns},
     },
-    codec::Step,
-    fault::Fault,
-    id::{CallId, InterceptionId},
+    id::InterceptionId,
+    keypool::Walker,
     mcp::{self, Entry, Failure, ToolCallId, ToolResult},
     record::Outcome,
-    sse,
     time::{Duration, Instant, earliest},
 };
-
-/// A turn's blocking reply longer than this cannot be looked into.
-const MAX_TURN: usize = turns::MAX_TURN;
-/// What of an error's body is looked into, in bytes.
-const MAX_ERROR: usize = 64 << 10;
 
 /// A tool to call.
 #[derive(Clone, Debug)]
@@ -56,12 +46,13 @@ pub struct ToolCall {
 /// What the loop of a request carries from turn to turn.
 #[derive(Debug)]
 pub(super) struct Agent {
-    api: Api,
-    turns: Turns,
-    toolbox: Arc<Toolbox>,
-    streaming: bool,
+    pub(super) api: Api,
+    pub(super) turns: Turns,
+    pub(super) toolbox: Arc<Toolbox>,
+    /// The client asked for a stream.
+    pub(super) streaming: bool,
     /// The client has been given the head of a stream.
-    started: bool,
+    pub(super) started: bool,
     /// How many tools have been called.
     called: u32,
     /// When the whole loop has taken too long.
@@ -100,35 +91,13 @@ impl Agent {
     }
 
     /// The client has just been heard of.
-    fn rest(&mut self, now: Instant) {
+    pub(super) fn rest(&mut self, now: Instant) {
         self.ping = after(now, self.silence);
     }
 
-    fn is_injected(&self, name: &str) -> bool {
+    pub(super) fn is_injected(&self, name: &str) -> bool {
         self.toolbox.catalog().find(name).is_some()
     }
-}
-
-/// A turn's reply, as it comes.
-#[derive(Debug)]
-pub(super) struct Turn {
-    request: Box<Request>,
-    agent: Box<Agent>,
-    call: CallId,
-    status: StatusCode,
-    follow: Follow,
-    /// The head, until the client is given it.
-    head: Option<Reply>,
-    idle: Option<Instant>,
-}
-
-/// How a turn's body is read.
-#[derive(Debug)]
-enum Follow {
-    /// An error, behind the start of the client's reply.
-    Error(BytesMut),
-    Events(Box<sse::Decoder>),
-    Whole(BytesMut),
 }
 
 /// Tools that are running.
@@ -145,46 +114,6 @@ struct Running {
     call: turns::Call,
     server: Option<Arc<str>>,
     result: Option<CallResult>,
-}
-
-impl Turn {
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        earliest(self.idle, self.agent.deadline())
-    }
-
-    /// Some of the stream.
-    fn events(&mut self, now: Instant, bytes: Bytes, out: &mut Outbox) {
-        let Follow::Events(decoder) = &mut self.follow else {
-            return;
-        };
-        decoder.push(bytes);
-        while let Step::Item(item) = decoder.next() {
-            let bytes = match self.agent.turns.item(&item) {
-                Passed::Relay => item.raw().clone(),
-                Passed::Replace(bytes) => bytes,
-                Passed::Withhold => continue,
-            };
-            give(&mut self.head, &mut self.agent, now, bytes, out);
-        }
-    }
-}
-
-/// Gives the client some of a stream, its head first where it has not had that.
-fn give(head: &mut Option<Reply>, agent: &mut Agent, now: Instant, bytes: Bytes, out: &mut Outbox) {
-    if bytes.is_empty() {
-        return;
-    }
-    start(head, agent, now, out);
-    agent.rest(now);
-    out.body(bytes);
-}
-
-fn start(head: &mut Option<Reply>, agent: &mut Agent, now: Instant, out: &mut Outbox) {
-    if let Some(head) = head.take() {
-        agent.started = true;
-        agent.rest(now);
-        out.actions.push_back(Action::ReplyHead(head));
-    }
 }
 
 impl Tooling {
@@ -227,242 +156,8 @@ impl Interception {
         self.try_next(now, replay)
     }
 
-    /// A turn's reply has come and been judged: follows it.
-    pub(super) fn begin_turn(
-        &mut self,
-        now: Instant,
-        request: Box<Request>,
-        mut agent: Box<Agent>,
-        call: &Call,
-        reply: Pending,
-        rest: Rest,
-    ) -> State {
-        let Pending {
-            status, headers, ..
-        } = &reply;
-        let is_readable = status.is_success() && !is_encoded(headers);
-        if !is_readable && !agent.started {
-            return self.begin_plain_relay(now, &request, call.id, reply, rest);
-        }
-        let Pending {
-            status,
-            mut headers,
-            body,
-            ..
-        } = reply;
-        let is_stream = is_stream(status, &headers, agent.streaming);
-        let follow = match (is_readable, is_stream) {
-            (false, _) => Follow::Error(BytesMut::new()),
-            (true, true) => Follow::Events(Box::new(sse::Decoder::new(sse::MAX_EVENT))),
-            (true, false) => Follow::Whole(BytesMut::new()),
-        };
-        let mut head = None;
-        if !agent.started {
-            headers::to_client(&mut headers, self.journal.id, is_stream);
-            self.journal.replied(status);
-            head = Some(Reply {
-                status,
-                headers,
-                length: None,
-            });
-        }
-        // In the Responses API nothing leaves before it is known that a turn calls none of our tools.
-        if is_stream && agent.api != Api::Responses {
-            start(&mut head, &mut agent, now, &mut self.out);
-        }
-        let idle = after(now, request.timeouts.idle);
-        let turn = Box::new(Turn {
-            request,
-            agent,
-            call: call.id,
-            status,
-            follow,
-            head,
-            idle,
-        });
-        let state = self.turn_body(now, turn, body.freeze());
-        match (rest, state) {
-            (Rest::Broken(fault), State::Turning(turn)) => self.turn_failed(now, turn, fault),
-            (Rest::Ended, State::Turning(turn)) => self.turn_ended(now, turn),
-            (_, state) => state,
-        }
-    }
-
-    /// Something happened while a turn's reply comes.
-    pub(super) fn turn(&mut self, now: Instant, turn: Box<Turn>, event: Event) -> State {
-        match event {
-            Event::UpstreamBody(id, bytes) if id == turn.call => self.turn_body(now, turn, bytes),
-            Event::UpstreamEnd(id) if id == turn.call => self.turn_ended(now, turn),
-            Event::UpstreamFailed(id, fault) if id == turn.call => {
-                self.turn_failed(now, turn, fault)
-            }
-            Event::ClientGone => {
-                let mut agent = turn.agent;
-                let told = agent.turns.told();
-                let is_injected = |name: &str| agent.is_injected(name);
-                self.journal.told(now, told, is_injected, &mut self.out);
-                self.cancel(now, Some(turn.call))
-            }
-            _ => State::Turning(turn),
-        }
-    }
-
-    pub(super) fn turn_timed_out(&mut self, now: Instant, mut turn: Box<Turn>) -> State {
-        if turn.agent.is_late(now, &mut self.out) {
-            self.out.actions.push_back(Action::Abort(turn.call));
-            let Turn {
-                mut request, agent, ..
-            } = *turn;
-            request.agent = Some(agent);
-            return self.loop_took_too_long(now, request);
-        }
-        if turn.idle.is_some_and(|at| at <= now) {
-            self.out.actions.push_back(Action::Abort(turn.call));
-            return self.turn_failed(now, turn, Fault::TimedOut);
-        }
-        State::Turning(turn)
-    }
-
-    fn turn_body(&mut self, now: Instant, mut turn: Box<Turn>, bytes: Bytes) -> State {
-        if bytes.is_empty() {
-            return State::Turning(turn);
-        }
-        self.journal.first_byte(now);
-        turn.idle = after(now, turn.request.timeouts.idle);
-        match &mut turn.follow {
-            Follow::Error(body) => {
-                let room = MAX_ERROR.saturating_sub(body.len());
-                body.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            }
-            Follow::Events(_) => turn.events(now, bytes, &mut self.out),
-            Follow::Whole(body) if body.len() + bytes.len() > MAX_TURN => {
-                self.out.actions.push_back(Action::Abort(turn.call));
-                let error = ApiError::loop_failed("upstream's reply is too long to be looked into");
-                return self.loop_failed(now, turn.request, turn.agent, &error);
-            }
-            Follow::Whole(body) => body.extend_from_slice(&bytes),
-        }
-        State::Turning(turn)
-    }
-
-    /// The reply broke off. Behind the turn's terminal event that is no loss.
-    fn turn_failed(&mut self, now: Instant, turn: Box<Turn>, fault: Fault) -> State {
-        if turn.agent.turns.is_turn_over() {
-            return self.turn_ended(now, turn);
-        }
-        let Turn {
-            mut request,
-            mut agent,
-            ..
-        } = *turn;
-        let told = agent.turns.told();
-        let is_injected = |name: &str| agent.is_injected(name);
-        self.journal.told(now, told, is_injected, &mut self.out);
-        request.agent = Some(agent);
-        self.call_failed(now, &request, fault)
-    }
-
-    /// The reply is complete: the last one, or one that calls tools.
-    fn turn_ended(&mut self, now: Instant, mut turn: Box<Turn>) -> State {
-        let (rest, end) = match &mut turn.follow {
-            Follow::Error(body) => {
-                let body = body.split().freeze();
-                return self.turn_was_refused(now, turn, &body);
-            }
-            Follow::Events(decoder) => {
-                decoder.end();
-                turn.events(now, Bytes::new(), &mut self.out);
-                turn.agent.turns.end()
-            }
-            Follow::Whole(body) => {
-                let body = body.split().freeze();
-                if turn.agent.started {
-                    // What was asked to stream did not, and what the client has is a stream.
-                    let error = ApiError::loop_failed("upstream's reply is no stream");
-                    return self.loop_failed(now, turn.request, turn.agent, &error);
-                }
-                turn.agent.turns.body(body)
-            }
-        };
-        let told = turn.agent.turns.told();
-        let finished = Finished {
-            fault: None,
-            complete: told.complete,
-            told: told.clone(),
-        };
-        let is_injected = |name: &str| turn.agent.is_injected(name);
-        self.journal.told(now, told, is_injected, &mut self.out);
-        match end {
-            TurnEnd::Calls(calls) => {
-                let Turn {
-                    request,
-                    mut agent,
-                    mut head,
-                    ..
-                } = *turn;
-                give(&mut head, &mut agent, now, rest, &mut self.out);
-                self.run_tools(now, request, agent, calls)
-            }
-            TurnEnd::TooLong => {
-                let error = ApiError::loop_failed("the turn is too long to be continued");
-                self.loop_failed(now, turn.request, turn.agent, &error)
-            }
-            TurnEnd::Final => self.last_turn(now, *turn, rest, &finished),
-            TurnEnd::Refused { calls, why } => {
-                let what = format!("calls of injected tools were {}", refusal(why));
-                self.journal.warn(what, &mut self.out);
-                for call in calls {
-                    let entry = turn.agent.toolbox.catalog().find(&call.name);
-                    let server = entry.map(|entry| Arc::clone(&entry.server.name));
-                    let why = Some(refusal(why).to_owned());
-                    self.journal.tool(now, call, server, why, &mut self.out);
-                }
-                self.last_turn(now, *turn, rest, &finished)
-            }
-        }
-    }
-
-    /// No more turns: the client is given what it has not had.
-    fn last_turn(
-        &mut self,
-        now: Instant,
-        mut turn: Turn,
-        rest: Bytes,
-        finished: &Finished,
-    ) -> State {
-        if let (Follow::Whole(_), Some(head)) = (&turn.follow, &mut turn.head) {
-            head.length = Some(rest.len() as u64);
-        }
-        // Also where there is nothing behind the head.
-        start(&mut turn.head, &mut turn.agent, now, &mut self.out);
-        self.out.body(rest);
-        self.out.actions.push_back(Action::ReplyEnd);
-        self.journal
-            .end(now, ending(turn.status, finished), &mut self.out);
-        State::Over
-    }
-
-    /// A later turn was answered with an error, and the client has the beginning of a stream.
-    fn turn_was_refused(&mut self, now: Instant, turn: Box<Turn>, body: &[u8]) -> State {
-        let event = turn
-            .agent
-            .turns
-            .upstream_error_event(turn.status, body, self.journal.id);
-        self.out.body(event);
-        self.out.actions.push_back(Action::ReplyEnd);
-        let told = api::read_body(turn.agent.api, body);
-        let finished = Finished {
-            fault: None,
-            complete: true,
-            told,
-        };
-        self.journal
-            .end(now, ending(turn.status, &finished), &mut self.out);
-        State::Over
-    }
-
     /// Calls tools, all at once.
-    fn run_tools(
+    pub(super) fn run_tools(
         &mut self,
         now: Instant,
         request: Box<Request>,
@@ -546,7 +241,7 @@ impl Interception {
             mut request, agent, ..
         } = *tooling;
         request.agent = Some(agent);
-        self.loop_took_too_long(now, request)
+        self.loop_took_too_long(now, &request)
     }
 
     /// Begins the next turn, once every result is there.
@@ -564,20 +259,20 @@ impl Interception {
             .filter_map(|running| running.result)
             .collect();
         request.body = agent.turns.continuation(&results);
-        request.walker = crate::keypool::Walker::new();
+        request.walker = Walker::new();
         request.agent = Some(agent);
         self.journal.next_turn();
         self.try_next(now, Replay(request))
     }
 
     /// The time for the whole loop is over.
-    pub(super) fn loop_took_too_long(&mut self, now: Instant, request: Box<Request>) -> State {
+    pub(super) fn loop_took_too_long(&mut self, now: Instant, request: &Request) -> State {
         let seconds = request.limits.whole.as_secs();
         let error = ApiError::loop_failed(format!("the loop of tools took longer than {seconds}s"));
-        self.fail(now, &request, &error, Outcome::Timeout)
+        self.fail(now, request, &error, Outcome::Timeout)
     }
 
-    fn loop_failed(
+    pub(super) fn loop_failed(
         &mut self,
         now: Instant,
         mut request: Box<Request>,
@@ -627,13 +322,5 @@ fn content(content: &mcp::Content) -> Content {
         mcp::Content::Text(text) | mcp::Content::TextResource { text, .. } => {
             Content::Text(text.clone())
         }
-    }
-}
-
-const fn refusal(why: Refusal) -> &'static str {
-    match why {
-        Refusal::Malformed => "not run: its arguments are no JSON object",
-        Refusal::Mixed => "not run: the turn calls the client's own tools too",
-        Refusal::Truncated => "not run: the turn ended before its time",
     }
 }

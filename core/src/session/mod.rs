@@ -233,7 +233,7 @@ impl Session {
             (Asked::Interception, Answer::Interception(answer)) => self.answered(now, answer),
             (Asked::Keep, Answer::Keep(words)) => self.keep(now, words),
             (Asked::Terms(id, call), Answer::Terms(terms)) => {
-                self.terms(now, id, *call, terms.as_ref());
+                self.terms(now, id, &call, terms.as_ref());
             }
             (Asked::Told, Answer::Told(record)) => self.told(record),
             (asked, answer) => debug_assert!(false, "{asked:?} answered by {answer:?}"),

@@ -80,7 +80,7 @@ impl Session {
         &mut self,
         now: Instant,
         id: ToolCallId,
-        call: ToolCall,
+        call: &ToolCall,
         terms: Option<&Terms>,
     ) {
         let Some(terms) = terms else {

@@ -1,0 +1,337 @@
+//! One turn of the agentic loop: a reply that may call injected tools, followed to its end.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+
+use super::{
+    Action, Event, Interception, Outbox, Reply,
+    ending::ending,
+    headers,
+    relay::{Finished, after, is_encoded, is_stream},
+    state::{Call, Pending, Request, Rest, State},
+    tool_loop::Agent,
+};
+use crate::{
+    api::{
+        self, Api, ApiError,
+        turns::{self, Passed, Refusal, TurnEnd},
+    },
+    codec::Step,
+    fault::Fault,
+    id::CallId,
+    sse,
+    time::{Instant, earliest},
+};
+
+/// A turn's blocking reply longer than this cannot be looked into.
+const MAX_TURN: usize = turns::MAX_TURN;
+/// What of an error's body is looked into, in bytes.
+const MAX_ERROR: usize = 64 << 10;
+
+/// A turn's reply, as it comes.
+#[derive(Debug)]
+pub(super) struct Turn {
+    request: Box<Request>,
+    agent: Box<Agent>,
+    call: CallId,
+    status: StatusCode,
+    follow: Follow,
+    /// The head, until the client is given it.
+    head: Option<Reply>,
+    idle: Option<Instant>,
+}
+
+/// How a turn's body is read.
+#[derive(Debug)]
+enum Follow {
+    /// An error, behind the start of the client's reply.
+    Error(BytesMut),
+    Events(Box<sse::Decoder>),
+    Whole(BytesMut),
+}
+
+impl Turn {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        earliest(self.idle, self.agent.deadline())
+    }
+
+    /// Some of the stream.
+    fn events(&mut self, now: Instant, bytes: Bytes, out: &mut Outbox) {
+        let Follow::Events(decoder) = &mut self.follow else {
+            return;
+        };
+        decoder.push(bytes);
+        while let Step::Item(item) = decoder.next() {
+            let bytes = match self.agent.turns.item(&item) {
+                Passed::Relay => item.raw().clone(),
+                Passed::Replace(bytes) => bytes,
+                Passed::Withhold => continue,
+            };
+            give(&mut self.head, &mut self.agent, now, bytes, out);
+        }
+    }
+}
+
+/// Gives the client some of a stream, its head first where it has not had that.
+fn give(head: &mut Option<Reply>, agent: &mut Agent, now: Instant, bytes: Bytes, out: &mut Outbox) {
+    if bytes.is_empty() {
+        return;
+    }
+    start(head, agent, now, out);
+    agent.rest(now);
+    out.body(bytes);
+}
+
+fn start(head: &mut Option<Reply>, agent: &mut Agent, now: Instant, out: &mut Outbox) {
+    if let Some(head) = head.take() {
+        agent.started = true;
+        agent.rest(now);
+        out.actions.push_back(Action::ReplyHead(head));
+    }
+}
+
+impl Interception {
+    /// A turn's reply has come and been judged: follows it.
+    pub(super) fn begin_turn(
+        &mut self,
+        now: Instant,
+        request: Box<Request>,
+        mut agent: Box<Agent>,
+        call: &Call,
+        reply: Pending,
+        rest: Rest,
+    ) -> State {
+        let Pending {
+            status, headers, ..
+        } = &reply;
+        let is_readable = status.is_success() && !is_encoded(headers);
+        if !is_readable && !agent.started {
+            return self.begin_plain_relay(now, &request, call.id, reply, rest);
+        }
+        let Pending {
+            status,
+            mut headers,
+            body,
+            ..
+        } = reply;
+        let is_stream = is_stream(status, &headers, agent.streaming);
+        let follow = match (is_readable, is_stream) {
+            (false, _) => Follow::Error(BytesMut::new()),
+            (true, true) => Follow::Events(Box::new(sse::Decoder::new(sse::MAX_EVENT))),
+            (true, false) => Follow::Whole(BytesMut::new()),
+        };
+        let mut head = None;
+        if !agent.started {
+            headers::to_client(&mut headers, self.journal.id, is_stream);
+            self.journal.replied(status);
+            head = Some(Reply {
+                status,
+                headers,
+                length: None,
+            });
+        }
+        // In the Responses API nothing leaves before it is known that a turn calls none of our tools.
+        if is_stream && agent.api != Api::Responses {
+            start(&mut head, &mut agent, now, &mut self.out);
+        }
+        let idle = after(now, request.timeouts.idle);
+        let turn = Box::new(Turn {
+            request,
+            agent,
+            call: call.id,
+            status,
+            follow,
+            head,
+            idle,
+        });
+        let state = self.turn_body(now, turn, body.freeze());
+        match (rest, state) {
+            (Rest::Broken(fault), State::Turning(turn)) => self.turn_failed(now, turn, fault),
+            (Rest::Ended, State::Turning(turn)) => self.turn_ended(now, turn),
+            (_, state) => state,
+        }
+    }
+
+    /// Something happened while a turn's reply comes.
+    pub(super) fn turn(&mut self, now: Instant, turn: Box<Turn>, event: Event) -> State {
+        match event {
+            Event::UpstreamBody(id, bytes) if id == turn.call => self.turn_body(now, turn, bytes),
+            Event::UpstreamEnd(id) if id == turn.call => self.turn_ended(now, turn),
+            Event::UpstreamFailed(id, fault) if id == turn.call => {
+                self.turn_failed(now, turn, fault)
+            }
+            Event::ClientGone => {
+                let mut agent = turn.agent;
+                let told = agent.turns.told();
+                let is_injected = |name: &str| agent.is_injected(name);
+                self.journal.told(now, told, is_injected, &mut self.out);
+                self.cancel(now, Some(turn.call))
+            }
+            _ => State::Turning(turn),
+        }
+    }
+
+    pub(super) fn turn_timed_out(&mut self, now: Instant, mut turn: Box<Turn>) -> State {
+        if turn.agent.is_late(now, &mut self.out) {
+            self.out.actions.push_back(Action::Abort(turn.call));
+            let Turn {
+                mut request, agent, ..
+            } = *turn;
+            request.agent = Some(agent);
+            return self.loop_took_too_long(now, &request);
+        }
+        if turn.idle.is_some_and(|at| at <= now) {
+            self.out.actions.push_back(Action::Abort(turn.call));
+            return self.turn_failed(now, turn, Fault::TimedOut);
+        }
+        State::Turning(turn)
+    }
+
+    fn turn_body(&mut self, now: Instant, mut turn: Box<Turn>, bytes: Bytes) -> State {
+        if bytes.is_empty() {
+            return State::Turning(turn);
+        }
+        self.journal.first_byte(now);
+        turn.idle = after(now, turn.request.timeouts.idle);
+        match &mut turn.follow {
+            Follow::Error(body) => {
+                let room = MAX_ERROR.saturating_sub(body.len());
+                body.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+            Follow::Events(_) => turn.events(now, bytes, &mut self.out),
+            Follow::Whole(body) if body.len() + bytes.len() > MAX_TURN => {
+                self.out.actions.push_back(Action::Abort(turn.call));
+                let error = ApiError::loop_failed("upstream's reply is too long to be looked into");
+                return self.loop_failed(now, turn.request, turn.agent, &error);
+            }
+            Follow::Whole(body) => body.extend_from_slice(&bytes),
+        }
+        State::Turning(turn)
+    }
+
+    /// The reply broke off. Behind the turn's terminal event that is no loss.
+    fn turn_failed(&mut self, now: Instant, turn: Box<Turn>, fault: Fault) -> State {
+        if turn.agent.turns.is_turn_over() {
+            return self.turn_ended(now, turn);
+        }
+        let Turn {
+            mut request,
+            mut agent,
+            ..
+        } = *turn;
+        let told = agent.turns.told();
+        let is_injected = |name: &str| agent.is_injected(name);
+        self.journal.told(now, told, is_injected, &mut self.out);
+        request.agent = Some(agent);
+        self.call_failed(now, &request, fault)
+    }
+
+    /// The reply is complete: the last one, or one that calls tools.
+    fn turn_ended(&mut self, now: Instant, mut turn: Box<Turn>) -> State {
+        let (rest, end) = match &mut turn.follow {
+            Follow::Error(body) => {
+                let body = body.split().freeze();
+                return self.turn_was_refused(now, &turn, &body);
+            }
+            Follow::Events(decoder) => {
+                decoder.end();
+                turn.events(now, Bytes::new(), &mut self.out);
+                turn.agent.turns.end()
+            }
+            Follow::Whole(body) => {
+                let body = body.split().freeze();
+                if turn.agent.started {
+                    // What was asked to stream did not, and what the client has is a stream.
+                    let error = ApiError::loop_failed("upstream's reply is no stream");
+                    return self.loop_failed(now, turn.request, turn.agent, &error);
+                }
+                turn.agent.turns.body(body)
+            }
+        };
+        let told = turn.agent.turns.told();
+        let finished = Finished {
+            fault: None,
+            complete: told.complete,
+            told: told.clone(),
+        };
+        let is_injected = |name: &str| turn.agent.is_injected(name);
+        self.journal.told(now, told, is_injected, &mut self.out);
+        match end {
+            TurnEnd::Calls(calls) => {
+                let Turn {
+                    request,
+                    mut agent,
+                    mut head,
+                    ..
+                } = *turn;
+                give(&mut head, &mut agent, now, rest, &mut self.out);
+                self.run_tools(now, request, agent, calls)
+            }
+            TurnEnd::TooLong => {
+                let error = ApiError::loop_failed("the turn is too long to be continued");
+                self.loop_failed(now, turn.request, turn.agent, &error)
+            }
+            TurnEnd::Final => self.last_turn(now, *turn, rest, &finished),
+            TurnEnd::Refused { calls, why } => {
+                let what = format!("calls of injected tools were {}", refusal(why));
+                self.journal.warn(what, &mut self.out);
+                for call in calls {
+                    let entry = turn.agent.toolbox.catalog().find(&call.name);
+                    let server = entry.map(|entry| Arc::clone(&entry.server.name));
+                    let why = Some(refusal(why).to_owned());
+                    self.journal.tool(now, call, server, why, &mut self.out);
+                }
+                self.last_turn(now, *turn, rest, &finished)
+            }
+        }
+    }
+
+    /// No more turns: the client is given what it has not had.
+    fn last_turn(
+        &mut self,
+        now: Instant,
+        mut turn: Turn,
+        rest: Bytes,
+        finished: &Finished,
+    ) -> State {
+        if let (Follow::Whole(_), Some(head)) = (&turn.follow, &mut turn.head) {
+            head.length = Some(rest.len() as u64);
+        }
+        // Also where there is nothing behind the head.
+        start(&mut turn.head, &mut turn.agent, now, &mut self.out);
+        self.out.body(rest);
+        self.out.actions.push_back(Action::ReplyEnd);
+        self.journal
+            .end(now, ending(turn.status, finished), &mut self.out);
+        State::Over
+    }
+
+    /// A later turn was answered with an error, and the client has the beginning of a stream.
+    fn turn_was_refused(&mut self, now: Instant, turn: &Turn, body: &[u8]) -> State {
+        let event = turn
+            .agent
+            .turns
+            .upstream_error_event(turn.status, body, self.journal.id);
+        self.out.body(event);
+        self.out.actions.push_back(Action::ReplyEnd);
+        let told = api::read_body(turn.agent.api, body);
+        let finished = Finished {
+            fault: None,
+            complete: true,
+            told,
+        };
+        self.journal
+            .end(now, ending(turn.status, &finished), &mut self.out);
+        State::Over
+    }
+}
+
+const fn refusal(why: Refusal) -> &'static str {
+    match why {
+        Refusal::Malformed => "not run: its arguments are no JSON object",
+        Refusal::Mixed => "not run: the turn calls the client's own tools too",
+        Refusal::Truncated => "not run: the turn ended before its time",
+    }
+}
