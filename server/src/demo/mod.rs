@@ -10,23 +10,35 @@ mod script;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod tools;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aibridge_core::{
     Secret, Target,
     api::Vendor,
     config::{Config, Provider},
+    mcp,
     proxy::Proxies,
     record::Record,
 };
 use aibridge_tokio::Sink;
 use serde_json::Value;
-use tokio::{net::TcpListener, signal, sync::watch, time::timeout};
+use tokio::{
+    net::TcpListener,
+    signal,
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{
     Failure,
-    admin::{Admin, Phase},
+    admin::{Admin, Keys, Phase},
     bridge::Running,
     cli::DemoArgs,
     records::{Interception, Recorder},
@@ -36,6 +48,8 @@ use client::Heard;
 use script::{SCENES, Scene};
 use timeline::{Happening, Teller, Timeline};
 
+/// An MCP server of our own comes up at once; longer is a failure.
+const TOOLS_WITHIN: Duration = Duration::from_secs(20);
 /// The end of a record follows the end of its reply at once; longer is a failure.
 const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -61,6 +75,9 @@ async fn play(hold: bool) -> Result<(), Failure> {
     let mut wrong = Vec::new();
     for (number, scene) in SCENES.iter().enumerate() {
         teller.open(number + 1, scene)?;
+        if scene.tool.is_some() {
+            stage.bring_up_tools().await?;
+        }
         match stage.play(scene).await {
             Ok(played) => {
                 teller.tell(scene, &played.happenings, &played.recorded)?;
@@ -72,7 +89,7 @@ async fn play(hold: bool) -> Result<(), Failure> {
 
     if wrong.is_empty() {
         teller.good(
-            "\nAll went as it should: three APIs answered, and no client saw a rate limit.",
+            "\nAll went as it should: three APIs answered, a tool was run, and no client saw a rate limit.",
         )?;
     } else {
         teller.bad("\nThis did not go as it should:")?;
@@ -100,6 +117,8 @@ struct Stage {
     /// How many interceptions have ended.
     ended: watch::Receiver<u64>,
     running: Arc<Running>,
+    /// Where the MCP server will be.
+    tools: Mutex<Option<TcpListener>>,
 }
 
 impl Stage {
@@ -116,8 +135,10 @@ impl Stage {
 
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let bridge = listener.local_addr()?;
+        // Until its scene comes the server accepts nobody: what it offers is not there yet, and nothing waits for it.
+        let tools = TcpListener::bind("127.0.0.1:0").await?;
         let running = Arc::new(Running::start(
-            config(provider),
+            config(provider, tools.local_addr()?),
             listener,
             Arc::new(observer),
             None,
@@ -141,7 +162,32 @@ impl Stage {
             recorder,
             ended: ended_seen,
             running,
+            tools: Mutex::new(Some(tools)),
         })
+    }
+
+    /// Starts the MCP server, and waits until the bridge has its tools.
+    async fn bring_up_tools(&self) -> Result<(), Failure> {
+        let listener = self
+            .tools
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(listener) = listener {
+            tools::start(listener, Arc::clone(&self.timeline));
+        }
+        let up = async {
+            while self
+                .running
+                .tool_servers()
+                .iter()
+                .any(|server| server.offered.is_empty())
+            {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let too_late = |_| Failure::Runtime("the demo's MCP server did not come up".to_owned());
+        timeout(TOOLS_WITHIN, up).await.map_err(too_late)
     }
 
     /// Plays one scene to its end.
@@ -196,18 +242,21 @@ impl Stage {
 }
 
 /// The bridge's configuration: both vendors, at the scripted provider.
-fn config(provider: SocketAddr) -> Config {
-    let target = Target {
-        host: provider.ip().to_string().into(),
-        port: provider.port(),
+fn config(provider: SocketAddr, tools: SocketAddr) -> Config {
+    let target = |address: SocketAddr| Target {
+        host: address.ip().to_string().into(),
+        port: address.port(),
         tls: false,
     };
+    let tools = mcp::Server::new(script::TOOL_SERVER, target(tools), "/mcp");
+    let target = target(provider);
     let anthropic = Provider::new("anthropic", Vendor::Anthropic, target.clone(), "")
         .with_keys(script::ANTHROPIC_KEYS);
     let openai =
         Provider::new("openai", Vendor::OpenAi, target, "/v1").with_keys(script::OPENAI_KEYS);
     Config {
         providers: vec![Arc::new(anthropic), Arc::new(openai)],
+        mcp: vec![Arc::new(tools)],
         ..Config::default()
     }
 }
@@ -296,8 +345,20 @@ impl Played {
         );
         differences.unless_equal("attempts recorded", &recorded_attempts, &attempts);
         differences.unless_equal("outcome recorded", &recorded.outcome, &Some("ok"));
-        let scripted = (scene.answer.input_tokens, scene.answer.output_tokens);
+        let (mut input, mut output) = (scene.answer.input_tokens, scene.answer.output_tokens);
+        if let Some(tool) = &scene.tool {
+            input += tool.input_tokens;
+            output += tool.output_tokens;
+        }
+        let scripted = (input, output);
         differences.unless_equal("tokens recorded, in and out", &tokens, &scripted);
+        let run: Vec<_> = recorded
+            .tools
+            .iter()
+            .map(|tool| tool.name.clone())
+            .collect();
+        let scripted: Vec<_> = scene.tool.iter().map(script::Tool::model_name).collect();
+        differences.unless_equal("tools that were run", &run, &scripted);
         let states: Vec<_> = self.states.iter().map(String::as_str).collect();
         differences.unless_equal("states of the keys", &states.as_slice(), &scene.states);
         if scene.streaming {

@@ -47,6 +47,8 @@ pub(super) async fn start(timeline: Arc<Timeline>) -> io::Result<SocketAddr> {
             };
             let timeline = Arc::clone(&timeline);
             tokio::spawn(async move {
+                // Or an event would wait for the one before it to be acknowledged.
+                let _ = stream.set_nodelay(true);
                 let answer = service_fn(|request| answer(request, &timeline));
                 // A client that leaves is no news here.
                 let _ = http1::Builder::new()
@@ -94,7 +96,11 @@ async fn answer(
     let reply = if streaming {
         let asked = request["stream_options"]["include_usage"] == true;
         let model = request["model"].as_str().unwrap_or_default();
-        let events = replies::stream(api, model, &script::answer_to(question(&request)), asked);
+        let question = question(&request);
+        let events = match script::tool_for(question) {
+            Some(tool) if !has_result(&request) => replies::tool_call(model, tool),
+            _ => replies::stream(api, model, &script::answer_to(question), asked),
+        };
         timeline.add(Happening::Answered {
             status,
             events: Some(events.len()),
@@ -155,9 +161,16 @@ fn question(request: &Value) -> &str {
         return input;
     }
     let messages = request["messages"].as_array();
+    let texts = messages.into_iter().flatten().rev();
+    let mut texts = texts.filter_map(|message| message["content"].as_str());
+    texts.next().unwrap_or_default()
+}
+
+/// Whether a tool has been called and has answered.
+fn has_result(request: &Value) -> bool {
+    let messages = request["messages"].as_array();
     let last = messages.and_then(|messages| messages.last());
-    last.and_then(|message| message["content"].as_str())
-        .unwrap_or_default()
+    last.is_some_and(|message| message["content"][0]["type"] == "tool_result")
 }
 
 fn plain(status: StatusCode, body: String) -> Response<Script> {

@@ -5,6 +5,8 @@ use aibridge_core::api::{Api, Vendor};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::script::Tool;
+
 /// An answer, independent of the API that it is given in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
@@ -56,6 +58,38 @@ pub(super) fn stream(api: Api, model: &str, answer: &Answer, usage: bool) -> Vec
         Api::ChatCompletions => chat(model, answer, usage),
         Api::Responses => responses(model, answer).iter().map(named).collect(),
     }
+}
+
+/// The events of a streamed turn that calls a tool, on Anthropic's API.
+pub(super) fn tool_call(model: &str, tool: &Tool) -> Vec<Bytes> {
+    let Tool {
+        arguments,
+        input_tokens,
+        output_tokens,
+        ..
+    } = *tool;
+    let message = json!({
+        "id": "msg_demo", "type": "message", "role": "assistant", "model": model, "content": [],
+        "stop_reason": null, "stop_sequence": null,
+        "usage": {
+            "input_tokens": input_tokens, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
+            "output_tokens": 1,
+        },
+    });
+    let call =
+        json!({"type": "tool_use", "id": "toolu_demo", "name": tool.model_name(), "input": {}});
+    let events = [
+        json!({"type": "message_start", "message": message}),
+        json!({"type": "content_block_start", "index": 0, "content_block": call}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": arguments}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({
+            "type": "message_delta", "delta": {"stop_reason": "tool_use", "stop_sequence": null},
+            "usage": {"output_tokens": output_tokens},
+        }),
+        json!({"type": "message_stop"}),
+    ];
+    events.iter().map(named).collect()
 }
 
 /// What a key gets that is not answered.

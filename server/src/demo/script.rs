@@ -23,6 +23,36 @@ pub(super) const OPENAI_KEYS: [&str; 3] = [
 /// How long the scripted provider asks to leave a rate-limited key alone, in seconds.
 pub(super) const RETRY_AFTER: &str = "20";
 
+/// The MCP server, as the bridge's configuration names it.
+pub(super) const TOOL_SERVER: &str = "almanac";
+
+/// Its tool.
+pub(super) const TOOL: Tool = Tool {
+    name: "bridge_length",
+    arguments: r#"{"bridge":"Kapellbrücke"}"#,
+    result: "204 m",
+    input_tokens: 61,
+    output_tokens: 24,
+};
+
+/// A tool that the model calls in a turn of its own, and what that turn uses.
+#[derive(Debug)]
+pub(super) struct Tool {
+    /// Its name on the server.
+    pub(super) name: &'static str,
+    pub(super) arguments: &'static str,
+    pub(super) result: &'static str,
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+}
+
+impl Tool {
+    /// The name that the model knows it by.
+    pub(super) fn model_name(&self) -> String {
+        format!("bmcp_{TOOL_SERVER}_{}", self.name)
+    }
+}
+
 /// What the scripted provider does with a key.
 pub(super) fn judge(key: &str) -> StatusCode {
     match key {
@@ -50,6 +80,8 @@ pub(super) struct Scene {
     pub(super) streaming: bool,
     pub(super) question: &'static str,
     pub(super) answer: Answer,
+    /// The tool that the model calls before it answers.
+    pub(super) tool: Option<Tool>,
     /// Keys that the provider should see, by index, and what it does with them.
     pub(super) attempts: &'static [(usize, u16)],
     /// The pool's states afterwards.
@@ -57,7 +89,7 @@ pub(super) struct Scene {
 }
 
 /// What is played, in order. The key states of one scene are where the next begins.
-pub(super) const SCENES: [Scene; 4] = [
+pub(super) static SCENES: [Scene; 5] = [
     Scene {
         title: "Anthropic Messages, streamed",
         lesson: "the first key is rate-limited: the next one answers, and the client notices nothing",
@@ -69,6 +101,7 @@ pub(super) const SCENES: [Scene; 4] = [
             input_tokens: 12,
             output_tokens: 15,
         },
+        tool: None,
         attempts: &[(0, 429), (1, 200)],
         states: &["temporary", "valid"],
     },
@@ -83,6 +116,7 @@ pub(super) const SCENES: [Scene; 4] = [
             input_tokens: 34,
             output_tokens: 8,
         },
+        tool: None,
         attempts: &[(1, 200)],
         states: &["temporary", "valid"],
     },
@@ -97,6 +131,7 @@ pub(super) const SCENES: [Scene; 4] = [
             input_tokens: 11,
             output_tokens: 13,
         },
+        tool: None,
         attempts: &[(0, 429), (1, 401), (2, 200)],
         states: &["temporary", "permanent", "valid"],
     },
@@ -111,8 +146,24 @@ pub(super) const SCENES: [Scene; 4] = [
             input_tokens: 10,
             output_tokens: 9,
         },
+        tool: None,
         attempts: &[(2, 200)],
         states: &["temporary", "permanent", "valid"],
+    },
+    Scene {
+        title: "Anthropic Messages, streamed, with a tool of the bridge's",
+        lesson: "an MCP server has come up: the model calls its tool, the bridge runs it, the client sees one answer",
+        api: Api::Messages,
+        streaming: true,
+        question: "How long is the Kapellbrücke?",
+        answer: Answer {
+            pieces: &["The Kapellbrücke", " is 204 metres", " long."],
+            input_tokens: 98,
+            output_tokens: 11,
+        },
+        tool: Some(TOOL),
+        attempts: &[(1, 200), (1, 200)],
+        states: &["temporary", "valid"],
     },
 ];
 
@@ -141,6 +192,12 @@ impl Scene {
             }
         }
     }
+}
+
+/// The tool that the model calls before it answers a question.
+pub(super) fn tool_for(question: &str) -> Option<&'static Tool> {
+    let scene = SCENES.iter().find(|scene| scene.question == question)?;
+    scene.tool.as_ref()
 }
 
 /// The answer to a question; to one that is not in the script, a polite one.

@@ -47,7 +47,16 @@ fn played(scene: &Scene) -> Played {
 }
 
 fn recorded_as(scene: &Scene, attempts: &Value) -> Interception {
-    use crate::records::{Attempt, Usage};
+    use crate::records::{Attempt, Tool, Usage};
+    let tool = scene.tool.as_ref();
+    let tools = tool.into_iter().map(|tool| Tool {
+        turn: 1,
+        name: tool.model_name(),
+        call_id: "toolu_demo".to_owned(),
+        injected: true,
+        server: Some(script::TOOL_SERVER.into()),
+        error: None,
+    });
     let attempts = attempts.as_array().unwrap().iter().map(|attempt| Attempt {
         turn: 1,
         key: attempt[0].as_str().unwrap().into(),
@@ -76,11 +85,11 @@ fn recorded_as(scene: &Scene, attempts: &Value) -> Interception {
         attempts: attempts.collect(),
         turns: 1,
         usage: Usage {
-            input_tokens: scene.answer.input_tokens,
-            output_tokens: scene.answer.output_tokens,
+            input_tokens: scene.answer.input_tokens + tool.map_or(0, |tool| tool.input_tokens),
+            output_tokens: scene.answer.output_tokens + tool.map_or(0, |tool| tool.output_tokens),
             ..Usage::default()
         },
-        tools: Vec::new(),
+        tools: tools.collect(),
         first_byte_ms: None,
         total_ms: None,
     }

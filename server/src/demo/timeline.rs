@@ -40,6 +40,8 @@ pub(super) enum Happening {
     },
     /// The provider sent the last event of a stream.
     LastEventSent,
+    /// The MCP server ran its tool.
+    ToolRan { arguments: String },
 }
 
 /// Happenings with their times, written by several tasks.
@@ -136,13 +138,19 @@ impl<W: Write> Teller<W> {
             outcome,
             attempts,
             usage,
+            tools,
             ..
         } = recorded;
         let calls = if attempts.len() == 1 { "call" } else { "calls" };
         let what = format!(
-            "{}: {} {calls} to the provider, {} tokens in, {} out",
+            "{}: {} {calls} to the provider,{} {} tokens in, {} out",
             outcome.unwrap_or("running"),
             attempts.len(),
+            if tools.is_empty() {
+                ""
+            } else {
+                " 1 of a tool,"
+            },
             usage.input_tokens,
             usage.output_tokens
         );
@@ -195,6 +203,11 @@ impl<W: Write> Teller<W> {
                 "the first event, as soon as it is there".to_owned(),
             ),
             Happening::Ended { text } => ("bridge → client", format!("complete: \"{text}\"")),
+            Happening::ToolRan { arguments } => {
+                let script::Tool { name, result, .. } = script::TOOL;
+                let what = format!("{name} {arguments} gives \"{result}\"");
+                ("bridge → almanac", what)
+            }
             Happening::LastEventSent => return None,
         })
     }

@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use ring::Ring;
 pub(crate) use view::Interception;
 #[cfg(test)]
-pub(crate) use view::{Attempt, Usage};
+pub(crate) use view::{Attempt, Tool, Usage};
 
 /// Keeps the latest interceptions, and logs.
 #[derive(Debug)]
