@@ -24,6 +24,7 @@ mod mock;
 mod proc;
 mod reply;
 mod report;
+mod tools;
 mod wire;
 
 use std::{io, net::TcpListener, process::ExitCode};

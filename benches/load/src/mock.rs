@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout_at},
 };
 
-use crate::{args::Args, reply::Kind, wire::Connection};
+use crate::{args::Args, reply::Kind, tools, wire::Connection};
 
 /// Between two events of a paced stream.
 const PACE: Duration = Duration::from_millis(2);
@@ -75,6 +75,16 @@ impl Replies {
 
 async fn converse(mut connection: Connection, replies: &Replies) -> io::Result<()> {
     while let Some(head) = connection.head().await? {
+        if head.is_tools {
+            let mut body = Vec::new();
+            let collect = |piece: &[u8]| {
+                body.extend_from_slice(piece);
+                Ok(())
+            };
+            connection.body(head.length, collect).await?;
+            connection.write(&tools::answer(&body)).await?;
+            continue;
+        }
         connection.body(head.length, |_| Ok(())).await?;
         let kind = head.load.as_deref().and_then(|name| name.parse().ok());
         match kind.unwrap_or(Kind::Blocking) {

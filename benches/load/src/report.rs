@@ -123,6 +123,24 @@ const ROWS: &[Row] = &[
     .goal(Goal::Value(16.0)),
 ];
 
+const TOOL_ROWS: &[Row] = &[
+    row(
+        "CPU seconds per 1000 requests, 64 connections",
+        "small",
+        "cpu_per_1000",
+        4,
+    )
+    .goal(Goal::Ratio(1.15)),
+    row(
+        "CPU seconds per 1000 streams of 100 events, ten events to a write",
+        "grouped",
+        "cpu_per_1000",
+        3,
+    )
+    .goal(Goal::Ratio(1.15)),
+    row("p50 of a request, 1 connection, µs", "latency", "p50_us", 1).goal(Goal::Ratio(1.15)),
+];
+
 type Rounds = BTreeMap<u32, f64>;
 type Key<'a> = (&'a str, &'a str, &'a str);
 
@@ -148,7 +166,45 @@ pub fn render(input: &str) -> io::Result<String> {
     for row in ROWS {
         table.push_str(&render_row(row, &values));
     }
+    if values.keys().any(|(subject, _, _)| *subject == "tools") {
+        table.push_str("\n| with ten tools on offer that the model does not call | without | with | with ÷ without | goal |\n");
+        table.push_str("|---|---:|---:|---:|---|\n");
+        for row in TOOL_ROWS {
+            table.push_str(&render_tool_row(row, &values));
+        }
+    }
     Ok(table)
+}
+
+/// What it costs to offer tools: the bridge beside itself.
+fn render_tool_row(row: &Row, values: &BTreeMap<Key<'_>, Rounds>) -> String {
+    let none = Rounds::new();
+    let of = |subject| {
+        values
+            .get(&(subject, row.measure, row.metric))
+            .unwrap_or(&none)
+    };
+    let (without, with) = (of("aibridge"), of("tools"));
+    let ratio = median(with)
+        .zip(median(without))
+        .map(|(with, without)| with / without);
+    let number = |value: Option<f64>| {
+        value.map_or_else(
+            || "–".to_owned(),
+            |value| format!("{value:.*}", row.decimals),
+        )
+    };
+    format!(
+        "| {} | {} | {} | {} | {} |\n",
+        row.label,
+        number(median(without)),
+        number(median(with)),
+        ratio.map_or_else(
+            || "–".to_owned(),
+            |ratio| format!("{ratio:.2}{}", spread(with, without))
+        ),
+        verdict(row.goal, ratio, median(with)),
+    )
 }
 
 fn render_row(row: &Row, values: &BTreeMap<Key<'_>, Rounds>) -> String {

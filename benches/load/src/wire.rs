@@ -31,6 +31,8 @@ pub struct Head {
     pub load: Option<String>,
     /// Bytes of the body, `None` for a body in chunks.
     pub length: Option<usize>,
+    /// Of a request: it is for the MCP server.
+    pub is_tools: bool,
 }
 
 impl Connection {
@@ -171,6 +173,7 @@ fn parse(head: &[u8]) -> io::Result<Head> {
         ..Head::default()
     };
     let first = lines.next().unwrap_or_default();
+    parsed.is_tools = memmem::find(first, b" /mcp ").is_some();
     if first.starts_with(b"HTTP/1.") {
         let status = first
             .get(9..12)
@@ -212,7 +215,8 @@ mod tests {
             Head {
                 status: 429,
                 load: Some("paced".into()),
-                length: Some(12)
+                length: Some(12),
+                is_tools: false,
             }
         );
         let head = parse(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked").unwrap();
