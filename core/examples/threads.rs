@@ -25,7 +25,7 @@ use std::{
 };
 
 use aibridge_core::{
-    Bridge, ConnId, Fault, Instant, Session, Target,
+    Bridge, ConnId, Fault, Instant, Target,
     api::Vendor,
     config::{Config, Provider},
     session::{Action, Event},
@@ -109,8 +109,7 @@ fn drive(client: TcpStream, bridge: &Mutex<Bridge>, clock: Clock) -> std::io::Re
     );
     let mut session = {
         let mut bridge = bridge.lock().unwrap_or_else(PoisonError::into_inner);
-        let config = Arc::clone(bridge.config());
-        Session::new(clock.now(), config, bridge.fork_rng())
+        bridge.connected(clock.now())
     };
     loop {
         let now = clock.now();
@@ -123,7 +122,11 @@ fn drive(client: TcpStream, bridge: &Mutex<Bridge>, clock: Clock) -> std::io::Re
         }
         if let Some(action) = session.poll_action() {
             match action {
-                Action::Done => return Ok(()),
+                Action::Done => {
+                    let mut bridge = bridge.lock().unwrap_or_else(PoisonError::into_inner);
+                    bridge.disconnected(&session);
+                    return Ok(());
+                }
                 Action::Close(conn) | Action::Park(conn, _) => drop(sockets.remove(&conn)),
                 // Never lent, as the bridge is told of none.
                 Action::Unpark(conn) => session.handle(now, Event::Failed(conn, Fault::Closed)),

@@ -7,7 +7,7 @@ use crate::{
     http1,
     keypool::{Failover, Policy},
     mcp,
-    secret::Secret,
+    secret::{Digest, Secret},
     target::Target,
     time::Duration,
 };
@@ -25,6 +25,8 @@ pub struct Config {
     pub tools: ToolLimits,
     /// How much a client or an upstream may send.
     pub limits: http1::Limits,
+    /// How much there may be of everything together.
+    pub capacity: Capacity,
     /// How long things may take.
     pub timeouts: Timeouts,
 }
@@ -34,8 +36,70 @@ pub struct Config {
 pub struct Client {
     /// The actor in the records.
     pub name: Arc<str>,
-    /// What the client shows.
-    pub token: Secret,
+    /// The digest of what the client shows.
+    pub token: Digest,
+    /// How many of its requests may run at a time.
+    pub max_in_flight: Option<u32>,
+    /// How many requests it may begin in a minute.
+    pub requests_per_minute: Option<u32>,
+}
+
+impl Client {
+    /// A client without limits.
+    pub fn new(name: &str, token: Digest) -> Self {
+        Self {
+            name: name.into(),
+            token,
+            max_in_flight: None,
+            requests_per_minute: None,
+        }
+    }
+
+    /// Whether the bridge counts its requests.
+    pub const fn is_limited(&self) -> bool {
+        self.max_in_flight.is_some() || self.requests_per_minute.is_some()
+    }
+}
+
+/// How much there may be of everything together. What is beyond is turned away with 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Clients' connections.
+    pub connections: usize,
+    /// Bytes of requests that are kept in memory: those that are being read, and those that might have to be sent again.
+    pub buffered: u64,
+}
+
+impl Default for Capacity {
+    /// 10,000 connections, 1 GiB.
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            buffered: 1 << 30,
+        }
+    }
+}
+
+/// When a provider that fails is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// Replies in a row of status 503, 504 or 529 that open the circuit.
+    pub failures: u32,
+    /// How long it stays open: nothing is sent.
+    pub open: Duration,
+    /// How many requests may then try, and must succeed in a row, before it closes.
+    pub half_open: u32,
+}
+
+impl Default for Breaker {
+    /// Five in a row, 30 s, three.
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            open: Duration::from_secs(30),
+            half_open: 3,
+        }
+    }
 }
 
 /// One provider.
@@ -61,6 +125,8 @@ pub struct Provider {
     pub default_cooldown: Duration,
     /// The longest cooldown.
     pub max_cooldown: Duration,
+    /// Whether it is left alone for a while when it fails; by default not.
+    pub breaker: Option<Breaker>,
 }
 
 impl Provider {
@@ -78,7 +144,14 @@ impl Provider {
             policy: Arc::new(failover),
             default_cooldown: failover.default_cooldown,
             max_cooldown: failover.max_cooldown,
+            breaker: None,
         }
+    }
+
+    /// Whether it is the same API at the same place: what holds a key's state, and may be sent the key.
+    pub fn is_same_origin(&self, other: &Self) -> bool {
+        let origin = |p: &Self| (p.vendor, p.target.clone(), Arc::clone(&p.base_path));
+        self.name == other.name && origin(self) == origin(other)
     }
 
     /// The same with these keys.

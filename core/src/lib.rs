@@ -50,7 +50,7 @@ pub mod mcp;
 pub mod proxy;
 pub mod record;
 mod rng;
-mod secret;
+pub mod secret;
 pub mod session;
 pub mod sse;
 mod target;

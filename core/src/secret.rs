@@ -2,12 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
+use hmac_sha256::Hash;
 use http::HeaderValue;
+use zeroize::Zeroizing;
 
 /// An API key or a token.
 ///
 /// It has no `Display`, its `Debug` shows only the [hint](Self::hint), and equality takes the same
-/// time wherever two secrets of one length differ. Clones share one allocation.
+/// time wherever two secrets of one length differ. Clones share one allocation, which is overwritten when the last of them goes.
 ///
 /// ```
 /// use aibridge_core::Secret;
@@ -17,12 +19,12 @@ use http::HeaderValue;
 /// assert_eq!(format!("{key:?}"), "Secret(sk-a...efgh)");
 /// ```
 #[derive(Clone)]
-pub struct Secret(Arc<str>);
+pub struct Secret(Arc<Zeroizing<Box<str>>>);
 
 impl Secret {
     /// Takes a text into custody.
-    pub fn new(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(Arc::new(Zeroizing::new(text.into())))
     }
 
     /// The text itself. Every call of this is a place where a secret leaves custody.
@@ -55,17 +57,66 @@ impl Secret {
 
     /// Equality with a text, in time that depends on the lengths alone.
     pub fn matches(&self, other: &[u8]) -> bool {
-        let own = self.0.as_bytes();
-        if own.len() != other.len() {
-            return false;
-        }
-        // Folding every byte, and keeping the fold opaque, leaves nothing to stop early at.
-        let differing = own
-            .iter()
-            .zip(other)
-            .fold(0, |acc, (a, b)| std::hint::black_box(acc | (a ^ b)));
-        differing == 0
+        is_equal(self.0.as_bytes(), other)
     }
+
+    /// What is kept of a secret that is only ever compared.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.0.as_bytes())
+    }
+}
+
+/// The SHA-256 of a secret: enough to know it when it is shown, and nothing to show in its place.
+///
+/// Secrets are long and random, so there is no list of likely ones to try: no salt and no slow function are needed.
+///
+/// ```
+/// use aibridge_core::{Secret, secret::Digest};
+///
+/// let kept = Secret::new("a-client-token").digest();
+/// assert!(kept.matches(Digest::of(b"a-client-token")) && !kept.matches(Digest::of(b"another")));
+/// assert_eq!(format!("{kept:?}"), "Digest(..)");
+/// ```
+#[derive(Clone, Copy)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of what somebody shows.
+    pub fn of(shown: &[u8]) -> Self {
+        Self(Hash::hash(shown))
+    }
+
+    /// Equality, in time that does not depend on either.
+    pub fn matches(&self, other: Self) -> bool {
+        is_equal(&self.0, &other.0)
+    }
+}
+
+impl PartialEq for Digest {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(*other)
+    }
+}
+
+impl Eq for Digest {}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(..)")
+    }
+}
+
+/// Equality in time that depends on the lengths alone.
+fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    // Folding every byte, and keeping the fold opaque, leaves nothing to stop early at.
+    let differing = one
+        .iter()
+        .zip(other)
+        .fold(0, |acc, (a, b)| std::hint::black_box(acc | (a ^ b)));
+    differing == 0
 }
 
 impl PartialEq for Secret {
@@ -105,6 +156,14 @@ mod tests {
         assert_eq!(Secret::new("one"), Secret::new("one"));
         assert_ne!(Secret::new("one"), Secret::new("two"));
         assert_ne!(Secret::new("one"), Secret::new("ones"));
+    }
+
+    /// FIPS 180-4, "abc".
+    #[test]
+    fn a_digest_is_the_sha_256() {
+        let Digest(bytes) = Secret::new("abc").digest();
+        assert_eq!(bytes[..4], [0xba, 0x78, 0x16, 0xbf]);
+        assert_eq!(bytes[28..], [0xf2, 0x00, 0x15, 0xad]);
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Drive {
         tools: &[&str],
         run: impl FnMut(&str, &Value) -> Ran + Send + 'static,
     ) -> Self {
-        let server = Arc::clone(&self.config.mcp.first().expect("a server").name);
+        let server = Arc::clone(self.config.mcp.first().expect("a server"));
         let terms = Terms {
             version: Version::V20251125,
             session: None,

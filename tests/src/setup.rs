@@ -54,9 +54,7 @@ pub fn with_providers(mut config: Config, change: impl Fn(&mut Provider)) -> Con
 /// The same, but only for this client.
 #[must_use]
 pub fn with_client(mut config: Config, name: &str, token: &str) -> Config {
-    config.clients.push(Client {
-        name: name.into(),
-        token: aibridge_core::Secret::new(token),
-    });
+    let token = aibridge_core::Secret::new(token).digest();
+    config.clients.push(Client::new(name, token));
     config
 }

@@ -185,6 +185,37 @@ impl ApiError {
         Self::new(status, ErrorKind::Overloaded, message).retry_after(retry_after)
     }
 
+    /// There are as many requests or connections as the bridge can hold: 503.
+    pub fn busy(retry_after: Duration) -> Self {
+        let message = "the bridge is busy: try again";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, ErrorKind::Overloaded, message).retry_after(retry_after)
+    }
+
+    /// The client has as many requests running as it may have: 429.
+    pub fn client_busy(limit: u32, retry_after: Duration) -> Self {
+        let message = format!("this client may have {limit} requests in flight: try again");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimit, message)
+            .retry_after(retry_after)
+    }
+
+    /// The client has begun as many requests in the last minute as it may: 429.
+    pub fn client_too_fast(limit: u32, retry_after: Duration) -> Self {
+        let seconds = whole_seconds(retry_after);
+        let message =
+            format!("this client may make {limit} requests per minute (retry after {seconds}s)");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimit, message)
+            .retry_after(retry_after)
+    }
+
+    /// The provider has failed again and again, and is left alone: 503.
+    pub fn provider_failing(retry_after: Duration) -> Self {
+        let seconds = whole_seconds(retry_after);
+        let message = format!("the provider is failing (retry after {seconds}s)");
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, ErrorKind::Overloaded, message).retry_after(retry_after)
+    }
+
     /// What a codec refused, with the status it hints at: 400, 413, 414, 431, ….
     pub fn http(status: StatusCode, message: impl Into<String>) -> Self {
         let kind = match status {

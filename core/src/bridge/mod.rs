@@ -3,8 +3,11 @@
 //! A [`Bridge`] is a registry: a pure function of its questions, that never waits and never queues a waiter. An adapter keeps it behind a
 //! lock and holds that for one [`answer`](Bridge::answer) at a time, a few times per request.
 
+mod admission;
+mod circuit;
 mod idle;
 mod query;
+mod reload;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -15,7 +18,7 @@ use crate::{
     config::{Config, Provider},
     id::ConnId,
     interception,
-    keypool::{Exhausted, KeyStatus, Pool, PoolError},
+    keypool::{KeyStatus, Pool, PoolError},
     mcp::NameError,
     rng::Rng,
     session::Session,
@@ -23,9 +26,13 @@ use crate::{
     time::{Duration, Instant},
 };
 
+use admission::Admission;
 use idle::Idle;
+use reload::Departed;
 use tools::Tools;
 
+pub use admission::Ticket;
+pub use circuit::Endpoint;
 pub use query::{Answer, Query, Refused};
 pub use tools::ServerTools;
 
@@ -55,12 +62,27 @@ pub struct ProviderKeys {
 #[derive(Debug)]
 pub struct Bridge {
     config: Arc<Config>,
+    /// Which configuration is in force: the first, the second, …
+    epoch: u64,
     pools: BTreeMap<Arc<str>, Pool>,
+    departed: Vec<Departed>,
+    admission: Admission,
     idle: Idle,
     tools: Tools,
     rng: Rng,
     last_conn: u64,
     draining: bool,
+}
+
+/// How much there is of what has a limit in [`Capacity`](crate::config::Capacity).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Clients' connections.
+    pub connections: usize,
+    /// Requests admitted and not yet over.
+    pub requests: usize,
+    /// Bytes that they hold.
+    pub buffered: u64,
 }
 
 /// Why a configuration makes no bridge.
@@ -94,22 +116,15 @@ impl Bridge {
     /// A provider's keys do not make a pool, or MCP servers' names do not go together. A provider without keys has no
     /// pool, and that is no error.
     pub fn new(config: Arc<Config>, seed: u64) -> Result<Self, Invalid> {
-        let mut pools = BTreeMap::new();
-        for provider in config
-            .providers
-            .iter()
-            .filter(|provider| !provider.keys.is_empty())
-        {
-            let keys = provider.keys.clone();
-            let pool = Pool::new(keys, provider.default_cooldown, provider.max_cooldown)
-                .map_err(|error| Invalid::Keys(Arc::clone(&provider.name), error))?;
-            pools.insert(Arc::clone(&provider.name), pool);
-        }
+        let pools = reload::pools(&config, |_| None)?;
         let rng = Rng::new(seed);
         Ok(Self {
             tools: Tools::new(&config.mcp).map_err(Invalid::Tools)?,
             config,
+            epoch: 0,
             pools,
+            departed: Vec::new(),
+            admission: Admission::default(),
             idle: Idle::default(),
             rng,
             last_conn: 0,
@@ -120,10 +135,13 @@ impl Bridge {
     /// Answers a session's question.
     pub fn answer(&mut self, now: Instant, query: Query) -> Answer {
         match query {
-            Query::Admit if self.draining => {
+            Query::Admit { .. } if self.draining => {
                 Answer::Admit(Err(Refused::Draining(RETRY_AFTER_DRAIN)))
             }
-            Query::Admit => Answer::Admit(Ok(Arc::clone(&self.config))),
+            Query::Admit { bytes } => {
+                let admitted = self.admission.admit(self.epoch, bytes, &self.config);
+                Answer::Admit(admitted.map(|ticket| (Arc::clone(&self.config), ticket)))
+            }
             Query::Connect { target, fresh } => {
                 let parked = if fresh {
                     None
@@ -138,8 +156,31 @@ impl Bridge {
                     },
                 }
             }
+            Query::Enter {
+                ticket,
+                client,
+                circuit,
+            } => {
+                let mut clients = self.config.clients.iter();
+                let client = client.and_then(|name| clients.find(|known| known.name == name));
+                let circuit = circuit
+                    .as_ref()
+                    .map(|(provider, endpoint)| (&**provider, *endpoint));
+                Answer::Granted(self.admission.enter(now, ticket, client, circuit))
+            }
+            Query::Hold { ticket, bytes } => {
+                Answer::Granted(self.admission.hold(ticket, bytes, &self.config))
+            }
             Query::Interception(query) => {
                 Answer::Interception(self.answer_interception(now, query))
+            }
+            Query::Judged { ticket, status } => {
+                self.admission.judge(now, ticket, status);
+                Answer::Told(None)
+            }
+            Query::Release(ticket) => {
+                self.release(ticket);
+                Answer::Told(None)
             }
             Query::Keep(server) => Answer::Keep(self.tools.words(&server)),
             Query::News(server, news) => Answer::Told(self.tools.news(now, &server, news)),
@@ -164,21 +205,10 @@ impl Bridge {
                 model,
                 session,
             } => {
-                let policy = self
-                    .config
-                    .providers
-                    .iter()
-                    .find(|known| known.name == provider);
-                let lease = match (self.pools.get(&provider), policy) {
-                    (Some(pool), Some(provider)) => pool.lease(
-                        now,
-                        &mut walker,
-                        &*provider.policy,
-                        model.as_deref(),
-                        session.as_deref(),
-                    ),
-                    _ => Err(Exhausted::Unauthorized),
-                };
+                let lease = self.pool_of(&provider).and_then(|pool| {
+                    let (model, session) = (model.as_deref(), session.as_deref());
+                    pool.lease(now, &mut walker, &*provider.policy, model, session)
+                });
                 interception::Answer::Lease(lease, walker)
             }
             interception::Query::Report {
@@ -187,9 +217,12 @@ impl Bridge {
                 verdict,
                 model,
             } => {
+                let model = model.as_deref();
+                for pool in self.departed_pools(&provider) {
+                    pool.apply(now, key, &verdict, model);
+                }
                 let pool = self.pools.get_mut(&provider);
-                let transition =
-                    pool.and_then(|pool| pool.apply(now, key, &verdict, model.as_deref()));
+                let transition = pool.and_then(|pool| pool.apply(now, key, &verdict, model));
                 interception::Answer::Reported(transition)
             }
             interception::Query::Tools => {
@@ -208,9 +241,39 @@ impl Bridge {
         self.idle.park(conn, target, expires);
     }
 
-    /// Sessions without a client, which an adapter runs beside those of its clients: one for each MCP server, to keep it.
+    /// A session for a client that has just connected. Tell [`disconnected`](Self::disconnected) when it is over.
+    pub fn connected(&mut self, now: Instant) -> Session {
+        let config = Arc::clone(&self.config);
+        let is_one_too_many = self.admission.connect(&config);
+        let session = Session::new(now, config, self.rng.fork());
+        if is_one_too_many {
+            return session.crowded(now);
+        }
+        session
+    }
+
+    /// A session from [`connected`](Self::connected) is over, or was dropped as it was: whatever it held is free.
+    pub fn disconnected(&mut self, session: &Session) {
+        self.admission.connections = self.admission.connections.saturating_sub(1);
+        if let Some(ticket) = session.ticket() {
+            self.release(ticket);
+        }
+    }
+
+    /// What is in at the moment.
+    pub fn load(&self) -> Load {
+        let (requests, buffered) = self.admission.load();
+        Load {
+            connections: self.admission.connections,
+            requests,
+            buffered,
+        }
+    }
+
+    /// Sessions without a client, which an adapter runs beside those of its clients: one for each MCP server that is not kept yet. They
+    /// end by themselves when their server is not configured any more.
     pub fn keepers(&mut self, now: Instant) -> Vec<Session> {
-        let servers = self.config.mcp.clone();
+        let servers = self.tools.take_unkept();
         let keeper = |server| {
             let config = Arc::clone(&self.config);
             Session::keeper(now, config, server, self.rng.fork())
@@ -275,6 +338,12 @@ impl Bridge {
     #[must_use]
     pub fn poll_close(&mut self) -> Option<ConnId> {
         self.idle.close.pop_front()
+    }
+
+    fn release(&mut self, ticket: Ticket) {
+        if self.admission.release(ticket) {
+            self.forget_departed();
+        }
     }
 
     /// The number of a new connection.

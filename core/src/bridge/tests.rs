@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     api::Vendor,
     interception::{Answer as Told, Query as Asks},
-    keypool::{Fate, Reason, Verdict, Walker},
+    keypool::{Exhausted, Fate, Reason, Verdict, Walker},
     target::Target,
 };
 
@@ -40,7 +40,7 @@ fn connect(bridge: &mut Bridge, now: Instant, fresh: bool) -> (ConnId, bool) {
 
 fn lease(bridge: &mut Bridge, now: Instant, walker: Walker) -> (Result<usize, Exhausted>, Walker) {
     let query = Asks::Lease {
-        provider: "p".into(),
+        provider: bridge.config().providers.first().map(Arc::clone).unwrap(),
         walker,
         model: None,
         session: None,
@@ -82,7 +82,7 @@ fn a_draining_bridge_admits_and_keeps_nothing() {
     bridge.drain();
     assert!(bridge.is_draining());
     assert_eq!(bridge.poll_close(), Some(conn));
-    let refused = bridge.answer(NOW, Query::Admit);
+    let refused = bridge.answer(NOW, Query::Admit { bytes: 0 });
     assert!(matches!(refused, Answer::Admit(Err(Refused::Draining(_)))));
     bridge.park(NOW, conn, target());
     assert_eq!(bridge.poll_close(), Some(conn));

@@ -19,6 +19,19 @@ pub(super) struct Tools {
     toolbox: Arc<Toolbox>,
     /// What keepers have not been told yet, by server.
     words: BTreeMap<Arc<str>, Vec<KeeperEvent>>,
+    /// Servers that have no keeper yet.
+    unkept: Vec<Arc<Server>>,
+    /// Servers that a reload took out and that requests from before it may still call.
+    departed: Vec<Departed>,
+}
+
+/// A server that is not configured any more.
+#[derive(Debug)]
+struct Departed {
+    /// The last configuration that had it.
+    epoch: u64,
+    server: Arc<Server>,
+    terms: Option<Terms>,
 }
 
 /// An MCP server as an administrator sees it.
@@ -42,7 +55,60 @@ impl Tools {
             registry: Registry::new(servers.iter().cloned())?,
             toolbox: Arc::default(),
             words: BTreeMap::new(),
+            unkept: servers.to_vec(),
+            departed: Vec::new(),
         })
+    }
+
+    /// What comes after this when other servers are configured: the registry, to be put in force with [`adopt`](Self::adopt).
+    pub(super) fn renewed(&self, servers: &[Arc<Server>]) -> Result<Registry, NameError> {
+        self.registry.renewed(servers.iter().cloned())
+    }
+
+    /// From now on these servers. `epoch` is the configuration that ends.
+    pub(super) fn adopt(&mut self, registry: Registry, epoch: u64) {
+        let before = std::mem::replace(&mut self.registry, registry);
+        for known in before.servers() {
+            if self.is_configured(&known.server) {
+                continue;
+            }
+            self.words.remove(&known.server.name);
+            self.unkept
+                .retain(|server| !Arc::ptr_eq(server, &known.server));
+            self.departed.push(Departed {
+                epoch,
+                server: Arc::clone(&known.server),
+                terms: known.terms.clone(),
+            });
+        }
+        let had = |server: &Arc<Server>| {
+            let mut known = before.servers().iter();
+            known.any(|known| Arc::ptr_eq(&known.server, server))
+        };
+        let new = self.registry.servers().iter().map(|known| &known.server);
+        self.unkept.extend(new.filter(|new| !had(new)).cloned());
+        self.toolbox = Arc::new(Toolbox::new(self.registry.catalog()));
+    }
+
+    /// No request from before the configuration `oldest` runs any more: what only those could call may go.
+    pub(super) fn forget_before(&mut self, oldest: u64) {
+        self.departed.retain(|departed| departed.epoch >= oldest);
+    }
+
+    /// Servers that have no keeper yet. Now they are the caller's to keep.
+    pub(super) fn take_unkept(&mut self) -> Vec<Arc<Server>> {
+        std::mem::take(&mut self.unkept)
+    }
+
+    /// Whether this very server is configured, not just one of its name.
+    fn is_configured(&self, server: &Arc<Server>) -> bool {
+        let mut known = self.registry.servers().iter();
+        known.any(|known| Arc::ptr_eq(&known.server, server))
+    }
+
+    fn departed(&mut self, server: &Arc<Server>) -> Option<&mut Departed> {
+        let mut departed = self.departed.iter_mut();
+        departed.find(|departed| Arc::ptr_eq(&departed.server, server))
     }
 
     pub(super) const fn toolbox(&self) -> &Arc<Toolbox> {
@@ -50,17 +116,27 @@ impl Tools {
     }
 
     /// On which terms a server is spoken to; none if it has never been up.
-    pub(super) fn terms(&self, server: &str) -> Option<Terms> {
-        self.registry.terms(server).ok()
+    pub(super) fn terms(&mut self, server: &Arc<Server>) -> Option<Terms> {
+        if self.is_configured(server) {
+            return self.registry.terms(&server.name).ok();
+        }
+        self.departed(server)?.terms.clone()
     }
 
     /// Takes what a keeper found out; gives what there is to record.
     pub(super) fn news(
         &mut self,
         now: Instant,
-        server: &Arc<str>,
+        server: &Arc<Server>,
         news: News,
     ) -> Option<ToolServer> {
+        if !self.is_configured(server) {
+            if let (Some(departed), News::Up(terms)) = (self.departed(server), news) {
+                departed.terms = Some(terms);
+            }
+            return None;
+        }
+        let server = &server.name;
         let state = |registry: &Registry| {
             let mut servers = registry.servers().iter();
             let known = servers.find(|known| known.server.name == *server);
@@ -92,6 +168,16 @@ impl Tools {
     pub(super) fn tell(&mut self, server: Arc<str>, word: KeeperEvent) {
         if let KeeperEvent::Renewed { stale, fresh } = &word {
             self.registry.renew(&server, stale, fresh.clone());
+            let mut departed = self.departed.iter_mut();
+            let same =
+                |d: &&mut Departed| d.server.name == server && d.terms.as_ref() == Some(stale);
+            if let Some(departed) = departed.find(same) {
+                departed.terms = Some(fresh.clone());
+            }
+        }
+        let mut known = self.registry.servers().iter();
+        if !known.any(|known| known.server.name == server) {
+            return;
         }
         let words = self.words.entry(server).or_default();
         if words.len() < MAX_WORDS {
@@ -99,9 +185,15 @@ impl Tools {
         }
     }
 
-    /// What a keeper has not been told yet.
-    pub(super) fn words(&mut self, server: &str) -> Vec<KeeperEvent> {
-        self.words.remove(server).unwrap_or_default()
+    /// What a keeper has not been told yet. The keeper of a server that nobody can call any more is told to take leave.
+    pub(super) fn words(&mut self, server: &Arc<Server>) -> Vec<KeeperEvent> {
+        if self.is_configured(server) {
+            return self.words.remove(&server.name).unwrap_or_default();
+        }
+        match self.departed(server) {
+            Some(_) => Vec::new(),
+            None => vec![KeeperEvent::Shutdown],
+        }
     }
 
     pub(super) fn statuses(&self) -> Vec<ServerTools> {

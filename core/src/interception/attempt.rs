@@ -147,7 +147,7 @@ impl Interception {
             return self.call(now, replay, None, field, hint);
         }
         self.out.queries.push_back(Query::Lease {
-            provider: Arc::clone(&request.provider.name),
+            provider: Arc::clone(&request.provider),
             walker: request.walker.clone(),
             model: request.model.clone(),
             session: request.session.clone(),

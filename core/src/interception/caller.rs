@@ -8,7 +8,7 @@ use crate::{
     api::{ApiError, Vendor},
     config::{Client, Config, Provider},
     record::CredentialKind,
-    secret::Secret,
+    secret::{Digest, Secret},
 };
 
 /// The field that names a client without standing in the way of its own key.
@@ -54,6 +54,15 @@ struct Shown<'a> {
     field: HeaderName,
     value: &'a HeaderValue,
     secret: &'a str,
+    /// Whose token it is.
+    client: Option<&'a Client>,
+}
+
+impl Shown<'_> {
+    /// A token of ours is never sent to a provider as if it were a key of the client's.
+    fn is_bridges_own(&self) -> bool {
+        self.secret == PLACEHOLDER || self.client.is_some()
+    }
 }
 
 /// Finds out who is calling.
@@ -62,9 +71,9 @@ pub(super) fn identify(
     provider: &Provider,
     headers: &HeaderMap,
 ) -> Result<Caller, ApiError> {
-    let shown = credentials(provider.vendor, headers)?;
+    let shown = credentials(config, provider.vendor, headers)?;
     let token = headers.get(TOKEN).filter(|_| !config.clients.is_empty());
-    let own = shown.iter().find(|c| !is_bridges_own(config, c.secret));
+    let own = shown.iter().find(|c| !c.is_bridges_own());
 
     let (actor, own) = match token {
         Some(token) => {
@@ -73,9 +82,7 @@ pub(super) fn identify(
         }
         None if config.clients.is_empty() => (Arc::from(LOCAL), own),
         None => {
-            let client = shown
-                .iter()
-                .find_map(|c| client_of(config, c.secret.as_bytes()));
+            let client = shown.iter().find_map(|c| c.client);
             (Arc::clone(&client.ok_or_else(unknown_token)?.name), None)
         }
     };
@@ -124,7 +131,11 @@ pub(super) fn pool_credential(
 }
 
 /// The credentials in a request's headers, the vendor's usual field first.
-fn credentials(vendor: Vendor, headers: &HeaderMap) -> Result<Vec<Shown<'_>>, ApiError> {
+fn credentials<'a>(
+    config: &'a Config,
+    vendor: Vendor,
+    headers: &'a HeaderMap,
+) -> Result<Vec<Shown<'a>>, ApiError> {
     let mut shown = Vec::with_capacity(2);
     if let Some(value) = headers.get(API_KEY) {
         let secret = visible(value)?.trim();
@@ -133,6 +144,7 @@ fn credentials(vendor: Vendor, headers: &HeaderMap) -> Result<Vec<Shown<'_>>, Ap
                 field: API_KEY,
                 value,
                 secret,
+                client: client_of(config, secret.as_bytes()),
             });
         }
     }
@@ -143,6 +155,7 @@ fn credentials(vendor: Vendor, headers: &HeaderMap) -> Result<Vec<Shown<'_>>, Ap
                 field: AUTHORIZATION,
                 value,
                 secret,
+                client: client_of(config, secret.as_bytes()),
             });
         } else if !text.trim().is_empty() && !text.trim().eq_ignore_ascii_case("bearer") {
             return Err(ApiError::unauthorized(
@@ -169,16 +182,12 @@ fn bearer(text: &str) -> Option<&str> {
     (fields.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(key)
 }
 
+/// The client that has this token. All are compared: how long it takes tells nothing of which it is.
 fn client_of<'a>(config: &'a Config, token: &[u8]) -> Option<&'a Client> {
-    config
-        .clients
-        .iter()
-        .find(|client| client.token.matches(token))
-}
-
-/// A token of ours is never sent to a provider as if it were a key of the client's.
-fn is_bridges_own(config: &Config, secret: &str) -> bool {
-    secret == PLACEHOLDER || client_of(config, secret.as_bytes()).is_some()
+    let mut clients = config.clients.iter().peekable();
+    clients.peek()?;
+    let shown = Digest::of(token);
+    clients.filter(|client| client.token.matches(shown)).last()
 }
 
 fn unknown_token() -> ApiError {
@@ -203,10 +212,7 @@ mod tests {
     }
 
     fn config(clients: &[(&str, &str)]) -> Config {
-        let client = |(name, token): &(&str, &str)| Client {
-            name: (*name).into(),
-            token: Secret::new(*token),
-        };
+        let client = |(name, token): &(&str, &str)| Client::new(name, Secret::new(*token).digest());
         Config {
             clients: clients.iter().map(client).collect(),
             ..Config::default()

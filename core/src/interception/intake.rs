@@ -72,6 +72,21 @@ impl Intake {
     pub fn vendor(&self) -> Vendor {
         self.provider.vendor
     }
+
+    /// The provider that is asked.
+    pub fn provider(&self) -> &Arc<Provider> {
+        &self.provider
+    }
+
+    /// What is asked of it.
+    pub fn route(&self) -> Route {
+        self.route
+    }
+
+    /// Who asks: a client's name, or `local`.
+    pub fn actor(&self) -> &Arc<str> {
+        &self.caller.actor
+    }
 }
 
 /// A request that is answered with an error before anything is done for it.

@@ -288,6 +288,11 @@ impl Interception {
         self.state.deadline()
     }
 
+    /// Whether the request's body is kept, to be sent again: to the next key, or with what tools returned.
+    pub fn holds_request(&self) -> bool {
+        !matches!(self.state, State::Over | State::Relaying(_))
+    }
+
     /// Whether all is over, every question answered and every action taken.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Over)

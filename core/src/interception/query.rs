@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use super::toolbox::Toolbox;
-use crate::keypool::{Exhausted, KeyId, Lease, Transition, Verdict, Walker};
+use crate::{
+    config::Provider,
+    keypool::{Exhausted, KeyId, Lease, Transition, Verdict, Walker},
+};
 
 /// A question to the [`Bridge`](crate::Bridge), answered at once.
 #[derive(Clone, Debug)]
 pub enum Query {
     /// A key for the next attempt.
     Lease {
-        /// The provider's name.
-        provider: Arc<str>,
+        /// The provider, as the request began with it: its keys go nowhere else.
+        provider: Arc<Provider>,
         /// What this iteration has had.
         walker: Walker,
         /// The model asked for.

@@ -11,6 +11,8 @@ pub use policy::{
     Attempt, Candidate, Failover, Fate, NextStep, Offer, Outcome, Policy, Reason, Rejected, Scope,
     Verdict,
 };
-pub use pool::{Exhausted, KeyId, KeyState, KeyStatus, Lease, Pool, PoolError, Transition};
+pub use pool::{
+    Exhausted, KeyId, KeyState, KeyStatus, Lease, Pool, PoolError, Renewal, Transition,
+};
 pub use retry_after::retry_after;
 pub use walker::Walker;

@@ -105,6 +105,15 @@ impl std::error::Error for PoolError {}
 /// Models of one key that may cool down at a time; one more, and the whole key does.
 const MAX_MODELS: usize = 64;
 
+/// What becomes of the state of keys that stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// The provider is now elsewhere, and what was learnt of its keys does not hold there.
+    Forget,
+    /// It is kept.
+    Keep,
+}
+
 /// The keys of one provider, in configured order.
 ///
 /// ```
@@ -127,11 +136,13 @@ const MAX_MODELS: usize = 64;
 #[derive(Debug)]
 pub struct Pool {
     keys: Vec<Key>,
+    /// The id of the next key that is new. None is ever given twice, so that late reports on a key that has gone hit no other.
+    next: u32,
     default_cooldown: Duration,
     max_cooldown: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Key {
     id: KeyId,
     secret: Secret,
@@ -203,6 +214,27 @@ impl Pool {
         default_cooldown: Duration,
         max_cooldown: Duration,
     ) -> Result<Self, PoolError> {
+        let none = Self {
+            keys: Vec::new(),
+            next: 0,
+            default_cooldown,
+            max_cooldown,
+        };
+        none.renewed(keys, default_cooldown, max_cooldown, Renewal::Keep)
+    }
+
+    /// The pool that comes after this one, with other keys or another order. What `renewal` says becomes of the state of keys that
+    /// stay, which are told by their secrets; a new key is valid.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn renewed(
+        &self,
+        keys: Vec<Secret>,
+        default_cooldown: Duration,
+        max_cooldown: Duration,
+        renewal: Renewal,
+    ) -> Result<Self, PoolError> {
         if keys.is_empty() {
             return Err(PoolError::Empty);
         }
@@ -214,16 +246,26 @@ impl Pool {
                 return Err(PoolError::Duplicate(index));
             }
         }
-        let keys = (0..).zip(keys).map(|(id, secret)| Key {
-            id: KeyId(id),
-            hint: secret.hint(),
-            secret,
-            retired: None,
-            cooling: None,
-            models: BTreeMap::new(),
-        });
+        let mut next = self.next;
+        let mut stays = |secret| {
+            let known = self.keys.iter().find(|known| known.secret == secret);
+            if let Some(known) = known.filter(|_| renewal == Renewal::Keep) {
+                return known.clone();
+            }
+            let id = KeyId(next);
+            next += 1;
+            Key {
+                id,
+                hint: secret.hint(),
+                secret,
+                retired: None,
+                cooling: None,
+                models: BTreeMap::new(),
+            }
+        };
         Ok(Self {
-            keys: keys.collect(),
+            keys: keys.into_iter().map(&mut stays).collect(),
+            next,
             default_cooldown,
             max_cooldown,
         })

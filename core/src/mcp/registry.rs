@@ -80,18 +80,34 @@ impl Registry {
     /// # Errors
     /// Their tools could not be told apart by name.
     pub fn new(servers: impl IntoIterator<Item = Arc<Server>>) -> Result<Self, NameError> {
-        let known = |server| KnownServer {
-            server,
-            state: ServerState::Connecting,
-            terms: None,
-            tools: Arc::default(),
-            refused: Vec::new(),
+        Self::default().renewed(servers)
+    }
+
+    /// The registry that comes after this one, with other servers. Of those that stay exactly as they were, what is known stays known;
+    /// of others, nothing is.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn renewed(
+        &self,
+        servers: impl IntoIterator<Item = Arc<Server>>,
+    ) -> Result<Self, NameError> {
+        let known = |server| {
+            let before = self.servers.iter().find(|known| known.server == server);
+            before.cloned().unwrap_or_else(|| KnownServer {
+                server,
+                state: ServerState::Connecting,
+                terms: None,
+                tools: Arc::default(),
+                refused: Vec::new(),
+            })
         };
         let servers: Vec<KnownServer> = servers.into_iter().map(known).collect();
         check_names(servers.iter().map(|known| &known.server.name))?;
+        let catalog = Catalog::new(servers.iter().map(|k| (&k.server, &*k.tools)));
         Ok(Self {
             servers,
-            catalog: Arc::default(),
+            catalog: Arc::new(catalog),
         })
     }
 

@@ -19,7 +19,7 @@ use crate::{secret::Secret, target::Target};
 /// assert!(server.offers("coder_list") && !server.offers("coder_delete") && !server.offers("list"));
 /// # Ok::<(), aibridge_core::mcp::BadPattern>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     /// Its name in the configuration, which the names of its tools contain; unique.
     pub name: Arc<str>,
@@ -88,6 +88,13 @@ impl Pattern {
     /// Whether it matches anywhere in `name`.
     pub fn finds(&self, name: &str) -> bool {
         self.0.is_match(name)
+    }
+}
+
+/// Equal as they are written.
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
 
 /// Pipelined bytes above which the client is not read until its earlier requests are answered.
 const HOLD: usize = 64 << 10;
+/// How long a client may take over its request where there are too many already.
+const HURRY: Duration = Duration::from_secs(5);
 /// How long a client may take to end its side after we ended ours.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,20 @@ impl Client {
         };
         client.awaits(now, Await::Request);
         client
+    }
+
+    /// Little time for the first request: the connection is one too many.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        let timeouts = &mut self.timeouts;
+        for timeout in [&mut timeouts.client_idle, &mut timeouts.client_header] {
+            *timeout = HURRY;
+        }
+        self.awaits(now, Await::Request);
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn adopt(&mut self, config: &Config) {
+        self.timeouts = config.timeouts;
     }
 
     /// Writes to the client.

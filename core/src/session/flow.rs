@@ -10,11 +10,12 @@ use super::{
     client::Await,
     gather::Gather,
     tools::Keeping,
+    upload::{FIRST_RESERVE, Upload, declared},
     upstream::{Wanted, Whose},
 };
 use crate::{
     api::ApiError,
-    bridge::{Query, Refused},
+    bridge::{Endpoint, Query, Refused, Ticket},
     codec::Step,
     config::Config,
     http1::{
@@ -22,13 +23,16 @@ use crate::{
         server::{Encoder, Item},
     },
     id::{ConnId, InterceptionId},
-    interception::{self, Intake, Interception, Refusal},
+    interception::{self, Intake, Interception, Refusal, Route},
     mcp::KeeperEvent,
-    time::Instant,
+    record::Record,
+    time::{Duration, Instant},
 };
 
-/// What is reserved for a body before any of it is here, in bytes at most: a declared length costs the client nothing.
-const FIRST_RESERVE: u64 = 64 << 10;
+/// How much of a body must come within the time that a client has for it, in bytes: who sends less is as good as silent.
+const PROGRESS: usize = 16 << 10;
+/// When a client is to come back that met too many connections.
+const CROWDED: Duration = Duration::from_secs(1);
 
 /// Where a session stands with its client.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(super) enum Flow {
     Admitting(Box<RequestHead>),
     /// The body is being read.
     Body(Box<Upload>),
+    /// It is known what is asked and by whom, and the bridge has been asked whether there is room for that.
+    Entering(Box<Upload>),
     /// The next head is being read, or not there yet.
     Head,
     /// There is no client: an MCP server is kept.
@@ -51,17 +57,6 @@ pub(super) enum Flow {
     Running(Box<Running>),
 }
 
-/// A request whose body is on its way.
-#[derive(Debug)]
-pub(super) struct Upload {
-    intake: Result<Intake, Refusal>,
-    config: Arc<Config>,
-    reply: ReplyTo,
-    /// The body's length as far as the client has said it, in bytes. Within the limit.
-    declared: u64,
-    body: BytesMut,
-}
-
 /// A request being served.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -70,14 +65,16 @@ pub(super) struct Running {
     /// Some of the body, on its way to the encoder.
     gather: Gather,
     keep_alive: bool,
+    /// Upstream's first answer is still to be told to the bridge, for a circuit breaker.
+    unjudged: bool,
 }
 
 /// What of a request's head its reply depends on.
 #[derive(Clone, Debug)]
-struct ReplyTo {
-    method: Method,
-    version: Version,
-    keep_alive: bool,
+pub(super) struct ReplyTo {
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) keep_alive: bool,
 }
 
 impl ReplyTo {
@@ -89,7 +86,7 @@ impl ReplyTo {
     };
 
     /// The same, as the connection's last.
-    fn last(&self) -> Self {
+    pub(super) fn last(&self) -> Self {
         Self {
             keep_alive: false,
             ..self.clone()
@@ -149,11 +146,11 @@ impl Session {
     }
 
     /// Takes what the client's decoder has, as far as the flow is ready for it.
-    fn read_client(&mut self, now: Instant) {
+    pub(super) fn read_client(&mut self, now: Instant) {
         loop {
             let ready = match &self.flow {
                 Flow::Head => self.client.unsent < SEND_WINDOW,
-                Flow::Body(_) => true,
+                Flow::Body(upload) => !upload.asked,
                 _ => false,
             };
             if !ready {
@@ -167,8 +164,12 @@ impl Session {
             match item {
                 Item::Head(head) => {
                     self.client.in_head = false;
+                    let bytes = declared(head.length).min(FIRST_RESERVE);
                     self.flow = Flow::Admitting(head);
-                    self.ask(Asked::Admit, Query::Admit);
+                    if self.crowded {
+                        return self.admitted(now, Err(Refused::Busy(CROWDED)));
+                    }
+                    self.ask(Asked::Admit, Query::Admit { bytes });
                 }
                 Item::Body(bytes) => self.collect(now, &bytes),
                 Item::End => self.begin(now),
@@ -185,89 +186,16 @@ impl Session {
                 self.client.in_head = true;
                 self.client.awaits(now, Await::Head);
             }
-            Flow::Body(_) => self.client.awaits(now, Await::Body),
+            Flow::Body(ref mut upload) => {
+                let len = upload.body.len();
+                // Likewise once for each so many bytes.
+                if upload.clocked.is_none_or(|at| len - at >= PROGRESS) {
+                    upload.clocked = Some(len);
+                    self.client.awaits(now, Await::Body);
+                }
+            }
             _ => {}
         }
-    }
-
-    /// The bridge has said whether the request may begin.
-    pub(super) fn admitted(&mut self, now: Instant, admitted: Result<Arc<Config>, Refused>) {
-        let Flow::Admitting(head) = std::mem::replace(&mut self.flow, Flow::Head) else {
-            return;
-        };
-        let RequestHead {
-            method,
-            target,
-            version,
-            headers,
-            length,
-            keep_alive,
-            expect_continue,
-        } = *head;
-        let mut reply = ReplyTo {
-            method: method.clone(),
-            version,
-            keep_alive,
-        };
-        let (config, refused) = match admitted {
-            Ok(config) => (config, None),
-            Err(refused) => (Arc::clone(&self.config), Some(refused)),
-        };
-        let mut intake = Intake::new(&config, method, &target, headers);
-        if let Some(Refused::Draining(wait)) = refused {
-            let vendor = intake.as_ref().ok().map(Intake::vendor);
-            intake = Err(Refusal::new(vendor, ApiError::draining(wait)));
-            reply.keep_alive = false;
-        }
-        let declared = match length {
-            BodyLength::Known(declared) => declared,
-            BodyLength::Chunked | BodyLength::UntilClose => 1,
-        };
-        if declared > config.limits.body
-            && let Ok(accepted) = &intake
-        {
-            let error = ApiError::too_large(config.limits.body);
-            intake = Err(Refusal::new(Some(accepted.vendor()), error));
-        }
-        let intake = match intake {
-            // Nobody reads that body, so the connection cannot go on behind it.
-            Err(refusal) if declared > 0 => return self.refuse(now, refusal, &reply.last()),
-            intake => intake,
-        };
-        if expect_continue {
-            self.client.send(now, Encoder::proceed(), &mut self.out);
-        }
-        let reserve = usize::try_from(declared.min(FIRST_RESERVE)).unwrap_or(0);
-        let body = BytesMut::with_capacity(reserve);
-        self.flow = Flow::Body(Box::new(Upload {
-            intake,
-            config,
-            reply,
-            declared,
-            body,
-        }));
-        self.read_client(now);
-    }
-
-    /// Some of the body. Copied out of the read buffer, which would else be held for as long as upstream thinks.
-    fn collect(&mut self, now: Instant, bytes: &Bytes) {
-        let Flow::Body(upload) = &mut self.flow else {
-            return;
-        };
-        let limit = upload.config.limits.body;
-        let len = upload.body.len() + bytes.len();
-        if len as u64 <= limit {
-            if len > upload.body.capacity() {
-                // It has sent as much as it was trusted with, so it means what it declared.
-                let rest = upload.declared.saturating_sub(upload.body.len() as u64);
-                upload
-                    .body
-                    .reserve(usize::try_from(rest).unwrap_or(0).max(bytes.len()));
-            }
-            upload.body.extend_from_slice(bytes);
-            return;
-        }
-        self.turn_away(now, ApiError::too_large(limit));
     }
 
     /// The request is complete.
@@ -280,14 +208,16 @@ impl Session {
             config,
             reply,
             body,
-            declared: _,
+            ..
         } = *upload;
         let id = InterceptionId::draw(&mut self.rng);
+        let has_breaker = |intake: &Intake| intake.provider().breaker.is_some();
+        let breaker = intake.as_ref().is_ok_and(has_breaker);
         let interception = match intake {
             Ok(intake) => Interception::admitted(now, &config, id, intake, body.freeze()),
             Err(refusal) => Interception::refused(refusal, id),
         };
-        self.run(now, interception, &reply);
+        self.run(now, interception, &reply, breaker);
     }
 
     /// What came is no HTTP that we speak.
@@ -296,7 +226,7 @@ impl Session {
     }
 
     /// Answers what is being read with an error. What is left of it is not read, so the connection ends.
-    fn turn_away(&mut self, now: Instant, error: ApiError) {
+    pub(super) fn turn_away(&mut self, now: Instant, error: ApiError) {
         let (vendor, reply) = match &self.flow {
             Flow::Body(upload) => (
                 upload.intake.as_ref().ok().map(Intake::vendor),
@@ -307,13 +237,13 @@ impl Session {
         self.refuse(now, Refusal::new(vendor, error), &reply);
     }
 
-    fn refuse(&mut self, now: Instant, refusal: Refusal, reply: &ReplyTo) {
+    pub(super) fn refuse(&mut self, now: Instant, refusal: Refusal, reply: &ReplyTo) {
         let id = InterceptionId::draw(&mut self.rng);
-        self.run(now, Interception::refused(refusal, id), reply);
+        self.run(now, Interception::refused(refusal, id), reply, false);
     }
 
     /// Serves a request.
-    fn run(&mut self, now: Instant, interception: Interception, reply: &ReplyTo) {
+    fn run(&mut self, now: Instant, interception: Interception, reply: &ReplyTo, breaker: bool) {
         let encoder = Encoder::new(reply.version, &reply.method);
         self.client.in_head = false;
         self.client.awaits(now, Await::Nothing);
@@ -322,6 +252,7 @@ impl Session {
             encoder,
             gather: Gather::default(),
             keep_alive: reply.keep_alive,
+            unjudged: breaker,
         }));
         self.pump(now);
     }
@@ -359,6 +290,7 @@ impl Session {
                     continue;
                 }
                 interception::Action::Emit(record) => {
+                    self.tell_health(&record);
                     self.out.actions.push_back(Action::Emit(record));
                     continue;
                 }
@@ -378,6 +310,15 @@ impl Session {
                     running.encoder.end()
                 }
                 interception::Action::ReplyHead(reply) => {
+                    if let Some(ticket) = self.ticket
+                        && reply.length.is_none()
+                        && !running.interception.holds_request()
+                    {
+                        // What may take long from here on holds nothing that counts.
+                        self.asked.push_back(Asked::Hold);
+                        let query = Query::Hold { ticket, bytes: 0 };
+                        self.out.queries.push_back(query);
+                    }
                     let length = reply.length.map_or(BodyLength::Chunked, BodyLength::Known);
                     let close = !running.keep_alive || self.client.draining;
                     running
@@ -394,6 +335,7 @@ impl Session {
             return;
         }
         let keeps = running.keep_alive && !running.encoder.closes();
+        self.leave();
         if broken || !keeps || self.client.draining {
             self.send_gathered(now);
             return self.close(now);
@@ -402,6 +344,22 @@ impl Session {
         self.client.decoder.next_message();
         self.client.awaits(now, Await::Request);
         self.read_client(now);
+    }
+
+    /// Tells the bridge how upstream answered, where a circuit breaker wants to know.
+    fn tell_health(&mut self, record: &Record) {
+        let status = match record {
+            Record::Attempt(_, attempt) => attempt.result.ok(),
+            Record::Passthrough(passthrough) => passthrough.status,
+            _ => None,
+        };
+        if let Flow::Running(running) = &mut self.flow
+            && let (Some(status), Some(ticket)) = (status, self.ticket)
+            && running.unjudged
+        {
+            running.unjudged = false;
+            self.ask(Asked::Told, Query::Judged { ticket, status });
+        }
     }
 
     /// Sends what of the body the last event brought.
@@ -467,6 +425,7 @@ impl Session {
             Flow::Body(_) => self.turn_away(now, overdue("body")),
             Flow::Head => self.turn_away(now, overdue("head")),
             Flow::Admitting(_)
+            | Flow::Entering(_)
             | Flow::Keeping(_)
             | Flow::Over
             | Flow::Parting

@@ -33,7 +33,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    bridge::{Answer, Query},
+    bridge::{Answer, Query, Ticket},
     config::Config,
     fault::Fault,
     frame::Frame,
@@ -50,6 +50,7 @@ mod client;
 mod flow;
 mod gather;
 mod tools;
+mod upload;
 mod upstream;
 
 use client::Client;
@@ -149,6 +150,10 @@ pub struct Session {
     asked: VecDeque<Asked>,
     /// Only once a tool was called.
     tools: Option<Box<Tools>>,
+    /// The request that is in.
+    ticket: Option<Ticket>,
+    /// There are too many connections: this one is told so.
+    crowded: bool,
     out: Outbox,
 }
 
@@ -157,6 +162,8 @@ pub struct Session {
 enum Asked {
     Admit,
     Connect(Whose),
+    Enter,
+    Hold,
     Interception,
     Keep,
     Terms(ToolCallId, Box<ToolCall>),
@@ -182,8 +189,22 @@ impl Session {
             exchanges: Vec::new(),
             asked: VecDeque::new(),
             tools: None,
+            ticket: None,
+            crowded: false,
             out: Outbox::default(),
         }
+    }
+
+    /// The same, as one connection too many: its first request is answered with 503, and it has little time to make one.
+    pub(crate) fn crowded(mut self, now: Instant) -> Self {
+        self.crowded = true;
+        self.client.hurry(now);
+        self
+    }
+
+    /// The request that is in, as the bridge knows it.
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.ticket
     }
 
     /// A session without a client, which keeps an MCP server: connected, and its tools known. It asks and is driven as any other;
@@ -230,6 +251,8 @@ impl Session {
             (Asked::Connect(whose), Answer::Connect { conn, parked }) => {
                 self.connect(now, whose, conn, parked);
             }
+            (Asked::Enter, Answer::Granted(granted)) => self.entered(now, granted),
+            (Asked::Hold, Answer::Granted(granted)) => self.held(now, granted),
             (Asked::Interception, Answer::Interception(answer)) => self.answered(now, answer),
             (Asked::Keep, Answer::Keep(words)) => self.keep(now, words),
             (Asked::Terms(id, call), Answer::Terms(terms)) => {

@@ -63,15 +63,15 @@ impl Keeping {
         own.map_or(self.look_at, |at| at.min(self.look_at))
     }
 
-    fn server(&self) -> Arc<str> {
-        Arc::clone(&self.keeper.server().name)
+    fn server(&self) -> Arc<mcp::Server> {
+        Arc::clone(self.keeper.server())
     }
 }
 
 impl Session {
     /// An interception wants a tool called.
     pub(super) fn call_tool(&mut self, id: ToolCallId, call: Box<ToolCall>) {
-        let server = Arc::clone(&call.entry.server.name);
+        let server = Arc::clone(&call.entry.server);
         self.ask(Asked::Terms(id, call), Query::Terms(server));
     }
 
@@ -234,6 +234,7 @@ impl Session {
             .actions
             .extend(conns.into_iter().map(Action::Close));
         self.out.actions.push_back(Action::Done);
+        self.leave();
         self.flow = Flow::Over;
     }
 }

@@ -12,7 +12,8 @@ use std::{
 };
 
 use aibridge_core::{
-    Bridge, ConnId, Duration, Fault, Instant, Session, Target, config::Config, session::Event,
+    Bridge, ConnId, Duration, Fault, Instant, Session, Target, bridge::Invalid, config::Config,
+    session::Event,
 };
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -82,6 +83,8 @@ struct Client {
     polite: bool,
     /// The client has ended its side or reset the connection.
     left: bool,
+    /// There is none: an MCP server is kept.
+    is_keeper: bool,
 }
 
 impl Client {
@@ -96,6 +99,14 @@ impl Client {
             closed: false,
             polite: true,
             left: false,
+            is_keeper: false,
+        }
+    }
+
+    fn keeping(session: Session) -> Self {
+        Self {
+            is_keeper: true,
+            ..Self::of(session)
         }
     }
 }
@@ -162,21 +173,38 @@ impl Sim {
     #[must_use]
     pub fn with_server(mut self, target: &Target, script: &Script) -> Self {
         self.servers.insert(target.clone(), script.upstream());
+        self.begin_keepers();
+        self
+    }
+
+    /// Another configuration is put in force.
+    ///
+    /// # Errors
+    /// It makes no bridge.
+    pub fn reload(&mut self, config: Config) -> Result<(), Invalid> {
+        self.bridge.reload(self.now, Arc::new(config))?;
+        self.begin_keepers();
+        Ok(())
+    }
+
+    /// Puts another script at this origin, or the first.
+    pub fn serve_at(&mut self, target: &Target, script: &Script) {
+        self.servers.insert(target.clone(), script.upstream());
+    }
+
+    fn begin_keepers(&mut self) {
         for session in self.bridge.keepers(self.now) {
-            self.clients.push(Client::of(session));
+            self.clients.push(Client::keeping(session));
             self.pump(self.clients.len() - 1);
         }
         self.settle();
-        self
     }
 
     // --- clients --------------------------------------------------------------------------------------------
 
     /// A client connects.
     pub fn connect(&mut self) -> ClientId {
-        let rng = self.bridge.fork_rng();
-        let config = Arc::clone(self.bridge.config());
-        let session = Session::new(self.now, config, rng);
+        let session = self.bridge.connected(self.now);
         self.clients.push(Client::of(session));
         let client = ClientId(self.clients.len() - 1);
         self.log(|| format!("s{} connected", client.0));

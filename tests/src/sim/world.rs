@@ -249,8 +249,11 @@ impl Sim {
             "a session is done and has not closed {left:?}:\n{}",
             tail(&self.timeline)
         );
-        self.clients[index].session = None;
-        self.clients[index].closed = true;
+        let client = &mut self.clients[index];
+        client.closed = true;
+        if let Some(session) = client.session.take().filter(|_| !client.is_keeper) {
+            self.bridge.disconnected(&session);
+        }
     }
 
     fn close_client(&mut self, index: usize) {
