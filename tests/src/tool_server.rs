@@ -13,7 +13,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aibridge_core::{
-    Target,
+    Duration, Target,
     api::Api,
     config::Config,
     mcp::{self, Failure, Tool, ToolResult},
@@ -28,6 +28,8 @@ use crate::{Fixture, Reply, Script, Seen};
 pub enum Ran {
     /// The JSON-RPC error with this code and message.
     Error(i64, &'static str),
+    /// This result, so much later.
+    Late(Duration, Value),
     /// The server replies with this instead: a status, silence, a reset.
     Reply(Box<Reply>),
     /// This result, as MCP writes it.
@@ -41,7 +43,7 @@ impl Ran {
     fn result(self) -> Result<Value, Self> {
         match self {
             Self::Text(text) => Ok(json!({"content": [{"type": "text", "text": text}]})),
-            Self::Result(result) => Ok(result),
+            Self::Late(_, result) | Self::Result(result) => Ok(result),
             other => Err(other),
         }
     }
@@ -133,6 +135,7 @@ fn answer(seen: &Seen, list: &[Value], run: &Mutex<impl FnMut(&str, &Value) -> R
     }
     let message: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
     let (id, params) = (&message["id"], &message["params"]);
+    let mut delay = Duration::ZERO;
     let result = match message["method"].as_str().unwrap_or_default() {
         "initialize" => json!({
             "protocolVersion": params["protocolVersion"],
@@ -147,18 +150,23 @@ fn answer(seen: &Seen, list: &[Value], run: &Mutex<impl FnMut(&str, &Value) -> R
                 params["name"].as_str().unwrap_or_default(),
                 &params["arguments"],
             );
+            if let Ran::Late(by, _) = &ran {
+                delay = *by;
+            }
             match ran.result() {
                 Ok(result) => result,
                 Err(Ran::Reply(reply)) => return *reply,
                 Err(Ran::Error(code, text)) => return error(id, code, text),
-                Err(Ran::Result(_) | Ran::Text(_)) => json!({}),
+                Err(Ran::Late(..) | Ran::Result(_) | Ran::Text(_)) => json!({}),
             }
         }
         method if method.starts_with("notifications/") => return Reply::json(202, ""),
         _ => return error(id, -32601, "method not found"),
     };
     let body = json!({"jsonrpc": "2.0", "id": id, "result": result});
-    Reply::json(200, body.to_string()).header("mcp-session-id", "desk-session-1")
+    Reply::json(200, body.to_string())
+        .header("mcp-session-id", "desk-session-1")
+        .after(delay)
 }
 
 fn error(id: &Value, code: i64, message: &str) -> Reply {

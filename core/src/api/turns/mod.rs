@@ -293,31 +293,26 @@ impl Turns {
     }
 
     /// The stream's own error event where a later turn was answered by an error, after the reply has started: the
-    /// provider's type, code, param and request id survive where the body has them.
+    /// body as it came, with its type, code, param and request id, where it is an error of the API's; else at least
+    /// what it says.
     pub fn upstream_error_event(
         &self,
         status: StatusCode,
         body: &[u8],
         id: InterceptionId,
     ) -> Bytes {
-        let mut member = None;
-        read::document(body, |scan| {
-            read::object(scan, |scan, name| {
-                match name {
-                    "error" => member = Some(scan.skip()?),
-                    _ => read::skip(scan)?,
-                }
-                Ok(())
-            })
-        });
-        match (self.api, member, str::from_utf8(body)) {
-            (Api::Messages, Some(_), Ok(body)) => sse::encode("error", body),
-            (Api::ChatCompletions, Some(_), Ok(body)) => sse::encode("", body),
-            _ => {
-                let message = format!("upstream answered with status {}", status.as_u16());
-                self.error_event(&ApiError::http(status, message), id)
-            }
+        let refused = Refused::read(body).unwrap_or_default();
+        let name = match self.api {
+            Api::ChatCompletions if refused.has_message => Some(""),
+            Api::Messages if refused.is_typed && refused.has_message => Some("error"),
+            Api::ChatCompletions | Api::Messages | Api::Responses => None,
+        };
+        if let Some((name, body)) = name.zip(str::from_utf8(body).ok()) {
+            return sse::encode(name, body);
         }
+        let unspoken = || format!("upstream answered with status {}", status.as_u16());
+        let message = refused.says.unwrap_or_else(unspoken);
+        self.error_event(&ApiError::http(status, message), id)
     }
 
     /// Bytes that are no event: comments, which pass; pieces of an event that is too long to be read, or a stump at
@@ -335,6 +330,45 @@ impl Turns {
             return Passed::Withhold;
         }
         Passed::Relay
+    }
+}
+
+/// What the body of an error says.
+#[derive(Default)]
+struct Refused {
+    /// The message, or what stands for it.
+    says: Option<String>,
+    has_message: bool,
+    /// It tells its type, and that it is an error, as Anthropic's do.
+    is_typed: bool,
+}
+
+impl Refused {
+    fn read(body: &[u8]) -> Option<Self> {
+        let (mut refused, mut is_error, mut has_type) = (Self::default(), false, false);
+        read::document(body, |scan| {
+            read::object(scan, |scan, name| {
+                match name {
+                    "type" => is_error = scan.string_or_skip()?.is_some_and(|it| it.is("error")),
+                    "error" => {
+                        let says = read::error(&mut scan.clone())?;
+                        refused.says = says.map(|says| says.decode().into_owned());
+                        read::object(scan, |scan, name| {
+                            match name {
+                                "message" => refused.has_message = scan.string_or_skip()?.is_some(),
+                                "type" => has_type = scan.string_or_skip()?.is_some(),
+                                _ => read::skip(scan)?,
+                            }
+                            Ok(())
+                        })?;
+                    }
+                    _ => read::skip(scan)?,
+                }
+                Ok(())
+            })
+        })?;
+        refused.is_typed = is_error && has_type;
+        Some(refused)
     }
 }
 
