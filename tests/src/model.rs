@@ -124,9 +124,7 @@ impl Turn {
     }
 
     fn has_calls(&self) -> bool {
-        self.parts
-            .iter()
-            .any(|part| matches!(part, Part::Call(..)))
+        self.parts.iter().any(|part| matches!(part, Part::Call(..)))
     }
 
     fn stop(&self, cut: &'static str, called: &'static str, done: &'static str) -> &'static str {
@@ -207,9 +205,8 @@ impl Turn {
                 &json!({"type": "content_block_start", "index": index, "content_block": block}),
             );
             for delta in deltas {
-                stream += &event(
-                    &json!({"type": "content_block_delta", "index": index, "delta": delta}),
-                );
+                stream +=
+                    &event(&json!({"type": "content_block_delta", "index": index, "delta": delta}));
             }
             stream += &event(&json!({"type": "content_block_stop", "index": index}));
         }
@@ -307,7 +304,8 @@ impl Turn {
         let id = format!("item_{nth}_{place}");
         match part {
             Part::Text(words) => {
-                let content = [json!({"type": "output_text", "text": words.concat(), "annotations": []})];
+                let content =
+                    [json!({"type": "output_text", "text": words.concat(), "annotations": []})];
                 json!({"id": id, "type": "message", "role": "assistant", "status": "completed", "content": content})
             }
             Part::Thought(words, signature) => {

@@ -7,9 +7,9 @@ use aibridge_core::{
     api::Api,
     record::{Outcome, Record},
 };
-use aibridge_testkit::{Ask, Cut, Ran, Reply, Script, Turn, grammar, model, tool_server};
+use aibridge_testkit::{Cut, Ran, Reply, Script, Turn, grammar, model, tool_server};
 use desk::{
-    ADD, TOOLS, World, add, adds, as_told, ask, config, forms, json, list, read, results, says,
+    ADD, TOOLS, World, add, adds, as_told, ask, config, forms, read, results, says,
     streams_at_once, tokens,
 };
 use proptest::prelude::*;
@@ -22,9 +22,11 @@ mod desk;
 #[test]
 fn two_calls_of_one_tool_in_one_turn_each_get_their_own_result() {
     for (api, streaming) in forms() {
-        let both = Turn::new()
-            .calls("call_a", ADD, r#"{"a":1,"b":2}"#)
-            .calls("call_b", ADD, r#"{"a":30,"b":40}"#);
+        let both = Turn::new().calls("call_a", ADD, r#"{"a":1,"b":2}"#).calls(
+            "call_b",
+            ADD,
+            r#"{"a":30,"b":40}"#,
+        );
         // The first takes longer: results stand in the order of the calls nevertheless.
         let run = |_: &str, arguments: &Value| {
             let sum = arguments["a"].as_i64().unwrap() + arguments["b"].as_i64().unwrap();
@@ -125,7 +127,10 @@ fn a_call_without_arguments_is_one_with_none() {
         let turn = Turn::new().calls("call_a", ADD, "");
         let mut world = World::adding(api, streaming, &[turn, says("0.")]);
         world.hear(api, streaming);
-        assert_eq!(world.heard("tools/call")[0]["params"]["arguments"], json!({}));
+        assert_eq!(
+            world.heard("tools/call")[0]["params"]["arguments"],
+            json!({})
+        );
         world.close();
     }
 }
@@ -164,54 +169,6 @@ fn chat_calls_may_be_counted_from_more_than_zero() {
     }
 }
 
-#[test]
-fn the_clients_own_tool_of_that_name_wins() {
-    for (api, streaming) in forms() {
-        let turn = Turn::new().calls("call_a", ADD, r#"{"a":1}"#);
-        let mut world = World::adding(api, streaming, &[turn]);
-        let tool = match api {
-            Api::ChatCompletions => json!({"type": "function", "function": {"name": ADD}}),
-            Api::Messages => json!({"name": ADD, "input_schema": {"type": "object"}}),
-            Api::Responses => json!({"type": "function", "name": ADD}),
-        };
-        let body = String::from_utf8(ask(api, streaming).body.to_vec()).unwrap();
-        let body = body.replacen('{', &format!(r#"{{"tools":[{tool}],"#), 1);
-        let answer = world.sim.ask(&Ask::with_body(api, false, &body));
-        let reply = if streaming {
-            grammar::stream(api, &answer.body).unwrap()
-        } else {
-            grammar::body(api, &answer.body).unwrap()
-        };
-        assert_eq!((&*reply.calls[0].name, reply.calls.len()), (ADD, 1));
-        assert_eq!(world.ran(), 0);
-        assert_eq!(world.upstream.only_call().body, body, "nothing is injected");
-        let warned = world.sim.records.0.iter().any(
-            |record| matches!(record, Record::Warning(_, what) if what.contains("the client's own")),
-        );
-        assert!(warned);
-        world.close();
-    }
-}
-
-/// Defect 14.
-#[test]
-fn defect_14_tools_of_any_kind_stand_beside_injected_ones() {
-    let odd = r#"{"type":"namespace","name":"shell","tools":[]},{"type":"custom","name":"own","format":{"type":"text"}},{"type":"made_up_2031"}"#;
-    for (api, streaming) in forms() {
-        let mut world = World::adding(api, streaming, &[adds(0), says("3.")]);
-        let body = String::from_utf8(ask(api, streaming).body.to_vec()).unwrap();
-        let body = body.replacen('{', &format!(r#"{{"tools":[{odd}],"#), 1);
-        let answer = world.sim.ask(&Ask::with_body(api, false, &body));
-        assert_eq!(read(api, streaming, &answer).text, "3.");
-        for call in world.upstream.seen() {
-            let sent = String::from_utf8_lossy(&call.body).into_owned();
-            assert!(sent.contains(odd), "{api:?}: {sent}");
-            assert_eq!(json(&call.body)["tools"].as_array().unwrap().len(), 4);
-        }
-        world.close();
-    }
-}
-
 // --- how far it goes ----------------------------------------------------------------------------------------------
 
 /// Defects 4 and 11 over five turns of tools: one reply, indexes without gaps, tokens counted once.
@@ -233,7 +190,11 @@ fn defect_04_five_turns_in_a_row_make_one_reply() {
 
         let steps: String = (0..5).map(|nth| format!("Step {nth}. ")).collect();
         let is_seen = api == Api::Messages || streams_at_once(api, streaming);
-        let expected = if is_seen { steps + "Done." } else { "Done.".to_owned() };
+        let expected = if is_seen {
+            steps + "Done."
+        } else {
+            "Done.".to_owned()
+        };
         assert_eq!(reply.text, expected, "{api:?} {streaming}");
         let (input, output) = tokens(api);
         assert_eq!(
@@ -266,7 +227,10 @@ fn defect_04_five_turns_in_a_row_make_one_reply() {
             .iter()
             .map(|it| (it.turn, it.usage.input, it.usage.output))
             .collect();
-        let expected: Vec<_> = (1..=5).map(|nth| (nth, 100, 7)).chain([(6, 500, 11)]).collect();
+        let expected: Vec<_> = (1..=5)
+            .map(|nth| (nth, 100, 7))
+            .chain([(6, 500, 11)])
+            .collect();
         assert_eq!(usage, expected, "{api:?} {streaming}");
         world.close();
     }
@@ -307,7 +271,11 @@ fn the_iteration_limit_ends_the_loop_with_an_error() {
         let records = &world.sim.records;
         assert_eq!(records.ended().turns, 3);
         assert_eq!(records.ended().outcome, Outcome::Internal);
-        let errors: Vec<_> = records.tools().iter().map(|it| it.error.is_some()).collect();
+        let errors: Vec<_> = records
+            .tools()
+            .iter()
+            .map(|it| it.error.is_some())
+            .collect();
         assert_eq!(errors, [false, false, true], "the call not run is recorded");
         world.close();
     }
@@ -335,17 +303,11 @@ fn the_time_limit_ends_the_loop_wherever_it_stands() {
         let late = [
             (vec![adds(0).reply(api, streaming, 0)], true),
             (
-                vec![
-                    adds(0).reply(api, streaming, 0),
-                    last.clone().after(minute),
-                ],
+                vec![adds(0).reply(api, streaming, 0), last.clone().after(minute)],
                 false,
             ),
             (
-                vec![
-                    adds(0).reply(api, streaming, 0),
-                    last.stall_at(most),
-                ],
+                vec![adds(0).reply(api, streaming, 0), last.stall_at(most)],
                 false,
             ),
         ];
@@ -364,7 +326,10 @@ fn the_time_limit_ends_the_loop_wherever_it_stands() {
             assert_eq!(records.ended().outcome, Outcome::Timeout);
             assert_eq!(records.tools().len(), 1, "{api:?} {hangs}: {records:?}");
             assert_eq!(records.tools()[0].error.is_some(), hangs);
-            assert_eq!(world.heard("notifications/cancelled").len(), usize::from(hangs));
+            assert_eq!(
+                world.heard("notifications/cancelled").len(),
+                usize::from(hangs)
+            );
             world.close();
         }
     }
@@ -377,7 +342,9 @@ fn the_time_limit_is_not_one_of_replies_that_call_nothing() {
         let mut config = config();
         config.tools.whole = Duration::from_secs(30);
         let reply = Turn::new().says(&["a", "b", "c", "d"]);
-        let reply = reply.reply(api, streaming, 0).after(Duration::from_secs(20));
+        let reply = reply
+            .reply(api, streaming, 0)
+            .after(Duration::from_secs(20));
         let script = Script::in_order([reply.pausing(Duration::from_secs(20))]);
         let mut world = World::of(config, script, tool_server(TOOLS, add));
         let answer = world.sim.ask(&ask(api, streaming));
@@ -410,7 +377,11 @@ fn defect_06_tools_run_once_though_the_continuation_ends_early() {
             assert_eq!(outcome == Outcome::Ok, what == "nothing said", "{what}");
             if streaming && what != "early end" && what != "reset" && answer.status == 200 {
                 let reply = grammar::stream(api, &answer.body);
-                assert!(reply.is_ok(), "{api:?} {what}: {reply:?}\n{}", answer.text());
+                assert!(
+                    reply.is_ok(),
+                    "{api:?} {what}: {reply:?}\n{}",
+                    answer.text()
+                );
             }
             world.close();
         }
@@ -436,12 +407,30 @@ fn defect_10_a_count_on_every_chunk_counts_once() {
         });
         Reply::sse(lines.collect::<String>())
     };
-    let turns = [adds(0).counts(50, 20), Turn::new().says(&["It ", "is ", "3."]).counts(50, 30)];
-    let replies = turns.iter().enumerate().map(|(nth, turn)| repeat(turn.stream(api, nth)));
+    let turns = [
+        adds(0).counts(50, 20),
+        Turn::new().says(&["It ", "is ", "3."]).counts(50, 30),
+    ];
+    let replies = turns
+        .iter()
+        .enumerate()
+        .map(|(nth, turn)| repeat(turn.stream(api, nth)));
     let mut world = World::new(replies, TOOLS, add);
     let reply = world.hear(api, true);
-    assert_eq!((reply.usage["prompt_tokens"], reply.usage["completion_tokens"]), (100, 50));
-    let usage: Vec<_> = world.sim.records.usage().iter().map(|it| it.usage.output).collect();
+    assert_eq!(
+        (
+            reply.usage["prompt_tokens"],
+            reply.usage["completion_tokens"]
+        ),
+        (100, 50)
+    );
+    let usage: Vec<_> = world
+        .sim
+        .records
+        .usage()
+        .iter()
+        .map(|it| it.usage.output)
+        .collect();
     assert_eq!(usage, [20, 30]);
     world.close();
 }
@@ -468,162 +457,15 @@ fn defect_11_output_is_not_counted_twice_within_a_turn() {
     assert_eq!(reply.usage["output_tokens"], 90);
     assert_eq!(reply.usage["input_tokens"], 80);
     assert_eq!(reply.usage["cache_read_input_tokens"], 10);
-    let usage: Vec<_> = world.sim.records.usage().iter().map(|it| (it.usage.output, it.usage.cache_read)).collect();
+    let usage: Vec<_> = world
+        .sim
+        .records
+        .usage()
+        .iter()
+        .map(|it| (it.usage.output, it.usage.cache_read))
+        .collect();
     assert_eq!(usage, [(30, 5), (60, 5)]);
     world.close();
-}
-
-// --- what upstream is asked ---------------------------------------------------------------------------------------
-
-#[test]
-fn ten_equal_requests_give_ten_equal_upstream_bodies() {
-    let tools: &[&str] = &["zeta", "alpha", "mid", "add", "add_two"];
-    for (api, streaming) in forms() {
-        let turns = [adds(0), says("3.")];
-        let choose = move |seen: &aibridge_testkit::Seen| {
-            let nth = usize::from(!results(api, &json(&seen.body)).is_empty());
-            turns[nth].reply(api, streaming, nth)
-        };
-        let server = tool_server(tools, add);
-        let mut world = World::of(config(), Script::choosing(choose), server);
-        for _ in 0..10 {
-            world.hear(api, streaming);
-        }
-        let bodies: Vec<_> = world.upstream.seen().iter().map(|it| it.body.clone()).collect();
-        assert_eq!(bodies.len(), 20);
-        for pair in bodies.chunks(2) {
-            assert_eq!(pair, &bodies[..2], "{api:?} {streaming}");
-        }
-        // Tools are on offer in the same words in both turns: prompts stay cached.
-        assert_eq!(json(&bodies[0])["tools"], json(&bodies[1])["tools"]);
-        assert_eq!(json(&bodies[0])["tools"].as_array().unwrap().len(), 5);
-        world.close();
-    }
-}
-
-/// §3: where tools go, in which form, and how parallel calls are switched off.
-#[test]
-fn tools_are_offered_in_each_apis_form() {
-    let parameters = json!({"type": "object", "properties": {}, "additionalProperties": true});
-    for (api, streaming) in forms() {
-        let mut world = World::adding(api, streaming, &[says("Hi.")]);
-        let own = json!({"type": "web_search", "name": "own"});
-        let body = String::from_utf8(ask(api, streaming).body.to_vec()).unwrap();
-        let body = body.replacen('{', &format!(r#"{{"odd":1.50,"tools":[{own}],"#), 1);
-        world.sim.ask(&Ask::with_body(api, false, &body));
-        let seen = world.upstream.only_call().body;
-        assert!(String::from_utf8_lossy(&seen).contains(r#""odd":1.50,"#), "bytes stay");
-        let sent = json(&seen);
-        let (name, description) = (ADD, "What add does");
-        let expected = match api {
-            Api::ChatCompletions => json!([own, {"type": "function", "function": {"name": name, "description": description, "parameters": parameters, "strict": false}}]),
-            Api::Messages => json!([{"name": name, "description": description, "input_schema": parameters, "type": "custom"}, own]),
-            Api::Responses => json!([own, {"type": "function", "name": name, "description": description, "parameters": parameters, "strict": false}]),
-        };
-        assert_eq!(sent["tools"], expected, "{api:?}");
-        match api {
-            Api::Messages => assert_eq!(
-                sent["tool_choice"],
-                json!({"type": "auto", "disable_parallel_tool_use": true})
-            ),
-            _ => assert_eq!(sent["parallel_tool_calls"], false),
-        }
-        world.close();
-    }
-}
-
-#[test]
-fn the_turn_goes_into_the_history_as_it_came() {
-    for (api, streaming) in forms() {
-        let first = Turn::new()
-            .thinks(&["I must ", "add."], "c2lnbmVk")
-            .says(&["Let ", "me."])
-            .calls("call_0", ADD, r#"{"a": 1, "b": 2}"#);
-        let mut world = World::adding(api, streaming, &[first.clone(), says("3.")]);
-        world.hear(api, streaming);
-        let bodies = world.bodies();
-        let whole: Value = serde_json::from_str(&first.body(api, 0)).unwrap();
-        let (before, after) = (&bodies[0][list(api)], &bodies[1][list(api)]);
-        let after = after.as_array().unwrap();
-        match api {
-            Api::ChatCompletions => {
-                let mut said = whole["choices"][0]["message"].clone();
-                if streaming {
-                    // Chunks do not say what is null.
-                    said.as_object_mut().unwrap().remove("refusal");
-                }
-                let told = json!({"role": "tool", "tool_call_id": "call_0", "content": "3"});
-                assert_eq!(after[..1], before.as_array().unwrap()[..]);
-                assert_eq!(after[1..], [said, told], "{streaming}");
-            }
-            Api::Messages => {
-                let said = json!({"role": "assistant", "content": whole["content"]});
-                let result = json!({"type": "tool_result", "tool_use_id": "call_0", "content": [{"type": "text", "text": "3"}]});
-                let told = json!({"role": "user", "content": [result]});
-                assert_eq!(after[..1], before.as_array().unwrap()[..]);
-                assert_eq!(after[1..], [said, told], "{streaming}");
-            }
-            Api::Responses => {
-                // The input was a string.
-                let asked = json!({"type": "message", "role": "user", "content": before});
-                let told = json!({"type": "function_call_output", "call_id": "call_0", "output": "3"});
-                let mut expected = vec![asked];
-                expected.extend(whole["output"].as_array().unwrap().iter().cloned());
-                expected.push(told);
-                assert_eq!(*after, expected, "{streaming}");
-            }
-        }
-        world.close();
-    }
-}
-
-/// Thoughts are signed over their bytes: how a signature is spelled must not change, not even its escapes.
-#[test]
-fn signed_thoughts_are_carried_byte_for_byte() {
-    let thought = r#"{"type":"thinking","thinking":"a\u00e9\/b \ud83d\ude00","signature":"EqQB\/x+y\u003d="}"#;
-    let redacted = r#"{"type":"redacted_thinking","data":"ZW5j\/cnlw"}"#;
-    let call = r#"{"type":"tool_use","id":"t1","name":"bmcp_desk_add","input":{"b":2.0,"a":1e0}}"#;
-    let body = format!(
-        r#"{{"id":"msg_0","type":"message","role":"assistant","content":[{thought},{redacted},{call}],"stop_reason":"tool_use","usage":{{"input_tokens":1,"output_tokens":1}}}}"#
-    );
-    let events = [
-        r#"{"type":"message_start","message":{"id":"msg_0","usage":{"input_tokens":1,"output_tokens":1}}}"#,
-        r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
-        r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"a\u00e9\/b"}}"#,
-        r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":" \ud83d\ude00"}}"#,
-        r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"EqQB\/x+y\u003d="}}"#,
-        r#"{"type":"content_block_stop","index":0}"#,
-        r#"{"type":"content_block_start","index":1,"content_block":{"type":"redacted_thinking","data":"ZW5j\/cnlw"}}"#,
-        r#"{"type":"content_block_stop","index":1}"#,
-        r#"{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"t1","name":"bmcp_desk_add","input":{}}}"#,
-        r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{\"b\":2.0,"}}"#,
-        r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"\"a\":1e0}"}}"#,
-        r#"{"type":"content_block_stop","index":2}"#,
-        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":9}}"#,
-        r#"{"type":"message_stop"}"#,
-    ];
-    let stream: String = events
-        .iter()
-        .map(|data| {
-            let name = data.split('"').nth(3).unwrap();
-            format!("event: {name}\ndata: {data}\n\n")
-        })
-        .collect();
-    for (streaming, first) in [(false, Reply::json(200, body)), (true, Reply::sse(stream))] {
-        for size in [1, 7, usize::MAX] {
-            let second = says("3.").reply(Api::Messages, streaming, 1);
-            let first = first.clone().cut(Cut::Every(size));
-            let mut world = World::new([first, second], TOOLS, add);
-            assert_eq!(world.hear(Api::Messages, streaming).text, "3.");
-            let sent = world.upstream.seen()[1].body.clone();
-            let sent = String::from_utf8(sent.to_vec()).unwrap();
-            let history = format!(
-                r#",{{"role":"assistant","content":[{thought},{redacted},{call}]}},{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t1","content""#
-            );
-            assert!(sent.contains(&history), "{streaming} {size}: {sent}");
-            world.close();
-        }
-    }
 }
 
 // --- any split ----------------------------------------------------------------------------------------------------

@@ -37,7 +37,10 @@ fn told(api: Api, streaming: bool, ran: Ran) -> (Told, Option<String>) {
     let (call, server) = (&tools[0].call, tools[0].server.as_deref());
     assert_eq!((&*call.id, &*call.name), ("call_0", "bmcp_desk_add"));
     assert_eq!(json(call.arguments.as_bytes()), json!({"a": 1, "b": 2}));
-    assert_eq!((tools[0].turn, tools[0].injected, server), (1, true, Some("desk")));
+    assert_eq!(
+        (tools[0].turn, tools[0].injected, server),
+        (1, true, Some("desk"))
+    );
     let error = tools[0].error.clone();
     world.close();
     (told[0].clone(), error)
@@ -69,7 +72,12 @@ fn rows() -> Vec<Row> {
     vec![
         row("texts", two.clone(), two, Some("one\ntw\u{f6}\n\"2\"")),
         row("an image", json!([image]), json!([shown]), None),
-        row("an image and text", json!([note, image]), json!([note, shown]), Some("A picture:")),
+        row(
+            "an image and text",
+            json!([note, image]),
+            json!([note, shown]),
+            Some("A picture:"),
+        ),
         row("a text resource", text_resource, text("hi"), Some("hi")),
         row("a binary resource", blob, text(blob_text), None),
         Row {
@@ -80,7 +88,12 @@ fn rows() -> Vec<Row> {
         Row {
             is_error: true,
             failed: true,
-            ..row("nothing", json!([]), text("Error: no valid tool result content"), None)
+            ..row(
+                "nothing",
+                json!([]),
+                text("Error: no valid tool result content"),
+                None,
+            )
         },
         Row {
             ran: Ran::Result(json!({"content": [], "structuredContent": {"sum": 3}})),
@@ -90,7 +103,12 @@ fn rows() -> Vec<Row> {
             ran: Ran::Result(json!({"content": text("It is broken."), "isError": true})),
             is_error: true,
             failed: true,
-            ..row("isError", json!([]), text("It is broken."), Some("It is broken."))
+            ..row(
+                "isError",
+                json!([]),
+                text("It is broken."),
+                Some("It is broken."),
+            )
         },
     ]
 }
@@ -122,13 +140,25 @@ fn results_of_every_kind_are_told_in_each_apis_form() {
 fn failures_are_told_as_errors_and_the_loop_goes_on() {
     let reply = |reply| Ran::Reply(Box::new(reply));
     let failures = [
-        ("unknown tool", Ran::Error(-32602, "Unknown tool: add"), "Unknown tool: add (code -32602)"),
+        (
+            "unknown tool",
+            Ran::Error(-32602, "Unknown tool: add"),
+            "Unknown tool: add (code -32602)",
+        ),
         ("status", reply(Reply::json(500, "{}")), "status 500"),
         ("reset", reply(Reply::reset()), "connection reset"),
         ("hang up", reply(Reply::hang_up()), "connection closed"),
-        ("no JSON", reply(Reply::json(200, "<html>")), "malformed reply"),
+        (
+            "no JSON",
+            reply(Reply::json(200, "<html>")),
+            "malformed reply",
+        ),
         ("no result", Ran::Result(json!(3)), "malformed reply"),
-        ("too much", reply(Reply::json(200, vec![b' '; 17 << 20])), "reply too large"),
+        (
+            "too much",
+            reply(Reply::json(200, vec![b' '; 17 << 20])),
+            "reply too large",
+        ),
     ];
     for (api, streaming) in forms() {
         for (name, ran, why) in &failures {
@@ -161,7 +191,10 @@ fn a_tool_that_hangs_is_given_up_after_a_minute_and_told_so() {
         // The server is told which of its requests is meant.
         let cancelled = world.heard("notifications/cancelled");
         assert_eq!(cancelled.len(), 1);
-        assert_eq!(cancelled[0]["params"]["requestId"], world.heard("tools/call")[0]["id"]);
+        assert_eq!(
+            cancelled[0]["params"]["requestId"],
+            world.heard("tools/call")[0]["id"]
+        );
         world.close();
     }
 }
@@ -185,7 +218,10 @@ fn five_mebibytes_are_cut_to_one_with_a_note() {
         };
         assert_eq!(text.len(), 1 << 20, "{api:?}");
         assert!(long.starts_with(&text));
-        assert!(note.contains("truncated") && note.contains("5242880"), "{note}");
+        assert!(
+            note.contains("truncated") && note.contains("5242880"),
+            "{note}"
+        );
         assert!(!told.is_error && error.is_none(), "{api:?}: {error:?}");
     }
 }
@@ -196,7 +232,10 @@ fn an_image_of_five_mebibytes_is_replaced_by_a_note() {
         let image = json!({"type": "image", "mimeType": "image/png", "data": "A".repeat(5 << 20)});
         let (told, _) = told(api, streaming, Ran::Result(json!({"content": [image]})));
         let told = told.content.to_string();
-        assert!(told.len() < 1 << 10 && told.contains("truncated"), "{api:?} {told}");
+        assert!(
+            told.len() < 1 << 10 && told.contains("truncated"),
+            "{api:?} {told}"
+        );
     }
 }
 
@@ -206,7 +245,11 @@ fn of_very_many_calls_a_part_runs_at_a_time() {
     for (api, streaming) in forms() {
         let mut turn = aibridge_testkit::Turn::new();
         for nth in 0..70 {
-            turn = turn.calls(&format!("call_{nth}"), desk::ADD, &format!(r#"{{"a":{nth}}}"#));
+            turn = turn.calls(
+                &format!("call_{nth}"),
+                desk::ADD,
+                &format!(r#"{{"a":{nth}}}"#),
+            );
         }
         let turns = [turn, says("All of them.")];
         let replies: Vec<_> = model::replies(api, streaming, &turns).collect();

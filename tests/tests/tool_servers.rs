@@ -64,7 +64,11 @@ fn a_server_that_is_down_at_start_is_done_without_until_it_is_up() {
         assert_eq!(sent, question.body, "nothing is put into the request");
 
         world.server.set_down(false);
-        assert!(world.sim.run_until(SECOND * 2, |sim| retry_at(sim).is_none()));
+        assert!(
+            world
+                .sim
+                .run_until(SECOND * 2, |sim| retry_at(sim).is_none())
+        );
         assert_eq!(offered(&world.sim), [ADD]);
         assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
         assert_eq!(told(&world.sim), (1, 1), "up once, down once");
@@ -83,7 +87,9 @@ fn a_server_that_stays_down_is_tried_ever_more_slowly() {
     for _ in 0..9 {
         let at = retry_at(&world.sim).expect("it is down");
         waits.push(at.since(world.sim.now).as_millis());
-        world.sim.run_until(SECOND * 61, |sim| retry_at(sim) != Some(at));
+        world
+            .sim
+            .run_until(SECOND * 61, |sim| retry_at(sim) != Some(at));
     }
     for (nth, wait) in waits.iter().enumerate() {
         let most = (1000 << nth.min(16)).min(60_000);
@@ -92,7 +98,11 @@ fn a_server_that_stays_down_is_tried_ever_more_slowly() {
     assert_eq!(told(&world.sim), (0, 1), "that it is still down is no news");
     // However long it was down, a minute is the most that it is missed for.
     world.server.set_down(false);
-    assert!(world.sim.run_until(SECOND * 60, |sim| retry_at(sim).is_none()));
+    assert!(
+        world
+            .sim
+            .run_until(SECOND * 60, |sim| retry_at(sim).is_none())
+    );
     world.close();
 }
 
@@ -125,7 +135,10 @@ fn a_server_that_goes_down_later_is_told_of_and_comes_back() {
         let bodies = world.bodies();
         let why = "Error: calling tool: connection refused";
         assert_eq!(results(api, &bodies[1])[0].content, as_told(api, why));
-        assert_eq!(world.sim.records.tools()[0].error.as_deref(), Some("connection refused"));
+        assert_eq!(
+            world.sim.records.tools()[0].error.as_deref(),
+            Some("connection refused")
+        );
         world.server.set_down(false);
         assert_eq!(world.hear(api, streaming).text.trim(), "3.");
         assert_eq!(world.bodies()[2]["tools"], bodies[0]["tools"]);
@@ -160,7 +173,13 @@ fn mortal(forgotten: u16) -> (Script, Arc<Mutex<Vec<String>>>) {
 fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
     for (api, streaming) in forms() {
         for forgotten in [404, 400] {
-            let turns = [adds(0), adds(1), says("3 at last."), adds(2), says("3 again.")];
+            let turns = [
+                adds(0),
+                adds(1),
+                says("3 at last."),
+                adds(2),
+                says("3 again."),
+            ];
             let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
             let (script, sessions) = mortal(forgotten);
             let mut world = World::of(config(), Script::in_order(replies), script);
@@ -168,7 +187,10 @@ fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
             let told = results(api, &world.bodies()[2]);
             // What may have run is not run again; what the model asks for next is.
             let lost = as_told(api, "Error: calling tool: connection reset");
-            assert_eq!((&told[0].content, &told[1].content), (&lost, &as_told(api, "3")));
+            assert_eq!(
+                (&told[0].content, &told[1].content),
+                (&lost, &as_told(api, "3"))
+            );
             assert_eq!(world.hear(api, streaming).text, "3 again.");
             let sessions = sessions.lock().unwrap().clone();
             let (one, two) = ("desk-session-1", "desk-session-2");
@@ -254,7 +276,10 @@ fn defect_21_all_pages_of_a_list_are_offered() {
     server.tools = names.iter().map(|name| described(name)).collect();
     server.page = 5;
     let world = listing(server, vec![]);
-    let expected: Vec<_> = names.iter().map(|name| format!("bmcp_desk_{name}")).collect();
+    let expected: Vec<_> = names
+        .iter()
+        .map(|name| format!("bmcp_desk_{name}"))
+        .collect();
     assert_eq!(offered(&world.sim), expected);
     assert_eq!(world.heard("tools/list").len(), 5);
     world.close();
@@ -264,7 +289,13 @@ fn defect_21_all_pages_of_a_list_are_offered() {
 #[test]
 fn defect_21_tools_that_come_to_one_name_are_told_of() {
     let long = "x".repeat(80);
-    let tools = ["add", "say hi", "say/hi", &format!("{long}a"), &format!("{long}b")];
+    let tools = [
+        "add",
+        "say hi",
+        "say/hi",
+        &format!("{long}a"),
+        &format!("{long}b"),
+    ];
     let world = listing(ToolServer::new(&tools), vec![]);
     assert_eq!(offered(&world.sim), [ADD]);
     let servers = world.sim.bridge.tool_servers();
@@ -328,12 +359,19 @@ fn a_list_that_changes_within_a_call_is_read_again() {
                 notify("notifications/tools/list_changed", json!({})),
                 json!({"jsonrpc": "2.0", "id": message["id"], "result": result}),
             ];
-            Reply::sse(messages.map(|it| format!("event: message\ndata: {it}\n\n")).concat())
+            Reply::sse(
+                messages
+                    .map(|it| format!("event: message\ndata: {it}\n\n"))
+                    .concat(),
+            )
         });
         let mut world = World::of(config(), Script::in_order(replies), script);
         assert_eq!(world.hear(api, streaming).text, "3.");
         let bodies = world.bodies();
-        assert_eq!(bodies[0]["tools"], bodies[1]["tools"], "a loop keeps what it began with");
+        assert_eq!(
+            bodies[0]["tools"], bodies[1]["tools"],
+            "a loop keeps what it began with"
+        );
         world.sim.advance(SECOND * 3);
         assert_eq!(offered(&world.sim), [ADD, "bmcp_desk_subtract"]);
         world.hear(api, streaming);

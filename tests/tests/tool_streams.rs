@@ -53,7 +53,10 @@ fn step_by_step(api: Api, turns: &[Reply], mut look: impl FnMut(&str, &str)) -> 
             sent = body[..end].to_vec();
             let answer = world.sim.answer(client);
             let got = answer.map(|it| it.body).unwrap_or_default();
-            look(&(before.clone() + &text_in(api, &sent)), &text_in(api, &got));
+            look(
+                &(before.clone() + &text_in(api, &sent)),
+                &text_in(api, &got),
+            );
         }
         before += &text_in(api, &sent);
         // The reply's own end comes with its last event; confirmations of the next one are its own.
@@ -65,9 +68,11 @@ fn step_by_step(api: Api, turns: &[Reply], mut look: impl FnMut(&str, &str)) -> 
 fn text_is_streamed_as_it_comes_before_a_call_and_behind_it() {
     for api in [Api::Messages, Api::ChatCompletions] {
         let turns = [
-            Turn::new()
-                .says(&["One ", "two ", "\u{1f600}"])
-                .calls("call_0", desk::ADD, r#"{"a":1,"b":2}"#),
+            Turn::new().says(&["One ", "two ", "\u{1f600}"]).calls(
+                "call_0",
+                desk::ADD,
+                r#"{"a":1,"b":2}"#,
+            ),
             Turn::new().says(&[" three", " four"]),
         ];
         let replies: Vec<_> = model::replies(api, true, &turns).collect();
@@ -99,7 +104,10 @@ fn responses_are_held_until_they_say_that_they_are_final() {
     .close();
     // A message that calls itself the answer is let go as it begins.
     let body = String::from_utf8(silent.body().to_vec()).unwrap();
-    let body = body.replace(r#""role":"assistant""#, r#""phase":"final_answer","role":"assistant""#);
+    let body = body.replace(
+        r#""role":"assistant""#,
+        r#""phase":"final_answer","role":"assistant""#,
+    );
     step_by_step(api, &[Reply::sse(body)], |said, got| assert_eq!(got, said)).close();
 }
 
@@ -109,7 +117,10 @@ fn the_client_is_kept_alive_while_tools_run_and_while_the_next_turn_is_awaited()
         let second = says("3.").reply(api, streaming, 1);
         let replies = [adds(0).reply(api, streaming, 0), second.after(SECOND * 40)];
         let slow = |_: &str, _: &Value| {
-            Ran::Late(SECOND * 40, json!({"content": [{"type": "text", "text": "3"}]}))
+            Ran::Late(
+                SECOND * 40,
+                json!({"content": [{"type": "text", "text": "3"}]}),
+            )
         };
         let mut world = World::new(replies, TOOLS, slow);
         let client = world.sim.connect();
@@ -131,7 +142,11 @@ fn the_client_is_kept_alive_while_tools_run_and_while_the_next_turn_is_awaited()
             let expected = [0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5];
             assert_eq!(kept[..15], expected, "{api:?}");
         } else {
-            assert_eq!(kept[..15], [0; 15], "nothing is said before it is known what");
+            assert_eq!(
+                kept[..15],
+                [0; 15],
+                "nothing is said before it is known what"
+            );
         }
         world.sim.end(client);
         world.sim.settle();
@@ -227,7 +242,10 @@ fn errors_of_later_turns_reach_the_client() {
             if streams_at_once(api, streaming) {
                 assert_eq!((answer.status, answer.header("retry-after")), (200, None));
                 let reply = grammar::stream(api, &answer.body);
-                let error = reply.unwrap_or_else(|e| panic!("{e} {form}")).error.unwrap();
+                let error = reply
+                    .unwrap_or_else(|e| panic!("{e} {form}"))
+                    .error
+                    .unwrap();
                 assert_eq!(error, desk::json(overloaded(api).as_bytes()), "{form}");
             } else {
                 assert_eq!(answer.status, status, "{form}");
@@ -312,12 +330,19 @@ fn the_first_byte_is_the_first_that_the_client_gets() {
         let turns = [adds(0), says("3.")];
         let replies = model::replies(api, streaming, &turns).map(|it| it.after(SECOND * 2));
         let slow = |_: &str, _: &Value| {
-            Ran::Late(SECOND * 5, json!({"content": [{"type": "text", "text": "3"}]}))
+            Ran::Late(
+                SECOND * 5,
+                json!({"content": [{"type": "text", "text": "3"}]}),
+            )
         };
         let mut world = World::new(replies.collect::<Vec<_>>(), TOOLS, slow);
         world.hear(api, streaming);
         let ended = world.sim.records.ended();
-        let at = if streams_at_once(api, streaming) { 2 } else { 9 };
+        let at = if streams_at_once(api, streaming) {
+            2
+        } else {
+            9
+        };
         assert_eq!(ended.first_byte, Some(SECOND * at), "{api:?} {streaming}");
         assert_eq!(ended.total, SECOND * 9);
         world.close();
@@ -333,8 +358,16 @@ fn the_clients_reply_has_one_id_and_upstreams_headers() {
         let mut world = World::new(replies.collect::<Vec<_>>(), TOOLS, add);
         let answer = world.sim.ask(&ask(api, streaming));
         read(api, streaming, &answer);
-        let turn = if streams_at_once(api, streaming) { "req_0" } else { "req_1" };
-        assert_eq!(answer.header("x-request-id"), Some(turn), "{api:?} {streaming}");
+        let turn = if streams_at_once(api, streaming) {
+            "req_0"
+        } else {
+            "req_1"
+        };
+        assert_eq!(
+            answer.header("x-request-id"),
+            Some(turn),
+            "{api:?} {streaming}"
+        );
         let Some(Record::Ended(id, _)) = world.sim.records.0.last() else {
             panic!("{:?}", world.sim.records);
         };
@@ -388,7 +421,10 @@ fn a_loop_leaves_one_interception_with_all_its_turns() {
         let thoughts = records.thoughts().len();
         assert_eq!(thoughts, 2, "{api:?} {streaming}");
         let ended = records.ended();
-        assert_eq!((ended.turns, ended.attempts, ended.outcome), (2, 2, Outcome::Ok));
+        assert_eq!(
+            (ended.turns, ended.attempts, ended.outcome),
+            (2, 2, Outcome::Ok)
+        );
         assert_eq!(ended.status, Some(200));
         world.close();
     }

@@ -192,7 +192,12 @@ impl Interception {
                 "the loop of tools went on for {} turns",
                 request.limits.turns
             );
-            self.not_run(now, &agent, calls, "not run: the loop has had all its turns");
+            self.not_run(
+                now,
+                &agent,
+                calls,
+                "not run: the loop has had all its turns",
+            );
             return self.loop_failed(now, request, agent, &ApiError::loop_failed(message));
         }
         if agent.until.is_none() {

@@ -1,9 +1,5 @@
 //! A world with an MCP server `desk` in it, for suites that look at the loop of tools.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each suite uses a part of it"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each suite uses a part of it")]
 
 use aibridge_core::{api::Api, config::Config};
 use aibridge_testkit::{
@@ -43,6 +39,14 @@ pub fn ask(api: Api, streaming: bool) -> Ask {
         body.into_owned()
     };
     Ask::with_body(api, streaming, &body)
+}
+
+/// The same, with these members more in front.
+pub fn with_member(api: Api, streaming: bool, members: &str) -> Ask {
+    let mut ask = ask(api, streaming);
+    let body = String::from_utf8_lossy(&ask.body);
+    ask.body = body.replacen('{', &format!("{{{members},"), 1).into();
+    ask
 }
 
 /// What an adding tool returns: the sum of `a` and `b`.
@@ -134,7 +138,11 @@ pub fn read(api: Api, streaming: bool, answer: &Answer) -> grammar::Reply {
     assert_eq!(answer.status, 200, "{form}: {answer:?}");
     assert!(answer.is_complete(), "{form}");
     assert_eq!(answer.is_stream(), streaming, "{form}");
-    assert!(!answer.text().contains("bmcp_"), "{form}: {}", answer.text());
+    assert!(
+        !answer.text().contains("bmcp_"),
+        "{form}: {}",
+        answer.text()
+    );
     let read = if streaming {
         grammar::stream(api, &answer.body)
     } else {

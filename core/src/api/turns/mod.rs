@@ -58,12 +58,15 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::{
-    api::{Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body},
+    api::{
+        Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body, request::ToolsSlot,
+    },
     id::InterceptionId,
     sse,
 };
 
 mod chat_completions;
+mod choice;
 mod element;
 mod history;
 mod messages;
@@ -144,6 +147,8 @@ pub struct Turns {
     /// As much of it as following a turn takes.
     inspected: Inspected,
     request: request::Request,
+    /// The client brought tools.
+    has_own_tools: bool,
     follow: Stream,
     /// What a blocking turn told.
     told: Option<Told>,
@@ -174,6 +179,7 @@ impl Turns {
     /// The turns of this request. `body` is what is sent upstream in the first turn and `injected` the names of the
     /// tools in it that are not the client's: both as [`inject`](super::inject) gave them.
     pub fn new(api: Api, inspected: &Inspected, body: Bytes, injected: Vec<Arc<str>>) -> Self {
+        let tools = &inspected.slots.tools;
         let inspected = Inspected {
             edit: inspected.edit.clone(),
             usage_wanted: inspected.usage_wanted,
@@ -182,6 +188,7 @@ impl Turns {
         Self {
             api,
             request: request::Request::new(api, body),
+            has_own_tools: matches!(tools, ToolsSlot::Array(_, true)),
             follow: Stream::new(api, &inspected),
             told: None,
             swallows_lf: false,
@@ -252,13 +259,27 @@ impl Turns {
     }
 
     /// The body of the next request: the one before, and behind its conversation the turn's own messages as
-    /// received and the results. `results` answer the calls of [`TurnEnd::Calls`], in their order. The next turn
+    /// received and the results. Where the client insisted on a tool and only injected ones can be meant, the model is
+    /// free from here on. Of a `conversation` that the provider keeps, only the results are new. `results` answer the calls of [`TurnEnd::Calls`], in their order. The next turn
     /// begins.
     pub fn continuation(&mut self, results: &[CallResult]) -> Bytes {
         let turn = &mut self.turn;
+        if turn.nth == 0 {
+            let is_injected = |name: &str| turn.is_injected(name);
+            self.request
+                .edit(|body| choice::relax(self.api, body, is_injected, self.has_own_tools));
+        }
         let mut added = std::mem::take(&mut turn.history);
+        let is_kept = self.request.is_kept();
+        if is_kept {
+            added.clear();
+        }
         result::append(self.api, results, &mut added);
-        let body = self.request.append(&added);
+        let body = if is_kept {
+            self.request.replace(&added)
+        } else {
+            self.request.append(&added)
+        };
 
         let used = std::mem::take(&mut turn.used);
         turn.earlier.add(&used);
