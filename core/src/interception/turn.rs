@@ -8,18 +8,17 @@ use super::{
     ending::ending,
     headers,
     relay::{Finished, after, is_encoded, is_stream},
+    sieve::Sieve,
     state::{Call, Pending, Request, Rest, State},
     tool_loop::Agent,
 };
 use crate::{
     api::{
         self, Api, ApiError,
-        turns::{self, Passed, Refusal, TurnEnd},
+        turns::{self, Refusal, TurnEnd},
     },
-    codec::Step,
     fault::Fault,
     id::CallId,
-    sse,
     time::{Instant, earliest},
 };
 
@@ -46,7 +45,7 @@ pub(super) struct Turn {
 enum Follow {
     /// An error, behind the start of the client's reply.
     Error(BytesMut),
-    Events(Box<sse::Decoder>),
+    Events(Box<Sieve>),
     Whole(BytesMut),
 }
 
@@ -57,17 +56,12 @@ impl Turn {
 
     /// Some of the stream. Whether the client got anything of it.
     fn events(&mut self, now: Instant, bytes: Bytes, out: &mut Outbox) -> bool {
-        let Follow::Events(decoder) = &mut self.follow else {
+        let Follow::Events(sieve) = &mut self.follow else {
             return false;
         };
         let mut given = false;
-        decoder.push(bytes);
-        while let Step::Item(item) = decoder.next() {
-            let bytes = match self.agent.turns.item(&item) {
-                Passed::Relay => item.raw().clone(),
-                Passed::Replace(bytes) => bytes,
-                Passed::Withhold => continue,
-            };
+        sieve.push(bytes);
+        while let Some(bytes) = sieve.next(|item| self.agent.turns.item(item)) {
             given |= give(&mut self.head, &mut self.agent, now, bytes, out);
         }
         given
@@ -126,7 +120,7 @@ impl Interception {
         let is_stream = is_stream(status, &headers, agent.streaming);
         let follow = match (is_readable, is_stream) {
             (false, _) => Follow::Error(BytesMut::new()),
-            (true, true) => Follow::Events(Box::new(sse::Decoder::new(sse::MAX_EVENT))),
+            (true, true) => Follow::Events(Box::new(Sieve::new())),
             (true, false) => Follow::Whole(BytesMut::new()),
         };
         let mut head = None;
@@ -245,8 +239,8 @@ impl Interception {
                 let body = body.split().freeze();
                 return self.turn_was_refused(now, &turn, &body);
             }
-            Follow::Events(decoder) => {
-                decoder.end();
+            Follow::Events(sieve) => {
+                sieve.end();
                 if turn.events(now, Bytes::new(), &mut self.out) {
                     self.journal.first_byte(now);
                 }
