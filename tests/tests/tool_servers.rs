@@ -205,9 +205,23 @@ fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
 }
 
 #[test]
-fn at_shutdown_the_session_is_given_back() {
-    let mut world = World::of(config(), Script::in_order([]), tool_server(TOOLS, add));
+fn at_shutdown_loops_go_on_to_their_end_and_then_the_session_is_given_back() {
+    let api = Api::Messages;
+    let turns = [adds(0), adds(1), says("3.")];
+    let replies: Vec<_> = model::replies(api, true, &turns).collect();
+    let slow = |_: &str, _: &Value| {
+        let result = json!({"content": [{"type": "text", "text": "3"}]});
+        Ran::Late(SECOND * 5, result)
+    };
+    let mut world = World::new(replies, TOOLS, slow);
+    let client = world.sim.connect();
+    world.sim.send(client, ask(api, true).bytes());
+    world.sim.advance(SECOND);
     world.sim.drain();
+    let answer = world.sim.take_answer(client);
+    assert_eq!(read(api, true, &answer).text, "3.");
+    assert_eq!(world.heard("initialize").len(), 1);
+    world.sim.take_leave();
     world.sim.settle();
     let seen = world.server.seen();
     let last = seen.last().unwrap();

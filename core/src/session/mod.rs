@@ -187,7 +187,7 @@ impl Session {
     }
 
     /// A session without a client, which keeps an MCP server: connected, and its tools known. It asks and is driven as any other;
-    /// [`Event::Drain`] makes it take leave. See [`Bridge::keepers`](crate::Bridge::keepers).
+    /// [`Event::Drain`] makes it take leave, and comes when no client's session is left: calls run in what it keeps. See [`Bridge::keepers`](crate::Bridge::keepers).
     pub fn keeper(
         now: Instant,
         config: Arc<Config>,

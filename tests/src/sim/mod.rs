@@ -57,6 +57,8 @@ pub struct Sim {
     /// What is at other origins.
     servers: BTreeMap<Target, Upstream>,
     clients: Vec<Client>,
+    /// Which of the sessions have no client.
+    keepers: Vec<usize>,
     conns: BTreeMap<ConnId, Conn>,
     timeline: String,
     quiet: bool,
@@ -145,6 +147,7 @@ impl Sim {
             upstream: script.upstream(),
             servers: BTreeMap::new(),
             clients: Vec::new(),
+            keepers: Vec::new(),
             conns: BTreeMap::new(),
             timeline: String::new(),
             quiet: false,
@@ -164,6 +167,7 @@ impl Sim {
         self.servers.insert(target.clone(), script.upstream());
         for session in self.bridge.keepers(self.now) {
             self.clients.push(Client::of(session));
+            self.keepers.push(self.clients.len() - 1);
             self.pump(self.clients.len() - 1);
         }
         self.settle();
@@ -215,10 +219,19 @@ impl Sim {
         self.client(client).polite = false;
     }
 
-    /// The bridge is told to shut down, and all sessions with it.
+    /// The bridge is told to shut down, and all its clients' sessions with it.
     pub fn drain(&mut self) {
         self.bridge.drain();
         for index in 0..self.clients.len() {
+            if !self.keepers.contains(&index) {
+                self.tell(index, Event::Drain);
+            }
+        }
+    }
+
+    /// No client is left: MCP servers are told that the bridge leaves.
+    pub fn take_leave(&mut self) {
+        for index in self.keepers.clone() {
             self.tell(index, Event::Drain);
         }
     }
