@@ -373,11 +373,7 @@ impl Turn {
 }
 
 /// The replies of a conversation, one for each turn.
-pub fn replies<'a>(
-    api: Api,
-    streaming: bool,
-    turns: &'a [Turn],
-) -> impl Iterator<Item = Reply> + 'a {
+pub fn replies(api: Api, streaming: bool, turns: &[Turn]) -> impl Iterator<Item = Reply> + '_ {
     let turns = turns.iter().enumerate();
     turns.map(move |(nth, turn)| turn.reply(api, streaming, nth))
 }

@@ -3,9 +3,7 @@
 //! No test sleeps. Where order matters, the upstream waits for the client's confirmation.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
-
-use aibridge_core::{api::Api, record::Outcome};
+use aibridge_core::{Duration, api::Api, record::Outcome};
 use aibridge_testkit::{
     APIS, Ask, Fixture, Reply, Script, Seen, ToolServer, Turn, model, sdk,
     setup::{self, KEYS},
@@ -106,7 +104,7 @@ fn at_shutdown_mcp_sessions_outlast_the_loops_that_run_in_them() {
     let call = |id| Turn::new().calls(id, "bmcp_desk_add", "{}");
     let turns = [call("call_0"), call("call_1"), Turn::new().says(&["Done."])];
     // The model takes its time, in which whoever leaves too early has left.
-    let think = aibridge_core::Duration::from_millis(300);
+    let think = Duration::from_millis(300);
     let replies = model::replies(Api::Messages, true, &turns);
     let script = Script::in_order(replies.map(|reply| reply.after(think)));
     let desk = ToolServer::new(&["add"]);

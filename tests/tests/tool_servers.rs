@@ -160,7 +160,7 @@ fn mortal(forgotten: u16) -> (Script, Arc<Mutex<Vec<String>>>) {
             let session = seen.header("mcp-session-id").to_owned();
             called_in.lock().unwrap().push(session);
             if server.session.ends_with('1') {
-                server.session = "desk-session-2".to_owned();
+                "desk-session-2".clone_into(&mut server.session);
                 return Reply::reset();
             }
         }
@@ -357,9 +357,10 @@ fn a_list_that_changes_within_a_call_is_read_again() {
         let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
         let mut server = ToolServer::new(TOOLS);
         let script = Script::choosing(move |seen: &Seen| {
-            let message = match seen.body.is_empty() {
-                true => Value::Null,
-                false => json(&seen.body),
+            let message = if seen.body.is_empty() {
+                Value::Null
+            } else {
+                json(&seen.body)
             };
             if message["method"] != "tools/call" {
                 return server.answer(seen, add);

@@ -34,7 +34,7 @@ fn text_in(api: Api, stream: &[u8]) -> String {
 /// Plays turns event by event, and gives after each what upstream has said so far and what the client has of it.
 fn step_by_step(api: Api, turns: &[Reply], mut look: impl FnMut(&str, &str)) -> World {
     let replies = turns.iter().map(|reply| reply.clone().confirming());
-    let mut world = World::new(replies.collect::<Vec<_>>(), TOOLS, add);
+    let mut world = World::new(replies, TOOLS, add);
     let client = world.sim.connect();
     world.sim.send(client, ask(api, true).bytes());
     world.sim.settle();
@@ -160,9 +160,12 @@ fn a_client_that_leaves_while_tools_run_has_them_cancelled() {
         for resets in [false, true] {
             let both = adds(0).calls("call_b", desk::ADD, "{}");
             let replies = [both.reply(api, streaming, 0)];
-            let hang = |_: &str, arguments: &Value| match arguments["a"].is_null() {
-                true => Ran::Text("0".to_owned()),
-                false => Ran::Reply(Box::new(Reply::stall())),
+            let hang = |_: &str, arguments: &Value| {
+                if arguments["a"].is_null() {
+                    Ran::Text("0".to_owned())
+                } else {
+                    Ran::Reply(Box::new(Reply::stall()))
+                }
             };
             let mut world = World::new(replies, TOOLS, hang);
             let client = world.sim.connect();
@@ -335,7 +338,7 @@ fn the_first_byte_is_the_first_that_the_client_gets() {
                 json!({"content": [{"type": "text", "text": "3"}]}),
             )
         };
-        let mut world = World::new(replies.collect::<Vec<_>>(), TOOLS, slow);
+        let mut world = World::new(replies, TOOLS, slow);
         world.hear(api, streaming);
         let ended = world.sim.records.ended();
         let at = if streams_at_once(api, streaming) {
@@ -355,7 +358,7 @@ fn the_clients_reply_has_one_id_and_upstreams_headers() {
         let turns = [adds(0), says("3.")];
         let replies = model::replies(api, streaming, &turns).enumerate();
         let replies = replies.map(|(nth, it)| it.header("x-request-id", &format!("req_{nth}")));
-        let mut world = World::new(replies.collect::<Vec<_>>(), TOOLS, add);
+        let mut world = World::new(replies, TOOLS, add);
         let answer = world.sim.ask(&ask(api, streaming));
         read(api, streaming, &answer);
         let turn = if streams_at_once(api, streaming) {

@@ -34,11 +34,9 @@ pub(super) fn relax(
     let Some(choice) = found else {
         return edits;
     };
-    let names = choice.names.iter().map(|name| decoded(Some(*name)));
-    let only_injected = match choice.names.is_empty() {
-        true => !has_own,
-        false => !choice.has_unnamed && { names }.all(|name| is_injected(&name)),
-    };
+    let mut names = choice.names.iter().map(|name| decoded(Some(*name)));
+    let names_injected = !choice.has_unnamed && names.all(|name| is_injected(&name));
+    let only_injected = names_injected && !(choice.names.is_empty() && has_own);
     if !only_injected {
         return edits;
     }
