@@ -159,3 +159,62 @@ fn defect_06_tools_run_once_though_the_continuation_ends_early() {
         }
     }
 }
+
+/// What cannot be followed ends the loop with an error that says so, on the wire and in the records.
+#[test]
+fn a_later_turn_that_cannot_be_followed_is_an_error() {
+    for api in [Api::Messages, Api::ChatCompletions] {
+        let whole = says("3.");
+        let encoded = whole.reply(api, true, 1).header("content-encoding", "gzip");
+        for (second, why) in [
+            (whole.reply(api, false, 1), "no stream"),
+            (encoded, "encoded"),
+        ] {
+            let replies = [adds(0).reply(api, true, 0), second];
+            let mut world = World::new(replies, TOOLS, add);
+            let answer = world.sim.ask(&ask(api, true));
+            assert_failed(api, true, &answer, why);
+            assert_eq!(world.sim.records.ended().outcome, Outcome::Internal);
+            world.close();
+        }
+    }
+}
+
+#[test]
+fn an_upstream_that_falls_silent_in_a_later_turn_is_given_up() {
+    for (api, streaming) in forms() {
+        let last = says("It is three.").reply(api, streaming, 1);
+        let most = last.bytes().len() - 20;
+        for second in [Reply::stall(), last.stall_at(most)] {
+            let replies = [adds(0).reply(api, streaming, 0), second];
+            let mut config = config();
+            config.timeouts.header = Duration::from_secs(20);
+            config.timeouts.header_blocking = Duration::from_secs(20);
+            config.timeouts.idle = Duration::from_secs(20);
+            let server = tool_server(TOOLS, add);
+            let mut world = World::of(config, Script::in_order(replies), server);
+            let began = world.sim.now;
+            let answer = world.sim.ask(&ask(api, streaming));
+            assert_eq!(world.sim.now.since(began), Duration::from_secs(20));
+            let form = format!("{api:?} {streaming}: {}", answer.text());
+            if streams_at_once(api, streaming) {
+                let reply = grammar::stream(api, &answer.body).unwrap();
+                let error = reply.error.unwrap_or_else(|| panic!("no error: {form}"));
+                assert_eq!(error["error"]["type"], "timeout_error", "{form}");
+            } else {
+                assert_eq!(
+                    (answer.status, &*answer.error_type()),
+                    (504, "timeout_error")
+                );
+            }
+            let ended = world.sim.records.ended();
+            assert_eq!(
+                (ended.outcome, ended.turns),
+                (Outcome::Timeout, 2),
+                "{form}"
+            );
+            assert_eq!(world.ran(), 1);
+            world.close();
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use aibridge_core::{
-    Duration, Instant,
+    Duration, Instant, Target,
     api::Api,
     mcp::{Pattern, Server, ServerState},
     record::Record,
@@ -143,6 +143,52 @@ fn a_server_that_goes_down_later_is_told_of_and_comes_back() {
         assert_eq!(world.hear(api, streaming).text.trim(), "3.");
         assert_eq!(world.bodies()[2]["tools"], bodies[0]["tools"]);
         world.close();
+    }
+}
+
+#[test]
+fn one_turn_may_use_tools_of_two_servers_of_which_one_fails() {
+    let other = Target {
+        host: "other.test".into(),
+        ..tools_origin()
+    };
+    for (api, streaming) in forms() {
+        let both = adds(0).calls("call_other", "bmcp_lab_add", r#"{"a":5,"b":6}"#);
+        let turns = [both, says("Half of it.")];
+        let upstream = Script::in_order(model::replies(api, streaming, &turns));
+        let mut config = config();
+        config
+            .mcp
+            .push(Arc::new(Server::new("lab", other.clone(), "/x")));
+        let fails = |_: &str, _: &Value| Ran::Reply(Box::new(Reply::status(503)));
+        let (desk, lab) = (tool_server(TOOLS, fails), tool_server(TOOLS, add));
+        let sim = Sim::new(config, &upstream);
+        let sim = sim.with_servers([(&tools_origin(), &desk), (&other, &lab)]);
+        let mut world = World {
+            sim,
+            upstream,
+            server: desk,
+        };
+        assert_eq!(
+            offered(&world.sim),
+            [ADD, "bmcp_lab_add"],
+            "in configured order"
+        );
+        world.hear(api, streaming);
+        let told = results(api, &world.bodies()[1]);
+        assert!(told[0].is_error && told[0].content.to_string().contains("503"));
+        assert_eq!(told[1].content, as_told(api, "11"));
+        let servers: Vec<_> = world
+            .sim
+            .records
+            .tools()
+            .iter()
+            .map(|it| (it.call.id.clone(), it.server.as_deref().map(str::to_owned)))
+            .collect();
+        assert!(servers.contains(&("call_0".to_owned(), Some("desk".to_owned()))));
+        assert!(servers.contains(&("call_other".to_owned(), Some("lab".to_owned()))));
+        world.close();
+        lab.abandon();
     }
 }
 

@@ -163,8 +163,19 @@ impl Sim {
 
     /// The same, with the configured MCP servers kept, of which the one at this origin is played by this script.
     #[must_use]
-    pub fn with_server(mut self, target: &Target, script: &Script) -> Self {
-        self.servers.insert(target.clone(), script.upstream());
+    pub fn with_server(self, target: &Target, script: &Script) -> Self {
+        self.with_servers([(target, script)])
+    }
+
+    /// The same, with the configured MCP servers kept, which these scripts play at these origins.
+    #[must_use]
+    pub fn with_servers<'a>(
+        mut self,
+        servers: impl IntoIterator<Item = (&'a Target, &'a Script)>,
+    ) -> Self {
+        let servers = servers.into_iter();
+        self.servers
+            .extend(servers.map(|(target, script)| (target.clone(), script.upstream())));
         for session in self.bridge.keepers(self.now) {
             self.clients.push(Client::of(session));
             self.keepers.push(self.clients.len() - 1);
