@@ -189,4 +189,4 @@ class Responses(ChatCompletions):
         return usage.input_tokens, usage.output_tokens
 
 
-APIS = (Messages(), ChatCompletions(), Responses())
+APIS = MESSAGES, CHAT, RESPONSES = Messages(), ChatCompletions(), Responses()

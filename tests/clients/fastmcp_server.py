@@ -33,7 +33,7 @@ async def slow(ctx: Context) -> str:
     """Reports its progress before it is done."""
     for step in range(3):
         await ctx.report_progress(step, 3)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
     return "slept"
 
 
