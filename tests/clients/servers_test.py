@@ -20,6 +20,7 @@ from harness import admin, eventually, run
 HERE = os.path.dirname(os.path.abspath(__file__))
 LATE = "py2-late"
 VENVS = {"py1": ".venv-mcp1", "py2": ".venv"}
+EVERYTHING = "node_modules", ".bin", "mcp-server-everything"
 MODES = ["stateful-sse", "stateful-json", "stateless-sse", "stateless-json"]
 PYTHON_SERVERS = [f"{version}-{mode}" for version in VENVS for mode in MODES]
 PATIENCE = 60  # seconds for a server to come up on a busy machine
@@ -45,12 +46,14 @@ class Processes(contextlib.ExitStack):
         self.callback(end, process)
         return process
 
-    def python_server(self, name):
-        """A server of the name's version and mode, at the name's port."""
+    def mcp_server(self, name):
+        """The server of this name, at its port."""
+        port = str(PORTS[name])
+        if name == "every":
+            return self.start(name, os.path.join(HERE, *EVERYTHING), "streamableHttp", PORT=port)
         version, _, mode = name.partition("-")
         python = os.path.join(HERE, VENVS[version], "bin", "python")
-        script = os.path.join(HERE, "fastmcp_server.py")
-        return self.start(name, python, script, mode, str(PORTS[name]))
+        return self.start(name, python, os.path.join(HERE, "fastmcp_server.py"), mode, port)
 
     def log(self, name):
         with open(os.path.join(self.folder, name), errors="replace") as log:
@@ -179,11 +182,18 @@ def outlives_a_restart_of(name, processes, running):
     """The second request meets a process that knows nothing of the session."""
     up(name)
     for api, ask in ((MESSAGES, MESSAGES.final), (CHAT, CHAT.create), (RESPONSES, RESPONSES.final)):
-        assert told(api, ask, f"bmcp_{name}_pid {{}}") == f"pid {running[name].pid}"
+        answers_itself(api, ask, name, running[name])
         end(running[name])
-        running[name] = processes.python_server(name)
+        running[name] = processes.mcp_server(name)
         eventually("the new process listens", lambda: listens(PORTS[name]), PATIENCE)
-        assert told(api, ask, f"bmcp_{name}_pid {{}}") == f"pid {running[name].pid}"
+        answers_itself(api, ask, name, running[name])
+
+
+def answers_itself(api, ask, name, process):
+    if name == "every":  # it has no tool that would tell
+        assert told(api, ask, f'bmcp_every_echo {{"message": "{process.pid}"}}') == f"Echo: {process.pid}"
+    else:
+        assert told(api, ask, f"bmcp_{name}_pid {{}}") == f"pid {process.pid}"
 
 
 def offers_the_tools_of_a_server_while_it_runs(processes):
@@ -192,7 +202,7 @@ def offers_the_tools_of_a_server_while_it_runs(processes):
     call, none = 'bmcp_late_add {"a": 1, "b": 1}', "There is no tool bmcp_late_add."
     for api, ask in asks():
         assert told(api, ask, call) == none
-    server = processes.python_server(LATE)
+    server = processes.mcp_server(LATE)
     assert "bmcp_late_add" in offered("late")
     for api, ask in asks():
         assert told(api, ask, call) == "2"
@@ -223,9 +233,9 @@ def cases(processes, running):
     yield case(offers_the_tools_of_a_server_while_it_runs, processes=processes)
     yield case(runs_tools_of_server_everything)
     yield case(offers_what_is_allowed_and_not_denied)
-    for name in running:
+    for name in PYTHON_SERVERS:
         yield case(runs_tools_of, name)
-    for name in ("py1-stateful-sse", "py2-stateful-sse", "py2-stateless-json"):
+    for name in ("every", "py1-stateful-sse", "py1-stateless-json", "py2-stateful-sse"):
         yield case(outlives_a_restart_of, name, processes=processes, running=running)
 
 
@@ -233,9 +243,7 @@ def main():
     # A caller that loses patience must not leave anything behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with Processes() as processes:
-        running = {name: processes.python_server(name) for name in PYTHON_SERVERS}
-        every = os.path.join(HERE, "node_modules", ".bin", "mcp-server-everything")
-        processes.start("every", every, "streamableHttp", PORT=str(PORTS["every"]))
+        running = {name: processes.mcp_server(name) for name in ["every", *PYTHON_SERVERS]}
         with open(os.path.join(processes.folder, "aibridge.toml"), "w") as file:
             file.write(configuration())
         os.environ["AIBRIDGE_URL"] = f"http://127.0.0.1:{PORTS['listen']}"

@@ -7,11 +7,12 @@ calls that its prompt lists, one a turn, and then tells what the tools said. See
 import sys
 
 from apis import APIS
-from harness import admin, run
+from harness import admin, eventually, expect, run
 
 SUM = ('call bmcp_every_get-sum {"a": 2, "b": 40}', "The sum of 2 and 40 is 42.")
 ECHO = ('call bmcp_every_echo {"message": "Grüezi, \\"Bern\\"\\n"}', 'Echo: Grüezi, "Bern"\n')
 WRONG = ('call bmcp_every_get-sum {"a": "two"}', "MCP error -32602: Input validation error")
+LONG = 'call bmcp_every_trigger-long-running-operation {"duration": 20, "steps": 20}'
 OWN = 'call get_weather {"city": "Bern"}'
 
 
@@ -90,6 +91,20 @@ def names_each_call_in_the_record(api):
     assert calls == [("bmcp_every_get-sum", "every", True)] * 2, record
 
 
+def gives_up_on_a_tool_when_the_client_leaves(api):
+    client = api.client(api.vendor).with_options(timeout=0.5)
+    for ask in (api.create, api.final):
+        # Within a stream, one library lets the error of what it is built on through.
+        error = expect(Exception, lambda: ask(client, prompt=LONG))
+        assert "timed out" in str(error), error
+        path = "/interceptions?limit=1"
+        eventually(
+            "cancelled, long before the tool is done",
+            lambda: admin("GET", path)["interceptions"][0]["outcome"] == "cancelled",
+            seconds=5,
+        )
+
+
 TESTS = [
     runs_a_tool_and_answers,
     adds_up_several_turns,
@@ -98,6 +113,7 @@ TESTS = [
     hands_over_the_clients_own_call_after_an_injected_one,
     runs_a_tool_after_the_clients_own_call,
     names_each_call_in_the_record,
+    gives_up_on_a_tool_when_the_client_leaves,
 ]
 
 
