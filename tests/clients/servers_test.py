@@ -190,10 +190,11 @@ def outlives_a_restart_of(name, processes, running):
 
 
 def answers_itself(api, ask, name, process):
+    call, answer = f"bmcp_{name}_pid {{}}", f"pid {process.pid}"
     if name == "every":  # it has no tool that would tell
-        assert told(api, ask, f'bmcp_every_echo {{"message": "{process.pid}"}}') == f"Echo: {process.pid}"
-    else:
-        assert told(api, ask, f"bmcp_{name}_pid {{}}") == f"pid {process.pid}"
+        call, answer = f'bmcp_every_echo {{"message": "{answer}"}}', f"Echo: {answer}"
+    said = told(api, ask, call)
+    assert said == answer, said
 
 
 def offers_the_tools_of_a_server_while_it_runs(processes):
