@@ -7,7 +7,10 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -16,6 +19,16 @@ use std::{
 fn aibridge(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aibridge"));
     command.args(args).stdin(Stdio::null());
+    // Without a configuration file, records are kept in the working directory: each process has one of its own.
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    let folder = format!(
+        "cwd-{}-{}",
+        std::process::id(),
+        STARTED.fetch_add(1, Relaxed)
+    );
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    fs::create_dir_all(&folder).unwrap();
+    command.current_dir(folder);
     for (name, _) in env::vars_os() {
         let upper = name.to_string_lossy().to_uppercase();
         if ["ANTHROPIC_", "OPENAI_", "AIBRIDGE_"]

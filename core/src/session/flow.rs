@@ -214,10 +214,16 @@ impl Session {
             Err(refused) => (Arc::clone(&self.config), Some(refused)),
         };
         let mut intake = Intake::new(&config, method, &target, headers);
-        if let Some(Refused::Draining(wait)) = refused {
+        if let Some(refused) = refused {
             let vendor = intake.as_ref().ok().map(Intake::vendor);
-            intake = Err(Refusal::new(vendor, ApiError::draining(wait)));
-            reply.keep_alive = false;
+            let error = match refused {
+                Refused::Draining(wait) => {
+                    reply.keep_alive = false;
+                    ApiError::draining(wait)
+                }
+                Refused::Unrecorded(wait) => ApiError::unrecorded(wait),
+            };
+            intake = Err(Refusal::new(vendor, error));
         }
         let declared = match length {
             BodyLength::Known(declared) => declared,
@@ -328,7 +334,7 @@ impl Session {
 
     /// Takes what the interception has to say.
     pub(super) fn pump(&mut self, now: Instant) {
-        let mut broken = false;
+        let (mut broken, mut ended) = (false, false);
         loop {
             let Flow::Running(running) = &mut self.flow else {
                 return;
@@ -371,11 +377,8 @@ impl Session {
                     None => continue,
                 },
                 interception::Action::ReplyEnd => {
-                    if let Some(last) = running.gather.take() {
-                        let frame = running.encoder.body(last);
-                        self.client.send(now, frame, &mut self.out);
-                    }
-                    running.encoder.end()
+                    ended = true;
+                    continue;
                 }
                 interception::Action::ReplyHead(reply) => {
                     let length = reply.length.map_or(BodyLength::Chunked, BodyLength::Known);
@@ -386,6 +389,9 @@ impl Session {
                 }
             };
             self.client.send(now, frame, &mut self.out);
+        }
+        if ended {
+            self.end_reply(now);
         }
         let Flow::Running(running) = &self.flow else {
             return;
@@ -402,6 +408,15 @@ impl Session {
         self.client.decoder.next_message();
         self.client.awaits(now, Await::Request);
         self.read_client(now);
+    }
+
+    /// Sends what is left of a reply. All records of it have been emitted: who has seen the end of a reply can rely on them.
+    fn end_reply(&mut self, now: Instant) {
+        self.send_gathered(now);
+        if let Flow::Running(running) = &mut self.flow {
+            let frame = running.encoder.end();
+            self.client.send(now, frame, &mut self.out);
+        }
     }
 
     /// Sends what of the body the last event brought.

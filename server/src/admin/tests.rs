@@ -36,6 +36,14 @@ impl Keys for ThreeKeys {
         }]
     }
 
+    fn connections(&self) -> Connections {
+        Connections {
+            idle: 2,
+            opened: 5,
+            reused: 7,
+        }
+    }
+
     fn tool_servers(&self) -> Vec<ServerTools> {
         let server = |name: &str, state| ServerTools {
             name: name.into(),
@@ -66,7 +74,7 @@ async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
         KeyState::Permanent(Reason::Unauthorized),
         KeyState::Valid,
     ];
-    let recorder = Arc::new(Recorder::new(10));
+    let recorder = Arc::new(Recorder::in_memory(10));
     for seed in 1..=3 {
         recorder.keep(Record::Started(
             InterceptionId::draw(&mut Rng::new(seed)),
@@ -81,7 +89,7 @@ async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
                 user_agent: None,
                 credential_kind: CredentialKind::Centralized,
                 correlating_tool_call_id: None,
-                at: Instant::EPOCH,
+                at: Instant::from_millis(seed),
             }),
         ));
     }
@@ -226,7 +234,7 @@ async fn unknown_routes_and_methods_are_refused_in_json() {
         "GET /key",
         "GET /keys/",
         "POST /keys/anthropic/0",
-        "GET /metrics",
+        "GET /metrics/",
     ] {
         let (head, status, body) = ask(address, request, "").await;
         assert_eq!(

@@ -85,6 +85,7 @@ fn ended(id: InterceptionId) -> Record {
             attempts: 2,
             turns: 2,
             first_byte: Some(Duration::from_micros(12_345)),
+            overhead: Duration::from_micros(50),
             total: Duration::from_millis(1377),
         }),
     )
@@ -100,7 +101,7 @@ fn models(recorder: &Recorder, limit: usize) -> Vec<Arc<str>> {
 
 #[test]
 fn an_interception_is_shown_in_the_shape_of_the_contract() {
-    let recorder = Recorder::new(10);
+    let recorder = Recorder::in_memory(10);
     let one = id(1);
     recorder.keep(started(one, "claude"));
     recorder.keep(attempt(one, "sk-a...aaaa", Ok(429), "next_key"));
@@ -163,7 +164,7 @@ fn an_interception_is_shown_in_the_shape_of_the_contract() {
 
 #[test]
 fn the_newest_start_comes_first_whatever_ended_first() {
-    let recorder = Recorder::new(10);
+    let recorder = Recorder::in_memory(10);
     for (seed, model) in [(1, "a"), (2, "b"), (3, "c")] {
         recorder.keep(started(id(seed), model));
     }
@@ -176,7 +177,7 @@ fn the_newest_start_comes_first_whatever_ended_first() {
 
 #[test]
 fn of_the_ended_the_longest_ended_goes_and_the_running_stay() {
-    let recorder = Recorder::new(2);
+    let recorder = Recorder::in_memory(2);
     recorder.keep(started(id(0), "runs"));
     for (seed, model) in [(1, "a"), (2, "b"), (3, "c")] {
         recorder.keep(started(id(seed), model));
@@ -190,7 +191,7 @@ fn of_the_ended_the_longest_ended_goes_and_the_running_stay() {
 
 #[test]
 fn records_of_an_unknown_or_ended_interception_are_ignored() {
-    let recorder = Recorder::new(2);
+    let recorder = Recorder::in_memory(2);
     recorder.keep(tokens(id(9), 1, 1, 1));
     recorder.keep(ended(id(9)));
     assert!(recorder.newest(9).is_empty());
@@ -205,7 +206,7 @@ fn records_of_an_unknown_or_ended_interception_are_ignored() {
 
 #[test]
 fn texts_and_lists_that_others_choose_are_bounded() {
-    let recorder = Recorder::new(2);
+    let recorder = Recorder::in_memory(2);
     recorder.keep(started(id(1), &"é".repeat(100_000)));
     for _ in 0..1000 {
         recorder.keep(attempt(id(1), "hint", Ok(429), "next_key"));
