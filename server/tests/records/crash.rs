@@ -1,9 +1,6 @@
 //! Whatever a client has seen complete is in the store after `kill -9`, once.
 //!
 //! `AIBRIDGE_KILLS` says how often the bridge is killed: a few times unless told.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod bridge;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use bridge::{Bridge, ask, blocking, folder, provider, question, streamed};
+use crate::bridge::{Bridge, ask, blocking, folder, provider, question, streamed};
 use rusqlite::Connection;
 
 /// Clients at work at once, and how long each rests between two questions: some 200 questions a second.
