@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{BufRead, BufReader, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -136,7 +136,7 @@ fn end_interrupted(file: &mut File) -> std::io::Result<()> {
     let len = file.metadata()?.len();
     file.seek(SeekFrom::Start(len.saturating_sub(LOOKED_THROUGH)))?;
     let mut running = BTreeSet::new();
-    let mut reader = BufReader::new(&mut *file);
+    let mut reader = BufReader::new((&mut *file).take(len.min(LOOKED_THROUGH)));
     let mut text = Vec::new();
     while reader.read_until(b'\n', &mut text)? > 0 {
         match serde_json::from_slice(&text) {

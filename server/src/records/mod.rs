@@ -15,6 +15,7 @@ mod tests;
 mod view;
 
 use std::{
+    cmp::Reverse,
     collections::HashSet,
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -174,9 +175,11 @@ impl Recorder {
                 before.started_at = place.map(|it| view::rfc3339(it.started.at));
                 in_memory = place.is_some();
             }
-            let all = || ring.newest().filter(|_| in_memory);
-            let found = all().map(Interception::new).filter(|it| search.wants(it));
-            let known: HashSet<_> = all().map(|it| it.id.to_string()).collect();
+            let mut entries: Vec<_> = ring.newest().filter(|_| in_memory).collect();
+            entries.sort_unstable_by_key(|it| Reverse((it.started.at.as_millis(), it.id)));
+            let known: HashSet<_> = entries.iter().map(|it| it.id.to_string()).collect();
+            let found = entries.into_iter().map(Interception::new);
+            let found = found.filter(|it| search.wants(it));
             if !in_memory && self.store.is_none() {
                 return Err(NotFound::NoSuchPlace);
             }
