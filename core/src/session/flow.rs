@@ -335,10 +335,9 @@ impl Session {
     /// Takes what the interception has to say.
     pub(super) fn pump(&mut self, now: Instant) {
         let (mut broken, mut ended) = (false, false);
-        loop {
-            let Flow::Running(running) = &mut self.flow else {
-                return;
-            };
+        // The last frame waits for the records behind it.
+        let mut last = None;
+        while let Flow::Running(running) = &mut self.flow {
             if let Some(query) = running.interception.poll_query() {
                 self.ask(Asked::Interception, Query::Interception(query));
                 continue;
@@ -388,7 +387,12 @@ impl Session {
                         .head(reply.status, &reply.headers, length, close)
                 }
             };
-            self.client.send(now, frame, &mut self.out);
+            if let Some(before) = last.replace(frame) {
+                self.client.send(now, before, &mut self.out);
+            }
+        }
+        if let Some(last) = last {
+            self.client.send(now, last, &mut self.out);
         }
         if ended {
             self.end_reply(now);

@@ -82,6 +82,8 @@ struct Client {
     polite: bool,
     /// The client has ended its side or reset the connection.
     left: bool,
+    /// An interception's last record was emitted, and nothing has been sent since.
+    owes_bytes: bool,
 }
 
 impl Client {
@@ -96,6 +98,7 @@ impl Client {
             closed: false,
             polite: true,
             left: false,
+            owes_bytes: false,
         }
     }
 }
