@@ -76,26 +76,31 @@ pub struct Outcome {
     seconds: f64,
     cpu_nanos: u64,
     reads: u64,
+    /// Of whole exchanges.
     latencies: Vec<Duration>,
+    /// Of the first bytes of their bodies.
+    firsts: Vec<Duration>,
 }
 
 impl Outcome {
     /// The latency that `share` of the exchanges did not exceed, in microseconds.
     fn quantile(&self, share: f64) -> f64 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "an index in a list in memory"
-        )]
-        let at = (self.latencies.len() as f64 * share) as usize;
-        let found = self
-            .latencies
-            .get(at.min(self.latencies.len().saturating_sub(1)));
-        found.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
+        quantile(&self.latencies, share)
     }
 }
 
+/// The one of `sorted` that `share` of them do not exceed, in microseconds.
+fn quantile(sorted: &[Duration], share: f64) -> f64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index in a list in memory"
+    )]
+    let at = (sorted.len() as f64 * share) as usize;
+    let found = sorted.get(at.min(sorted.len().saturating_sub(1)));
+    found.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
+}
 /// One `metric value` pair a line, as `report` reads them.
 impl fmt::Display for Outcome {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,6 +120,7 @@ impl fmt::Display for Outcome {
                 self.replies * events / self.seconds
             )?;
             writeln!(out, "reads_per_reply {:.2}", reads / self.replies)?;
+            writeln!(out, "first_p50_us {:.2}", quantile(&self.firsts, 0.5))?;
         }
         Ok(())
     }
@@ -155,15 +161,19 @@ pub async fn run(options: Options) -> io::Result<Outcome> {
             shared.reads.get() - reads,
         ))
     };
-    let mut latencies = Vec::new();
+    let (mut latencies, mut firsts) = (Vec::new(), Vec::new());
     let ended = async {
         while let Some(task) = tasks.join_next().await {
-            latencies.extend(task??);
+            for exchange in task?? {
+                latencies.push(exchange.whole);
+                firsts.push(exchange.first);
+            }
         }
         io::Result::Ok(())
     };
     let ((time, cpu_nanos, body, reads), ()) = tokio::try_join!(watched, ended)?;
     latencies.sort_unstable();
+    firsts.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "bytes of a few seconds")]
     let replies = body as f64 / options.kind.expected().len() as f64;
     if replies < 1.0 {
@@ -176,32 +186,44 @@ pub async fn run(options: Options) -> io::Result<Outcome> {
         cpu_nanos,
         reads,
         latencies,
+        firsts,
     })
 }
 
-async fn ask_until_over(options: Options, shared: Rc<Shared>) -> io::Result<Vec<Duration>> {
+async fn ask_until_over(options: Options, shared: Rc<Shared>) -> io::Result<Vec<Exchange>> {
     let mut connection = Connection::open(&options.target).await?;
     let request = options.kind.request(&options.path);
     let expected = options.kind.expected();
-    let mut latencies = Vec::new();
+    let mut exchanges = Vec::new();
     while !shared.over.get() {
         let begin = Instant::now();
         let exchange = exchange(&mut connection, &request, &expected, &shared);
         // The timer costs a little; streams and single requests pay the same for every proxy.
-        timeout(PATIENCE, exchange).await??;
+        let first = timeout(PATIENCE, exchange).await??;
         if shared.measuring.get() {
-            latencies.push(begin.elapsed());
+            exchanges.push(Exchange {
+                whole: begin.elapsed(),
+                first: first.saturating_duration_since(begin),
+            });
         }
     }
-    Ok(latencies)
+    Ok(exchanges)
 }
 
+/// How long an exchange took.
+#[derive(Debug)]
+struct Exchange {
+    whole: Duration,
+    first: Duration,
+}
+
+/// Asks once, and tells when the first bytes of the reply's body came.
 async fn exchange(
     connection: &mut Connection,
     request: &[u8],
     expected: &[u8],
     shared: &Shared,
-) -> io::Result<()> {
+) -> io::Result<Instant> {
     let reads = connection.reads;
     connection.write(request).await?;
     let head = connection
@@ -212,7 +234,9 @@ async fn exchange(
         return Err(io::Error::other(format!("status {}", head.status)));
     }
     let mut left = expected;
+    let mut first = None;
     let compare = |bytes: &[u8]| {
+        first.get_or_insert_with(Instant::now);
         left = left
             .strip_prefix(bytes)
             .ok_or_else(|| io::Error::other("the reply's body differs"))?;
@@ -228,7 +252,7 @@ async fn exchange(
     shared
         .reads
         .set(shared.reads.get() + connection.reads - reads);
-    Ok(())
+    Ok(first.unwrap_or_else(Instant::now))
 }
 
 #[cfg(test)]

@@ -139,6 +139,13 @@ const TOOL_ROWS: &[Row] = &[
     )
     .goal(Goal::Ratio(1.15)),
     row("p50 of a request, 1 connection, µs", "latency", "p50_us", 1).goal(Goal::Ratio(1.15)),
+    row(
+        "p50 of a stream's first event, 1 connection, µs",
+        "first",
+        "first_p50_us",
+        1,
+    )
+    .goal(Goal::Ratio(1.15)),
 ];
 
 type Rounds = BTreeMap<u32, f64>;

@@ -225,7 +225,8 @@ mod tests {
             Head {
                 status: 0,
                 load: None,
-                length: None
+                length: None,
+                is_tools: false,
             }
         );
     }

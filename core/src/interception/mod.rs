@@ -43,6 +43,7 @@ mod program;
 mod query;
 mod relay;
 mod route;
+mod sieve;
 mod state;
 #[cfg(test)]
 mod tests;

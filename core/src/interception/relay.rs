@@ -8,9 +8,9 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING, header::CONTENT_TYPE};
 
-use super::{Action, Outbox};
+use super::{Action, Outbox, sieve::Sieve};
 use crate::{
-    api::{self, Api, ApiError, Inspected, Pass, Told, Vendor},
+    api::{self, Api, ApiError, Inspected, Pass, Told, Vendor, turns::Passed},
     codec::Step,
     config::Timeouts,
     fault::Fault,
@@ -52,12 +52,21 @@ enum Follow {
 #[derive(Debug)]
 struct Events {
     api: Api,
-    decoder: sse::Decoder,
     stream: api::Stream,
-    /// Bytes pushed into the decoder that have not come out of it; only kept where events may be withheld.
-    held: usize,
-    /// The last event was withheld and ended in a CR: an LF right behind it goes the same way.
-    withheld_cr: bool,
+    reader: Reader,
+}
+
+/// How a stream is read beside relaying it.
+#[derive(Debug)]
+enum Reader {
+    /// All of it passes, as it comes.
+    Verbatim(sse::Decoder),
+    /// An event may be withheld.
+    ByEvent {
+        sieve: Sieve,
+        /// The last event was withheld and ended in a CR: an LF right behind it goes the same way.
+        withheld_cr: bool,
+    },
 }
 
 /// A body collected, without a copy where it comes in one piece.
@@ -92,13 +101,7 @@ impl Relay {
         let follow = match api {
             Some((api, inspected)) if !is_encoded(headers) => {
                 if is_stream(status, headers, inspected.stream) {
-                    Follow::Events(Box::new(Events {
-                        api,
-                        decoder: sse::Decoder::new(sse::MAX_EVENT),
-                        stream: api::Stream::new(api, inspected),
-                        held: 0,
-                        withheld_cr: false,
-                    }))
+                    Follow::Events(Box::new(Events::new(api, inspected)))
                 } else {
                     Follow::Whole(api, Whole::One(Bytes::new()))
                 }
@@ -187,7 +190,7 @@ impl Relay {
         if self.ping.is_some_and(|at| at <= now) {
             self.ping = after(now, self.timeouts.ping);
             if let Follow::Events(events) = &self.follow
-                && !events.decoder.mid_event()
+                && !events.mid_event()
                 && !events.stream.is_complete()
             {
                 out.body(Bytes::from_static(keep_alive(events.api)));
@@ -234,69 +237,79 @@ impl Relay {
 }
 
 impl Events {
-    /// Relays what may be; says how much that was.
-    fn relay(&mut self, bytes: Bytes, out: &mut Outbox) -> u64 {
-        if self.stream.may_withhold() {
-            return self.relay_by_event(&bytes, out);
-        }
-        self.decoder.push(bytes.clone());
-        while let Step::Item(item) = self.decoder.next() {
-            if let sse::Item::Event(event) = item {
-                self.stream.event(&event);
+    fn new(api: Api, inspected: &Inspected) -> Self {
+        let stream = api::Stream::new(api, inspected);
+        let reader = if stream.may_withhold() {
+            Reader::ByEvent {
+                sieve: Sieve::new(),
+                withheld_cr: false,
             }
+        } else {
+            Reader::Verbatim(sse::Decoder::new(sse::MAX_EVENT))
+        };
+        Self {
+            api,
+            stream,
+            reader,
         }
-        out.body(bytes)
     }
 
-    /// As `relay`, but a part of an event waits for its rest. What passes is cut out of `bytes` in runs as long as possible: events
-    /// that came together leave together.
-    fn relay_by_event(&mut self, bytes: &Bytes, out: &mut Outbox) -> u64 {
-        let mut relayed = 0;
-        let (mut run, mut at) = (0, 0);
-        self.decoder.push(bytes.clone());
-        while let Step::Item(item) = self.decoder.next() {
-            let (raw, pass) = match item {
-                sse::Item::Event(event) => (event.raw().clone(), self.stream.event(&event)),
-                sse::Item::Raw(raw) if self.withheld_cr && raw.starts_with(b"\n") => {
-                    (raw, Pass::Withhold)
+    /// Relays what may be; says how much that was.
+    fn relay(&mut self, bytes: Bytes, out: &mut Outbox) -> u64 {
+        match &mut self.reader {
+            Reader::Verbatim(decoder) => {
+                decoder.push(bytes.clone());
+                while let Step::Item(item) = decoder.next() {
+                    if let sse::Item::Event(event) = item {
+                        self.stream.event(&event);
+                    }
                 }
-                sse::Item::Raw(raw) => (raw, Pass::Relay),
-            };
-            self.withheld_cr = pass == Pass::Withhold && raw.ends_with(b"\r");
-            let begun_before = self.held.min(raw.len());
-            self.held -= begun_before;
-            at += raw.len() - begun_before;
-            match pass {
-                Pass::Withhold => {
-                    relayed += out.body(bytes.slice(run..at - (raw.len() - begun_before)));
-                    run = at;
-                }
-                Pass::Relay if begun_before > 0 => {
-                    relayed += out.body(raw);
-                    run = at;
-                }
-                Pass::Relay => {}
+                out.body(bytes)
+            }
+            Reader::ByEvent { sieve, .. } => {
+                sieve.push(bytes);
+                self.sift(out)
             }
         }
-        relayed += out.body(bytes.slice(run..at));
-        self.held += bytes.len() - at;
-        relayed
     }
 
     /// The stream has ended properly: an event without its end is relayed too.
     fn flush(&mut self, out: &mut Outbox) {
-        self.decoder.end();
-        while let Step::Item(item) = self.decoder.next() {
-            let raw = match item {
-                sse::Item::Event(event) => {
-                    self.stream.event(&event);
-                    event.raw().clone()
-                }
-                sse::Item::Raw(raw) => raw,
+        if let Reader::ByEvent { sieve, .. } = &mut self.reader {
+            sieve.end();
+            self.sift(out);
+        }
+    }
+
+    fn sift(&mut self, out: &mut Outbox) -> u64 {
+        let Reader::ByEvent { sieve, withheld_cr } = &mut self.reader else {
+            return 0;
+        };
+        let stream = &mut self.stream;
+        let mut judge = |item: &sse::Item| {
+            let is_withheld = match item {
+                sse::Item::Event(event) => stream.event(event) == Pass::Withhold,
+                sse::Item::Raw(raw) => *withheld_cr && raw.starts_with(b"\n"),
             };
-            if self.stream.may_withhold() {
-                out.body(raw);
+            *withheld_cr = is_withheld && item.raw().ends_with(b"\r");
+            if is_withheld {
+                Passed::Withhold
+            } else {
+                Passed::Relay
             }
+        };
+        let mut relayed = 0;
+        while let Some(bytes) = sieve.next(&mut judge) {
+            relayed += out.body(bytes);
+        }
+        relayed
+    }
+
+    /// Nothing may be put in here.
+    fn mid_event(&self) -> bool {
+        match &self.reader {
+            Reader::Verbatim(decoder) => decoder.mid_event(),
+            Reader::ByEvent { sieve, .. } => sieve.mid_event(),
         }
     }
 
@@ -304,7 +317,7 @@ impl Events {
     fn break_off(&mut self, error: &ApiError, id: InterceptionId) -> Bytes {
         let told_so_far = self.stream.sequence_number();
         let event = error.event(self.api, id, told_so_far);
-        if !self.decoder.mid_event() || self.stream.may_withhold() {
+        if !self.mid_event() || self.stream.may_withhold() {
             return event;
         }
         // Half an event is out. Anthropic's clients skip events named `ping` unread, and the last name counts.

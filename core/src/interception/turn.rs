@@ -10,18 +10,17 @@ use super::{
     ending::ending,
     headers,
     relay::{Finished, after, is_encoded, is_stream},
+    sieve::Sieve,
     state::{Call, Pending, Request, Rest, State},
     tool_loop::Agent,
 };
 use crate::{
     api::{
         self, Api, ApiError,
-        turns::{self, Passed, Refusal, TurnEnd},
+        turns::{self, Refusal, TurnEnd},
     },
-    codec::Step,
     fault::Fault,
     id::CallId,
-    sse,
     time::{Instant, earliest},
 };
 
@@ -48,7 +47,7 @@ pub(super) struct Turn {
 enum Follow {
     /// An error, behind the start of the client's reply.
     Error(BytesMut),
-    Events(Box<sse::Decoder>),
+    Events(Box<Sieve>),
     Whole(BytesMut),
 }
 
@@ -59,16 +58,11 @@ impl Turn {
 
     /// Some of the stream.
     fn events(&mut self, now: Instant, bytes: Bytes, out: &mut Outbox) {
-        let Follow::Events(decoder) = &mut self.follow else {
+        let Follow::Events(sieve) = &mut self.follow else {
             return;
         };
-        decoder.push(bytes);
-        while let Step::Item(item) = decoder.next() {
-            let bytes = match self.agent.turns.item(&item) {
-                Passed::Relay => item.raw().clone(),
-                Passed::Replace(bytes) => bytes,
-                Passed::Withhold => continue,
-            };
+        sieve.push(bytes);
+        while let Some(bytes) = sieve.next(|item| self.agent.turns.item(item)) {
             give(&mut self.head, &mut self.agent, now, bytes, out);
         }
     }
@@ -119,7 +113,7 @@ impl Interception {
         let is_stream = is_stream(status, &headers, agent.streaming);
         let follow = match (is_readable, is_stream) {
             (false, _) => Follow::Error(BytesMut::new()),
-            (true, true) => Follow::Events(Box::new(sse::Decoder::new(sse::MAX_EVENT))),
+            (true, true) => Follow::Events(Box::new(Sieve::new())),
             (true, false) => Follow::Whole(BytesMut::new()),
         };
         let mut head = None;
@@ -235,8 +229,8 @@ impl Interception {
                 let body = body.split().freeze();
                 return self.turn_was_refused(now, &turn, &body);
             }
-            Follow::Events(decoder) => {
-                decoder.end();
+            Follow::Events(sieve) => {
+                sieve.end();
                 turn.events(now, Bytes::new(), &mut self.out);
                 turn.agent.turns.end()
             }
