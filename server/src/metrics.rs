@@ -62,8 +62,11 @@ pub(crate) struct Metrics {
     exhaustions: IntCounterVec,
     /// What is known elsewhere, and asked for when it is to be told.
     asked: Mutex<Asked>,
-    series: RwLock<HashMap<(Arc<str>, &'static str), Arc<Series>>>,
+    series: RwLock<HashMap<PerApi, Arc<Series>>>,
 }
+
+/// A provider's name and an API.
+type PerApi = (Arc<str>, &'static str);
 
 struct Asked {
     key_state: IntGaugeVec,

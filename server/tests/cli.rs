@@ -15,12 +15,13 @@ use std::{
     time::Duration,
 };
 
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
 /// The binary, in an environment that has none of the user's own keys or proxies.
 fn aibridge(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aibridge"));
     command.args(args).stdin(Stdio::null());
     // Without a configuration file, records are kept in the working directory: each process has one of its own.
-    static STARTED: AtomicUsize = AtomicUsize::new(0);
     let folder = format!(
         "cwd-{}-{}",
         std::process::id(),

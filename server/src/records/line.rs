@@ -33,6 +33,7 @@ pub(super) enum Line<'a> {
 type Text<'a> = Cow<'a, str>;
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the columns")]
 pub(super) struct Started<'a> {
     #[serde(borrow)]
     pub(super) id: Text<'a>,
@@ -123,6 +124,7 @@ pub(super) struct Thought<'a> {
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names of the columns")]
 pub(super) struct Ended<'a> {
     #[serde(borrow)]
     pub(super) id: Text<'a>,

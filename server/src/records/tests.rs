@@ -216,6 +216,13 @@ fn texts_and_lists_that_others_choose_are_bounded() {
     assert_eq!(kept.attempts.len(), 256);
 }
 
+/// Calls `keep` with each of the records.
+pub(super) fn each<R>(records: impl IntoIterator<Item = R>, keep: impl Fn(R)) {
+    for record in records {
+        keep(record);
+    }
+}
+
 /// A folder that is gone when the test is.
 pub(super) struct Folder(pub(super) PathBuf);
 
@@ -377,9 +384,7 @@ fn json_lines_are_written_one_by_one_and_what_was_interrupted_is_ended() {
     let folder = Folder::new("jsonl");
     let file = folder.0.join("records.jsonl");
     let recorder = Recorder::open(&records(Place::Jsonl(file.clone()))).unwrap();
-    whole(1, 1, "alice")
-        .into_iter()
-        .for_each(|record| recorder.keep(record));
+    each(whole(1, 1, "alice"), |record| recorder.keep(record));
     let lines = fs::read_to_string(&file).unwrap();
     let kinds: Vec<_> = lines
         .lines()
@@ -427,9 +432,7 @@ fn what_cannot_be_written_is_held_and_then_lost_and_counted() {
     let recorder = Recorder::open(&records(file)).unwrap();
     assert!(!*recorder.full().unwrap().borrow());
     for seed in 0..10 {
-        whole(seed, 1, "alice")
-            .into_iter()
-            .for_each(|record| recorder.keep(record));
+        each(whole(seed, 1, "alice"), |record| recorder.keep(record));
     }
     assert_eq!(
         recorder.counts(),
@@ -442,9 +445,7 @@ fn what_cannot_be_written_is_held_and_then_lost_and_counted() {
 
     recorder.keep(started(id(100), &"m".repeat(2 << 20)));
     for seed in 10..20 {
-        whole(seed, 1, "alice")
-            .into_iter()
-            .for_each(|record| recorder.keep(record));
+        each(whole(seed, 1, "alice"), |record| recorder.keep(record));
     }
     assert_eq!(
         recorder.counts(),

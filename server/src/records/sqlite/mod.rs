@@ -1,4 +1,4 @@
-//! Records in an SQLite database.
+//! Records in a database, by `SQLite`.
 //!
 //! Sessions append to the [journal](super::journal), whose files are a [spool](super::spool) beside the database; one thread takes
 //! them in, many at a time. So a session never waits for the database, which may be slow, full or locked, and what a killed process has

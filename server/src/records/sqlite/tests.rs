@@ -8,7 +8,7 @@ use aibridge_core::{
 use super::{
     super::{
         spool::Position,
-        tests::{Folder, ended, id, started, tokens, whole},
+        tests::{Folder, each, ended, id, started, tokens, whole},
     },
     *,
 };
@@ -58,7 +58,7 @@ fn texts_are_in_the_store_only_where_they_are_wanted() {
         let folder = Folder::new(if kept { "texts" } else { "no-texts" });
         let file = folder.0.join("records.db");
         let store = Sqlite::open(&file, Terms { texts, ..TERMS }).unwrap();
-        said(1).iter().for_each(|record| store.keep(record));
+        each(&said(1), |record| store.keep(record));
         store.close();
         let bytes = folder.bytes();
         for text in ["what-was-asked", "what-was-argued", "what-was-thought"] {
@@ -86,10 +86,8 @@ fn every_row_has_the_interceptions_id() {
     let folder = Folder::new("ids");
     let file = folder.0.join("records.db");
     let store = Sqlite::open(&file, TERMS).unwrap();
-    said(1).iter().for_each(|record| store.keep(record));
-    whole(2, 1, "alice")
-        .iter()
-        .for_each(|record| store.keep(record));
+    each(&said(1), |record| store.keep(record));
+    each(&whole(2, 1, "alice"), |record| store.keep(record));
     store.close();
     for table in schema::PARTS.into_iter().chain(["interceptions"]) {
         let (one, two) = (id(1), id(2));
@@ -108,9 +106,7 @@ fn what_ran_at_the_end_is_interrupted_at_the_next_start_and_once() {
     for seed in [1, 2] {
         let store = Sqlite::open(&file, TERMS).unwrap();
         store.keep(&started(id(seed), "m"));
-        whole(10 + seed, 1, "alice")
-            .iter()
-            .for_each(|record| store.keep(record));
+        each(&whole(10 + seed, 1, "alice"), |record| store.keep(record));
         store.close();
         assert_eq!(
             number(
@@ -150,9 +146,7 @@ fn what_a_crash_left_in_the_spool_is_taken_in_once_up_to_the_line_that_was_cut()
                     reader.advance(batch.end);
                 }
             }
-            whole(seed, 1, "alice")
-                .iter()
-                .for_each(|record| journal.keep(record));
+            each(&whole(seed, 1, "alice"), |record| journal.keep(record));
         }
         let paths = std::fs::read_dir(spool_of(&file)).unwrap();
         let paths = paths.map(|entry| entry.unwrap().path());
@@ -213,9 +207,9 @@ fn what_is_too_old_is_deleted_a_little_at_a_time_with_all_that_belongs_to_it() {
     let file = folder.0.join("records.db");
     let store = Sqlite::open(&file, TERMS).unwrap();
     for seed in 0..450 {
-        whole(seed, 1_000 + seed, "alice")
-            .iter()
-            .for_each(|record| store.keep(record));
+        each(&whole(seed, 1_000 + seed, "alice"), |record| {
+            store.keep(record);
+        });
     }
     store.close();
     let mut importer = Importer::new(connect(&file).unwrap()).unwrap();
@@ -239,12 +233,10 @@ fn a_bridge_deletes_what_is_too_old_by_itself() {
     let file = folder.0.join("records.db");
     let retention = Some(Duration::from_secs(3600));
     let store = Sqlite::open(&file, Terms { retention, ..TERMS }).unwrap();
-    whole(1, 1_000, "alice")
-        .iter()
-        .for_each(|record| store.keep(record));
-    whole(2, now().as_millis(), "alice")
-        .iter()
-        .for_each(|record| store.keep(record));
+    each(&whole(1, 1_000, "alice"), |record| store.keep(record));
+    each(&whole(2, now().as_millis(), "alice"), |record| {
+        store.keep(record);
+    });
     store.close();
     let store = Sqlite::open(&file, Terms { retention, ..TERMS }).unwrap();
     let gone = (0..500).any(|_| {
