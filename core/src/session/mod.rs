@@ -16,6 +16,9 @@
 //! `handle*` cannot fail: what a peer does wrong becomes actions and records. Late events for a closed connection
 //! are normal and ignored. `now` never decreases. `handle_timeout` may be called spuriously.
 //!
+//! An interception's last record comes before the last bytes of its reply ([`Action::Emit`] before [`Action::Send`]): an adapter that keeps
+//! records where they survive a crash before it writes on, has every interception whose reply a client has seen to its end.
+//!
 //! # States of the client's connection
 //!
 //! ```text

@@ -84,6 +84,8 @@ struct Client {
     polite: bool,
     /// The client has ended its side or reset the connection.
     left: bool,
+    /// An interception's last record was emitted, and nothing has been sent since.
+    owes_bytes: bool,
 }
 
 impl Client {
@@ -98,6 +100,7 @@ impl Client {
             closed: false,
             polite: true,
             left: false,
+            owes_bytes: false,
         }
     }
 }
