@@ -41,6 +41,5 @@ pub use records::Records;
 pub use reply::{Cut, Reply, Step};
 pub use script::{Connect, Script, Seen, Upstream};
 pub use sim::{ClientId, Sim, key_states};
-pub use tool_server::{Ran, ToolServer, tool_server, tool_turn, tools_origin, with_tools};
 pub use streamed::streamed;
-pub use tool_server::{Ran, tool_server, tool_turn, tools_origin, with_tools};
+pub use tool_server::{Ran, ToolServer, tool_server, tool_turn, tools_origin, with_tools};
