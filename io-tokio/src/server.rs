@@ -19,6 +19,8 @@ use crate::{builder::Builder, driver::Driver, shared::Shared, stream::Stream};
 
 /// How long accepting rests when the machine has no descriptors or memory left.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// How long MCP servers have at least to be told that the bridge leaves.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often idle connections are looked through for those whose time is over.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
@@ -38,9 +40,39 @@ pub(crate) enum Phase {
 /// call [`drain`](Self::drain).
 pub struct Server {
     shared: Arc<Shared>,
+    clients: Sessions,
+    /// They outlast the clients, whose calls of tools run in what they keep.
+    keepers: Sessions,
+    keepers_begun: Once,
+}
+
+/// Sessions that begin and end together.
+struct Sessions {
     phase: watch::Sender<Phase>,
-    sessions: TaskTracker,
-    keepers: Once,
+    tasks: TaskTracker,
+}
+
+impl Sessions {
+    fn new() -> Self {
+        Self {
+            phase: watch::Sender::new(Phase::Serving),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    fn run(&self, driver: Driver) {
+        self.tasks.spawn(driver.run(self.phase.subscribe()));
+    }
+
+    /// Lets them finish for so long, and gives up those that have not.
+    async fn finish(&self, limit: Duration) {
+        self.phase.send_replace(Phase::Draining);
+        self.tasks.close();
+        if time::timeout(limit, self.tasks.wait()).await.is_err() {
+            self.phase.send_replace(Phase::Stopping);
+            self.tasks.wait().await;
+        }
+    }
 }
 
 impl Server {
@@ -52,9 +84,9 @@ impl Server {
     pub(crate) fn new(shared: Shared) -> Self {
         Self {
             shared: Arc::new(shared),
-            phase: watch::Sender::new(Phase::Serving),
-            sessions: TaskTracker::new(),
-            keepers: Once::new(),
+            clients: Sessions::new(),
+            keepers: Sessions::new(),
+            keepers_begun: Once::new(),
         }
     }
 
@@ -63,7 +95,7 @@ impl Server {
     /// Cancel safe: a connection accepted is a connection served.
     pub async fn serve(&self, listener: TcpListener) {
         self.start_keepers();
-        let mut phase = self.phase.subscribe();
+        let mut phase = self.clients.phase.subscribe();
         let mut housekeeping = time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while *phase.borrow_and_update() == Phase::Serving {
@@ -91,30 +123,28 @@ impl Server {
         // Fails where the peer has gone already, which the session finds out.
         let _ = stream.set_nodelay(true);
         let driver = Driver::new(Arc::clone(&self.shared), Stream::Plain(stream));
-        self.sessions.spawn(driver.run(self.phase.subscribe()));
+        self.clients.run(driver);
     }
 
     /// Begins the sessions that have no client, once.
     fn start_keepers(&self) {
-        self.keepers.call_once(|| {
+        self.keepers_begun.call_once(|| {
             let now = self.now();
             for session in self.shared.with_bridge(|bridge| bridge.keepers(now)) {
                 let driver = Driver::without_client(Arc::clone(&self.shared), session);
-                self.sessions.spawn(driver.run(self.phase.subscribe()));
+                self.keepers.run(driver);
             }
         });
     }
 
     /// Stops in order: nothing new is accepted, what runs may finish for so long, and what runs then still is given up and recorded as
-    /// such. Returns when no session is left.
+    /// such. Then MCP servers are told, in what is left of the time and at least a second. Returns when no session is left.
     pub async fn drain(&self, limit: Duration) {
+        let began = time::Instant::now();
         self.shared.with_bridge(Bridge::drain);
-        self.phase.send_replace(Phase::Draining);
-        self.sessions.close();
-        if time::timeout(limit, self.sessions.wait()).await.is_err() {
-            self.phase.send_replace(Phase::Stopping);
-            self.sessions.wait().await;
-        }
+        self.clients.finish(limit).await;
+        let left = limit.saturating_sub(began.elapsed());
+        self.keepers.finish(left.max(FAREWELL)).await;
     }
 
     /// Asks the bridge: for keys' states, or to reset one. The sessions wait meanwhile, so make it short.
@@ -129,14 +159,14 @@ impl Server {
 
     /// How many sessions run: the clients', and one for each MCP server.
     pub fn connections(&self) -> usize {
-        self.sessions.len()
+        self.clients.tasks.len() + self.keepers.tasks.len()
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("phase", &*self.phase.borrow())
+            .field("phase", &*self.clients.phase.borrow())
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }

@@ -7,7 +7,7 @@ use std::{
 
 use aibridge_core::{
     Duration, Instant,
-    bridge::{ProviderKeys, ServerTools},
+    bridge::{Connections, ProviderKeys, ServerTools},
     config::Config,
     keypool::KeyStatus,
     proxy::Proxies,
@@ -65,6 +65,11 @@ impl Running {
         })
     }
 
+    /// Turns new requests away, to come back after this long; `None` ends that.
+    pub(crate) fn pause(&self, retry_after: Option<Duration>) {
+        self.server.with_bridge(|bridge| bridge.pause(retry_after));
+    }
+
     /// Stops accepting, and lets what runs finish within the time configured.
     pub(crate) async fn drain(&self) {
         self.server.drain(self.drain_timeout).await;
@@ -78,6 +83,10 @@ impl admin::Keys for Running {
 
     fn keys(&self, now: Instant) -> Vec<ProviderKeys> {
         self.server.with_bridge(|bridge| bridge.keys(now))
+    }
+
+    fn connections(&self) -> Connections {
+        self.server.with_bridge(|bridge| bridge.connections())
     }
 
     fn tool_servers(&self) -> Vec<ServerTools> {

@@ -9,6 +9,7 @@ mod clients;
 mod config;
 mod demo;
 mod log;
+mod metrics;
 mod records;
 mod serve;
 

@@ -1,11 +1,12 @@
 //! `aibridge serve`: listeners up, signals heeded, nothing running cut short.
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, thread};
+use std::{io, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, thread, time::Duration};
 
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
 };
 use tracing::{info, warn};
 
@@ -15,13 +16,12 @@ use crate::{
     bridge::Running,
     cli::ServeArgs,
     clients,
-    config::{Overrides, Settings},
+    config::{OnFull, Overrides, Place, Settings},
     records::Recorder,
 };
 
-/// How many ended interceptions are kept in memory. Few enough to stay in the processor's cache, where every request
-/// writes to them.
-const KEPT: usize = 2_000;
+/// When a client that is turned away because nothing can be recorded is to come back.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Runs the bridge until it is told to stop.
 ///
@@ -39,10 +39,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     for warning in &settings.warnings {
         warn!("{warning}");
     }
-    info!(
-        capacity = KEPT,
-        "records are kept in memory only, and lost when the bridge ends"
-    );
+    match &settings.records.place {
+        Place::Jsonl(file) => info!(jsonl = %file.display(), "records"),
+        Place::Memory => info!("records are kept in memory only, and lost when the bridge ends"),
+        Place::Sqlite(file) => info!(sqlite = %file.display(), "records"),
+    }
     let workers = args
         .workers
         .or_else(|| thread::available_parallelism().ok());
@@ -63,7 +64,9 @@ pub(crate) fn runtime(workers: usize) -> io::Result<Runtime> {
 async fn serve(settings: Settings) -> Result<(), Failure> {
     // Signals first: from here on none of them kills us.
     let mut signals = Signals::new()?;
-    let recorder = Arc::new(Recorder::new(KEPT));
+    let recorder = Recorder::open(&settings.records)
+        .map_err(|error| Failure::Runtime(format!("records: {error}")))?;
+    let recorder = Arc::new(recorder);
     let admin_listener = bind(settings.admin, "--admin").await?;
     let listener = bind(settings.listen, "--listen").await?;
     let (admin_address, address) = (admin_listener.local_addr()?, listener.local_addr()?);
@@ -77,7 +80,16 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         .admin_token
         .as_ref()
         .map(|token| token.secret.clone());
-    let admin = Arc::new(Admin::new(token, Arc::clone(&running) as _, recorder));
+    if settings.records.on_full == OnFull::Refuse
+        && let Some(full) = recorder.full()
+    {
+        tokio::spawn(refuse_while(full, Arc::clone(&running)));
+    }
+    let admin = Arc::new(Admin::new(
+        token,
+        Arc::clone(&running) as _,
+        Arc::clone(&recorder),
+    ));
     tokio::spawn(Arc::clone(&admin).serve(admin_listener));
 
     if let Err(error) = clients::print(&mut io::stdout().lock(), &settings, address, admin_address)
@@ -93,11 +105,29 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         limit_s = settings.drain_timeout.as_secs_f64(),
         "stopping: running interceptions may finish"
     );
+    let drained = async {
+        running.drain().await;
+        let closed = tokio::task::spawn_blocking(move || recorder.close());
+        if closed.await.is_err() {
+            warn!("the records were not closed in order");
+        }
+    };
     tokio::select! {
-        () = running.drain() => info!("stopped"),
+        () = drained => info!("stopped"),
         () = signals.stop() => return Err(Failure::Runtime("stopped at once by a second signal".to_owned())),
     }
     Ok(())
+}
+
+/// Turns new requests away for as long as they could not be recorded.
+async fn refuse_while(mut full: watch::Receiver<bool>, running: Arc<Running>) {
+    loop {
+        let is_full = *full.borrow_and_update();
+        running.pause(is_full.then_some(RETRY_AFTER));
+        if full.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {

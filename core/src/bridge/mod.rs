@@ -60,7 +60,22 @@ pub struct Bridge {
     tools: Tools,
     rng: Rng,
     last_conn: u64,
+    /// Connections lent from the shelf so far.
+    reused: u64,
     draining: bool,
+    /// Set while no record can be kept: when to come back.
+    paused: Option<Duration>,
+}
+
+/// Connections to upstreams, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Idle on the shelf now.
+    pub idle: usize,
+    /// Opened so far, or tried to be.
+    pub opened: u64,
+    /// Taken from the shelf so far.
+    pub reused: u64,
 }
 
 /// Why a configuration makes no bridge.
@@ -113,7 +128,9 @@ impl Bridge {
             idle: Idle::default(),
             rng,
             last_conn: 0,
+            reused: 0,
             draining: false,
+            paused: None,
         })
     }
 
@@ -123,7 +140,10 @@ impl Bridge {
             Query::Admit if self.draining => {
                 Answer::Admit(Err(Refused::Draining(RETRY_AFTER_DRAIN)))
             }
-            Query::Admit => Answer::Admit(Ok(Arc::clone(&self.config))),
+            Query::Admit => Answer::Admit(match self.paused {
+                Some(wait) => Err(Refused::Unrecorded(wait)),
+                None => Ok(Arc::clone(&self.config)),
+            }),
             Query::Connect { target, fresh } => {
                 let parked = if fresh {
                     None
@@ -131,7 +151,10 @@ impl Bridge {
                     self.idle.take(now, &target)
                 };
                 match parked {
-                    Some(conn) => Answer::Connect { conn, parked: true },
+                    Some(conn) => {
+                        self.reused += 1;
+                        Answer::Connect { conn, parked: true }
+                    }
                     None => Answer::Connect {
                         conn: self.dial(),
                         parked: false,
@@ -278,6 +301,21 @@ impl Bridge {
     }
 
     /// The number of a new connection.
+    /// Turns new requests away with 503 and this `Retry-After`, because what they do could not be recorded; `None` ends that. What runs
+    /// goes on.
+    pub fn pause(&mut self, retry_after: Option<Duration>) {
+        self.paused = retry_after;
+    }
+
+    /// The connections to upstreams, counted.
+    pub fn connections(&self) -> Connections {
+        Connections {
+            idle: self.idle.len(),
+            opened: self.last_conn,
+            reused: self.reused,
+        }
+    }
+
     fn dial(&mut self) -> ConnId {
         self.last_conn += 1;
         ConnId::new(self.last_conn)

@@ -64,4 +64,6 @@ pub enum Answer {
 pub enum Refused {
     /// The bridge is shutting down. Come back after this long.
     Draining(Duration),
+    /// What a request does could not be recorded. Come back after this long.
+    Unrecorded(Duration),
 }

@@ -214,10 +214,16 @@ impl Session {
             Err(refused) => (Arc::clone(&self.config), Some(refused)),
         };
         let mut intake = Intake::new(&config, method, &target, headers);
-        if let Some(Refused::Draining(wait)) = refused {
+        if let Some(refused) = refused {
             let vendor = intake.as_ref().ok().map(Intake::vendor);
-            intake = Err(Refusal::new(vendor, ApiError::draining(wait)));
-            reply.keep_alive = false;
+            let error = match refused {
+                Refused::Draining(wait) => {
+                    reply.keep_alive = false;
+                    ApiError::draining(wait)
+                }
+                Refused::Unrecorded(wait) => ApiError::unrecorded(wait),
+            };
+            intake = Err(Refusal::new(vendor, error));
         }
         let declared = match length {
             BodyLength::Known(declared) => declared,
@@ -328,11 +334,10 @@ impl Session {
 
     /// Takes what the interception has to say.
     pub(super) fn pump(&mut self, now: Instant) {
-        let mut broken = false;
-        loop {
-            let Flow::Running(running) = &mut self.flow else {
-                return;
-            };
+        let (mut broken, mut ended) = (false, false);
+        // The last frame waits for the records behind it.
+        let mut last = None;
+        while let Flow::Running(running) = &mut self.flow {
             if let Some(query) = running.interception.poll_query() {
                 self.ask(Asked::Interception, Query::Interception(query));
                 continue;
@@ -371,11 +376,8 @@ impl Session {
                     None => continue,
                 },
                 interception::Action::ReplyEnd => {
-                    if let Some(last) = running.gather.take() {
-                        let frame = running.encoder.body(last);
-                        self.client.send(now, frame, &mut self.out);
-                    }
-                    running.encoder.end()
+                    ended = true;
+                    continue;
                 }
                 interception::Action::ReplyHead(reply) => {
                     let length = reply.length.map_or(BodyLength::Chunked, BodyLength::Known);
@@ -385,7 +387,15 @@ impl Session {
                         .head(reply.status, &reply.headers, length, close)
                 }
             };
-            self.client.send(now, frame, &mut self.out);
+            if let Some(before) = last.replace(frame) {
+                self.client.send(now, before, &mut self.out);
+            }
+        }
+        if let Some(last) = last {
+            self.client.send(now, last, &mut self.out);
+        }
+        if ended {
+            self.end_reply(now);
         }
         let Flow::Running(running) = &self.flow else {
             return;
@@ -402,6 +412,15 @@ impl Session {
         self.client.decoder.next_message();
         self.client.awaits(now, Await::Request);
         self.read_client(now);
+    }
+
+    /// Sends what is left of a reply. All records of it have been emitted: who has seen the end of a reply can rely on them.
+    fn end_reply(&mut self, now: Instant) {
+        self.send_gathered(now);
+        if let Flow::Running(running) = &mut self.flow {
+            let frame = running.encoder.end();
+            self.client.send(now, frame, &mut self.out);
+        }
     }
 
     /// Sends what of the body the last event brought.

@@ -16,6 +16,9 @@
 //! `handle*` cannot fail: what a peer does wrong becomes actions and records. Late events for a closed connection
 //! are normal and ignored. `now` never decreases. `handle_timeout` may be called spuriously.
 //!
+//! An interception's last record comes before the last bytes of its reply ([`Action::Emit`] before [`Action::Send`]): an adapter that keeps
+//! records where they survive a crash before it writes on, has every interception whose reply a client has seen to its end.
+//!
 //! # States of the client's connection
 //!
 //! ```text
@@ -187,7 +190,7 @@ impl Session {
     }
 
     /// A session without a client, which keeps an MCP server: connected, and its tools known. It asks and is driven as any other;
-    /// [`Event::Drain`] makes it take leave. See [`Bridge::keepers`](crate::Bridge::keepers).
+    /// [`Event::Drain`] makes it take leave, and comes when no client's session is left: calls run in what it keeps. See [`Bridge::keepers`](crate::Bridge::keepers).
     pub fn keeper(
         now: Instant,
         config: Arc<Config>,

@@ -36,6 +36,14 @@ impl Keys for ThreeKeys {
         }]
     }
 
+    fn connections(&self) -> Connections {
+        Connections {
+            idle: 2,
+            opened: 5,
+            reused: 7,
+        }
+    }
+
     fn tool_servers(&self) -> Vec<ServerTools> {
         let server = |name: &str, state| ServerTools {
             name: name.into(),
@@ -66,7 +74,7 @@ async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
         KeyState::Permanent(Reason::Unauthorized),
         KeyState::Valid,
     ];
-    let recorder = Arc::new(Recorder::new(10));
+    let recorder = Arc::new(Recorder::in_memory(10));
     for seed in 1..=3 {
         recorder.keep(Record::Started(
             InterceptionId::draw(&mut Rng::new(seed)),
@@ -81,7 +89,7 @@ async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
                 user_agent: None,
                 credential_kind: CredentialKind::Centralized,
                 correlating_tool_call_id: None,
-                at: Instant::EPOCH,
+                at: Instant::from_millis(seed),
             }),
         ));
     }
@@ -219,6 +227,69 @@ async fn interceptions_come_newest_first_up_to_the_limit() {
 }
 
 #[tokio::test]
+async fn interceptions_are_found_by_what_they_are_and_where_they_stand() {
+    let (address, _) = start(None).await;
+    let models = async |query: &str| {
+        let (_, status, body) = ask(address, &format!("GET /interceptions?{query}"), "").await;
+        assert_eq!(status, 200, "{query}: {body}");
+        let shown = body["interceptions"].as_array().unwrap().clone();
+        shown
+            .into_iter()
+            .map(|it| (it["model"].as_str().unwrap().to_owned(), it["id"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let all = models("").await;
+    let id = all[1].1.as_str().unwrap();
+    for (query, expected) in [
+        ("actor=local", &["m3", "m2", "m1"][..]),
+        ("actor=l%6fcal&outcome=running", &["m3", "m2", "m1"]),
+        ("actor=alice", &[]),
+        ("provider=anthropic&limit=1", &["m3"]),
+        ("provider=openai", &[]),
+        ("outcome=ok", &[]),
+        (&format!("before={id}"), &["m1"]),
+        ("before=1970-01-01T00:00:00.002Z", &["m1"]),
+        ("before=1970-01-01T01:00:00.003%2B01:00", &["m2", "m1"]),
+    ] {
+        let found = models(query).await;
+        let found: Vec<_> = found.iter().map(|(model, _)| model.as_str()).collect();
+        assert_eq!(found, expected, "{query}");
+    }
+    for before in ["yesterday", "", "00000000-0000-4000-8000-000000000000"] {
+        let (_, status, body) =
+            ask(address, &format!("GET /interceptions?before={before}"), "").await;
+        let error = body["error"].as_str().unwrap();
+        assert_eq!(
+            (status, error.starts_with("before")),
+            (400, true),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_text_and_need_the_token() {
+    let (address, _) = start(Some("the-token")).await;
+    let (_, status, _) = ask(address, "GET /metrics", "").await;
+    assert_eq!(status, 401);
+
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: a\r\nauthorization: Bearer the-token\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    for part in [
+        "content-type: text/plain; version=0.0.4",
+        "\naibridge_interceptions_inflight{api=\"messages\",provider=\"anthropic\"} 3\n",
+        "\naibridge_key_pool_state{provider=\"anthropic\",state=\"permanent\"} 1\n",
+        "\naibridge_upstream_connections_idle 2\n",
+        "\naibridge_records_pending 0\n",
+    ] {
+        assert!(reply.contains(part), "{part}:\n{reply}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_routes_and_methods_are_refused_in_json() {
     let (address, _) = start(None).await;
     for request in [
@@ -226,7 +297,7 @@ async fn unknown_routes_and_methods_are_refused_in_json() {
         "GET /key",
         "GET /keys/",
         "POST /keys/anthropic/0",
-        "GET /metrics",
+        "GET /metrics/",
     ] {
         let (head, status, body) = ask(address, request, "").await;
         assert_eq!(

@@ -9,6 +9,7 @@ use aibridge_core::{
 use super::{
     Error, Overrides, Provider, Settings, Sources, address,
     error::Problems,
+    records::Records,
     resolve::{ADMIN, LISTEN},
     secret::{self, Credential},
     whole,
@@ -78,6 +79,7 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
         clients: Vec::new(),
         providers,
         tool_servers: Vec::new(),
+        records: Records::by_default(),
         warnings,
     };
     let settings = whole::check(settings, 0..0, 0..0, &mut problems);

@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod proxy;
 mod raw;
+mod records;
 mod resolve;
 mod secret;
 mod show;
@@ -38,6 +39,7 @@ use http::HeaderName;
 
 pub(crate) use address::socket_addr;
 pub(crate) use error::Error;
+pub(crate) use records::{OnFull, Place, Records};
 pub(crate) use secret::{Credential, Sources};
 pub(crate) use tools::Matching;
 
@@ -60,6 +62,7 @@ pub(crate) struct Settings {
     pub(crate) clients: Vec<Client>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) tool_servers: Vec<ToolServer>,
+    pub(crate) records: Records,
     /// How upstreams are reached.
     pub(crate) proxies: Proxies,
     /// What is allowed but probably not meant.

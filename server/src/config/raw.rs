@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
+use super::records;
+
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,7 +23,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) mcp: Vec<Spanned<Mcp>>,
     #[serde(default)]
-    pub(super) records: Records,
+    pub(super) records: records::Written,
     #[serde(default)]
     pub(super) trace: Trace,
 }
@@ -96,20 +98,6 @@ pub(super) struct Mcp {
     pub(super) headers: BTreeMap<Spanned<String>, Spanned<String>>,
     pub(super) allow: Option<Spanned<String>>,
     pub(super) deny: Option<Spanned<String>>,
-}
-
-/// `[records]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Records {
-    pub(super) sqlite: Option<Spanned<String>>,
-    pub(super) postgres: Option<Spanned<String>>,
-    pub(super) jsonl: Option<Spanned<String>>,
-    #[expect(
-        dead_code,
-        reason = "either way: what is kept in memory has no prompts"
-    )]
-    prompts: Option<bool>,
 }
 
 /// `[trace]`

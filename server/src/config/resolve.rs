@@ -9,7 +9,7 @@ use super::{
     Authority, Credential, Overrides, Settings, Sources, address,
     error::Problems,
     raw::{self, Quantity},
-    units, whole,
+    records, units, whole,
 };
 
 /// Where the bridge listens by default.
@@ -57,6 +57,7 @@ pub(super) fn file(
     let clients = check.clients(file.client);
     let providers = check.providers(file.provider);
     let tool_servers = check.tool_servers(file.mcp);
+    let records = records::resolve(file.records, &sources.folder, &mut check);
 
     let settings = Settings {
         origin: origin.to_owned(),
@@ -72,6 +73,7 @@ pub(super) fn file(
         clients,
         providers,
         tool_servers,
+        records,
         warnings: Vec::new(),
     };
     whole::check(settings, listen_span, admin_span, problems)
@@ -91,17 +93,6 @@ fn unsupported(file: &raw::File, problems: &mut Problems<'_>) {
             "server: tls",
             "remove it, and put a TLS proxy in front",
         );
-    }
-    let records = &file.records;
-    for (key, value) in [
-        ("sqlite", &records.sqlite),
-        ("postgres", &records.postgres),
-        ("jsonl", &records.jsonl),
-    ] {
-        if let Some(value) = value {
-            let what = format!("records: {key}");
-            refuse(value.span(), &what, "remove it: records are kept in memory");
-        }
     }
     if let Some(dir) = &file.trace.dir {
         refuse(dir.span(), "trace: dir", "remove it");

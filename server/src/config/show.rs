@@ -43,7 +43,14 @@ impl Display for Settings {
         self.tool_servers
             .iter()
             .try_for_each(|server| write!(f, "\n{server}"))?;
-        writeln!(f, "\n[records]\n# in memory only")
+        writeln!(f, "\n[records]")?;
+        let records = self.records.lines();
+        if records.is_empty() {
+            writeln!(f, "# in memory only")?;
+        }
+        records
+            .iter()
+            .try_for_each(|(key, value)| writeln!(f, "{key} = {value}"))
     }
 }
 

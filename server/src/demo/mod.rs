@@ -124,7 +124,7 @@ struct Stage {
 impl Stage {
     async fn build() -> Result<Self, Failure> {
         let timeline = Arc::new(Timeline::new());
-        let recorder = Arc::new(Recorder::new(1000));
+        let recorder = Arc::new(Recorder::in_memory(1000));
         let provider = provider::start(Arc::clone(&timeline)).await?;
         let (ended, ended_seen) = watch::channel(0);
         let observer = Observer {
@@ -344,7 +344,11 @@ impl Played {
             &expected_keys,
         );
         differences.unless_equal("attempts recorded", &recorded_attempts, &attempts);
-        differences.unless_equal("outcome recorded", &recorded.outcome, &Some("ok"));
+        differences.unless_equal(
+            "outcome recorded",
+            &recorded.outcome.as_deref(),
+            &Some("ok"),
+        );
         let (mut input, mut output) = (scene.answer.input_tokens, scene.answer.output_tokens);
         if let Some(tool) = &scene.tool {
             input += tool.input_tokens;
