@@ -1,5 +1,7 @@
 //! Server-sent events: no split shows, no byte is lost, and another parser finds the same events.
 
+use std::convert::Infallible;
+
 use aibridge_core::{
     codec::Step,
     sse::{Decoder, Item, MAX_EVENT},
@@ -12,6 +14,9 @@ use crate::pieces;
 
 /// An event as any parser sees it: name and data.
 type Event = (Vec<u8>, Vec<u8>);
+
+/// The byte order mark, which a stream may begin with.
+const MARK: char = '\u{feff}';
 
 /// Decodes `data` as a stream.
 ///
@@ -56,10 +61,16 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>, limit: usize) -> (Vec<Even
     (events, raw)
 }
 
-/// `eventsource-stream` names unnamed events `message`, and leaves out those whose data is empty; both are
-/// its own.
+/// `eventsource-stream` names unnamed events `message`, leaves out those whose data is empty, waits behind a last CR for what comes,
+/// and panics on a byte order mark: all its own.
 fn compare(text: &str, ours: &[Event]) {
-    let stream = stream::iter([Ok::<_, std::convert::Infallible>(text.as_bytes())]).eventsource();
+    let text = text.strip_prefix(MARK).unwrap_or(text);
+    if text.starts_with(MARK) {
+        return;
+    }
+    let line_feed = if text.ends_with('\r') { "\n" } else { "" };
+    let pieces = [text, line_feed].map(|piece| Ok::<_, Infallible>(piece.as_bytes()));
+    let stream = stream::iter(pieces).eventsource();
     let theirs = stream.map(|event| event.map(|event| (event.event, event.data)));
     let Some(theirs) = theirs.collect::<Vec<_>>().now_or_never() else {
         panic!("the other parser waits");
