@@ -172,7 +172,7 @@ pub struct ToolLimits {
     pub turns: u32,
     /// One call of a tool.
     pub call: Duration,
-    /// The whole loop, from the first turn's start. Zero means no limit.
+    /// The whole loop, from the first call of a tool: a reply that calls none is no loop. Zero means no limit.
     pub whole: Duration,
     /// What of a tool's result the model is given, in bytes.
     pub result: usize,

@@ -6,7 +6,7 @@ use crate::{
     api::{Api, Thought, ToolCall, Usage},
     fault::Fault,
     id::InterceptionId,
-    keypool::Transition,
+    keypool::{Exhausted, Transition},
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,15 @@ pub enum Record {
     Attempt(InterceptionId, Attempt),
     /// The interception is over.
     Ended(InterceptionId, Box<Ended>),
+    /// There was no key for a request, a passthrough's too.
+    Exhausted {
+        /// The provider's name.
+        provider: Arc<str>,
+        /// What keeps the keys from being used.
+        exhausted: Exhausted,
+        /// When.
+        at: Instant,
+    },
     /// A key changed state.
     KeyChanged {
         /// The provider's name.
@@ -140,6 +149,9 @@ pub struct Ended {
     pub turns: u32,
     /// From the start to the reply's first body byte.
     pub first_byte: Option<Duration>,
+    /// The bridge's own share of it: from when a call could be made to when it was, for each call. In this time the request was
+    /// inspected and a key was found.
+    pub overhead: Duration,
     /// From the start to the end.
     pub total: Duration,
 }

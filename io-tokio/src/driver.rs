@@ -2,8 +2,10 @@
 
 use std::{
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll},
+    thread,
 };
 
 use aibridge_core::{
@@ -12,7 +14,9 @@ use aibridge_core::{
 };
 use tokio::sync::watch;
 
-use crate::{server::Phase, shared::Shared, socket::Socket, stream::Stream, timer::Timer};
+use tracing::error;
+
+use crate::{server::Phase, shared::Shared, socket::Socket, timer::Timer};
 
 /// A session and what it stands on.
 pub(crate) struct Driver {
@@ -32,14 +36,13 @@ enum Wake {
 
 impl Driver {
     /// A session for a client that has just connected.
-    pub(crate) fn new(shared: Arc<Shared>, client: Stream) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, client: Socket) -> Self {
         let now = shared.clock.now();
-        let (config, rng) =
-            shared.with_bridge(|bridge| (Arc::clone(bridge.config()), bridge.fork_rng()));
+        let session = shared.with_bridge(|bridge| bridge.connected(now));
         Self {
             shared,
-            session: Session::new(now, config, rng),
-            sockets: vec![Socket::open(ConnId::CLIENT, client)],
+            session,
+            sockets: vec![client],
             timer: Timer::new(),
             done: false,
         }
@@ -178,5 +181,36 @@ impl Driver {
     fn take(&mut self, conn: ConnId) -> Option<Socket> {
         let at = self.sockets.iter().position(|socket| socket.id == conn)?;
         Some(self.sockets.remove(at))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.panicked();
+        }
+        let Self {
+            shared, session, ..
+        } = self;
+        shared.with_bridge(|bridge| bridge.disconnected(session));
+    }
+}
+
+impl Driver {
+    /// A mistake of ours, or of a policy's or a sink's: this connection is lost, and no other. What it was about is recorded as given up.
+    fn panicked(&mut self) {
+        self.shared.count_panic();
+        error!("a session panicked: its connection is closed, the others go on");
+        // It may be in any state, so it may panic again.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let now = self.shared.clock.now();
+            self.session
+                .handle(now, Event::Failed(ConnId::CLIENT, Fault::Closed));
+            while let Some(action) = self.session.poll_action() {
+                if let Action::Emit(record) = action {
+                    self.shared.sink.keep(*record);
+                }
+            }
+        }));
     }
 }

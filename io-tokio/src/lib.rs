@@ -28,6 +28,7 @@ mod builder;
 mod clock;
 mod connect;
 mod driver;
+mod identity;
 mod server;
 mod shared;
 mod socket;
@@ -36,6 +37,7 @@ mod timer;
 mod tls;
 
 pub use builder::{BuildError, Builder};
+pub use identity::{Identity, InvalidIdentity};
 pub use server::Server;
 pub use shared::Sink;
 pub use tls::Roots;

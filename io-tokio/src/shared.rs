@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use aibridge_core::{Bridge, ConnId, Instant, Target, record::Record};
@@ -23,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) connector: Arc<Connector>,
     pub(crate) sink: Arc<dyn Sink>,
     registry: Mutex<Registry>,
+    panics: AtomicU64,
 }
 
 /// The bridge, and the sockets it lends. One lock for both, so that a connection the bridge lends is always there.
@@ -41,6 +45,7 @@ impl Shared {
                 bridge,
                 shelf: HashMap::new(),
             }),
+            panics: AtomicU64::new(0),
         }
     }
 
@@ -67,6 +72,14 @@ impl Shared {
     /// Takes a lent connection off the shelf.
     pub(crate) fn unpark(&self, conn: ConnId) -> Option<Stream> {
         self.registry().shelf.remove(&conn)
+    }
+
+    pub(crate) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {

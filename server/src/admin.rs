@@ -1,36 +1,49 @@
-//! The admin listener: health, keys and interceptions as JSON, for operators and their tools.
+//! The admin listener: health, keys and interceptions as JSON and metrics as text, for operators and their tools.
 //!
-//! It listens apart from the clients' address, on loopback unless a token protects it. Every reply is built at once
-//! from what is in memory, so it needs no router and no streams.
+//! It listens apart from the clients' address, on loopback unless a token protects it. Every reply is built whole, so it needs no router
+//! and no streams; not by the tasks that serve clients, as a store may take its time to find interceptions.
 
 use std::{
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
 
 use aibridge_core::{
-    Instant, Secret,
+    Instant,
     bridge::{ProviderKeys, ServerTools},
     keypool::{KeyState, KeyStatus},
     mcp::ServerState,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+    task,
+};
 use tracing::{debug, info, warn};
 
-use crate::records::Recorder;
+use crate::{
+    access::{Access, Refused},
+    bridge::Identity,
+    metrics::Snapshot,
+    records::{Cursor, NotFound, Recorder, Search},
+};
 
 /// How many interceptions are shown where the request does not say.
 const DEFAULT_LIMIT: usize = 100;
+/// And at most.
+const HIGHEST_LIMIT: usize = 10_000;
 /// More connections than this wait: nobody watches one bridge from so many windows.
 const MOST_CONNECTIONS: usize = 64;
 
@@ -40,6 +53,8 @@ pub(crate) trait Keys: Send + Sync {
     fn now(&self) -> Instant;
     /// All keys of all providers, in configured order.
     fn keys(&self, now: Instant) -> Vec<ProviderKeys>;
+    /// What else there is to count.
+    fn snapshot(&self) -> Snapshot;
     /// All MCP servers and their tools, in configured order.
     fn tool_servers(&self) -> Vec<ServerTools>;
     /// Makes a key valid again; `None` if there is no such key.
@@ -58,20 +73,35 @@ pub(crate) enum Phase {
 /// What the admin endpoints show.
 pub(crate) struct Admin {
     phase: AtomicU8,
-    token: Option<Secret>,
+    access: RwLock<Access>,
     keys: Arc<dyn Keys>,
     recorder: Arc<Recorder>,
+    reload: Reload,
 }
+
+/// Reads the configuration again and puts it in force, or says why not.
+pub(crate) type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 impl Admin {
     /// In phase [`Phase::Starting`].
-    pub(crate) fn new(token: Option<Secret>, keys: Arc<dyn Keys>, recorder: Arc<Recorder>) -> Self {
+    pub(crate) fn new(
+        access: Access,
+        keys: Arc<dyn Keys>,
+        recorder: Arc<Recorder>,
+        reload: Reload,
+    ) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
-            token,
+            access: RwLock::new(access),
             keys,
             recorder,
+            reload,
         }
+    }
+
+    /// From now on these may ask.
+    pub(crate) fn set_access(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = access;
     }
 
     /// From now on `/readyz` tells this.
@@ -80,7 +110,7 @@ impl Admin {
     }
 
     /// Serves until it is dropped.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, identity: Option<Identity>) {
         let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         loop {
             let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
@@ -96,21 +126,40 @@ impl Admin {
                 }
             };
             let admin = Arc::clone(&self);
+            let identity = identity.clone();
             tokio::spawn(async move {
-                let answer = service_fn(|request: Request<Incoming>| {
-                    let reply = admin.answer(&request);
-                    async { Ok::<_, Infallible>(reply) }
-                });
-                let served = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(Duration::from_secs(10))
-                    .serve_connection(TokioIo::new(stream), answer)
-                    .await;
-                if let Err(error) = served {
-                    debug!(%error, "admin connection failed");
+                match identity {
+                    None => admin.serve_connection(stream).await,
+                    Some(identity) => match identity.accept(stream).await {
+                        Ok(stream) => admin.serve_connection(stream).await,
+                        Err(error) => debug!(%error, "admin connection: TLS handshake failed"),
+                    },
                 }
                 drop(permit);
             });
+        }
+    }
+
+    async fn serve_connection(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let answer = service_fn(|request: Request<Incoming>| {
+            let admin = Arc::clone(&self);
+            async move {
+                let request = request.map(drop);
+                let reply = task::spawn_blocking(move || admin.answer(&request)).await;
+                let failed = |_| {
+                    let body = json!({"error": "the bridge could not answer"});
+                    reply_with(StatusCode::INTERNAL_SERVER_ERROR, None, &body)
+                };
+                Ok::<_, Infallible>(reply.unwrap_or_else(failed))
+            }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(10))
+            .serve_connection(TokioIo::new(stream), answer)
+            .await;
+        if let Err(error) = served {
+            debug!(%error, "admin connection failed");
         }
     }
 
@@ -119,17 +168,22 @@ impl Admin {
         let segments: Vec<_> = path.split('/').skip(1).collect();
         // Probes have no token, and learn nothing that an open port would not tell.
         let probe = matches!(segments[..], ["healthz" | "readyz"]);
-        if !probe && !self.is_authorized(request.headers()) {
-            let body = json!({"error": "the admin token is missing or wrong; send it as `Authorization: Bearer`"});
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refused) = access.refuses(request).filter(|_| !probe) {
+            let body = json!({"error": refused.why()});
             let challenge = (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return reply(StatusCode::UNAUTHORIZED, Some(challenge), &body);
+            let challenge = Some(challenge).filter(|_| refused == Refused::NoToken);
+            return reply_with(refused.status(), challenge, &body);
         }
+        drop(access);
         let (allowed, read) = match segments[..] {
-            ["keys", _, _, "reset"] => ("POST", false),
-            ["healthz" | "readyz" | "keys" | "interceptions" | "tools"] => ("GET, HEAD", true),
+            ["keys", _, _, "reset"] | ["reload"] => ("POST", false),
+            ["healthz" | "readyz" | "keys" | "interceptions" | "metrics" | "tools"] => {
+                ("GET, HEAD", true)
+            }
             _ => {
                 let body = json!({"error": "no such endpoint"});
-                return reply(StatusCode::NOT_FOUND, None, &body);
+                return reply_with(StatusCode::NOT_FOUND, None, &body);
             }
         };
         let method = request.method();
@@ -141,33 +195,22 @@ impl Admin {
         if !fits {
             let body = json!({"error": format!("method not allowed; use {allowed}")});
             let allow = (header::ALLOW, HeaderValue::from_static(allowed));
-            return reply(StatusCode::METHOD_NOT_ALLOWED, Some(allow), &body);
+            return reply_with(StatusCode::METHOD_NOT_ALLOWED, Some(allow), &body);
         }
         let (status, body) = match segments[..] {
+            ["metrics"] => return self.show_metrics(),
             ["healthz"] => (StatusCode::OK, json!({"status": "ok"})),
             ["readyz"] => self.readiness(),
             ["keys"] => (StatusCode::OK, self.show_keys()),
             ["tools"] => (StatusCode::OK, self.show_tools()),
             ["keys", provider, index, "reset"] => self.reset(provider, index),
+            ["reload"] => match (self.reload)() {
+                Ok(()) => (StatusCode::OK, json!({"status": "ok"})),
+                Err(why) => (StatusCode::BAD_REQUEST, json!({"error": why})),
+            },
             _ => self.show_interceptions(request.uri().query()),
         };
-        reply(status, None, &body)
-    }
-
-    fn is_authorized(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else {
-            return true;
-        };
-        let shown = headers
-            .get(header::AUTHORIZATION)
-            .map_or(&b""[..], HeaderValue::as_bytes);
-        let mut fields = shown
-            .split(u8::is_ascii_whitespace)
-            .filter(|field| !field.is_empty());
-        let (scheme, credential, rest) = (fields.next(), fields.next(), fields.next());
-        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
-            && rest.is_none()
-            && token.matches(credential.unwrap_or_default())
+        reply_with(status, None, &body)
     }
 
     fn readiness(&self) -> (StatusCode, Value) {
@@ -222,24 +265,73 @@ impl Admin {
     }
 
     fn show_interceptions(&self, query: Option<&str>) -> (StatusCode, Value) {
-        let limit = query
-            .unwrap_or_default()
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("limit="))
-            .map_or(Some(DEFAULT_LIMIT), |limit| {
-                limit.parse().ok().filter(|limit| *limit > 0)
-            });
-        match limit {
-            Some(limit) => (
-                StatusCode::OK,
-                json!({"interceptions": self.recorder.newest(limit)}),
-            ),
-            None => (
-                StatusCode::BAD_REQUEST,
-                json!({"error": "limit must be a whole number from 1"}),
-            ),
+        let search = match search(query.unwrap_or_default()) {
+            Ok(search) => search,
+            Err(what) => return (StatusCode::BAD_REQUEST, json!({"error": what})),
+        };
+        match self.recorder.find(&search) {
+            Ok(found) => (StatusCode::OK, json!({"interceptions": found})),
+            Err(NotFound::NoSuchPlace) => {
+                let what = "before: there is no interception of this id";
+                (StatusCode::BAD_REQUEST, json!({"error": what}))
+            }
+            Err(NotFound::Unreadable(why)) => {
+                let what = format!("the store cannot be read: {why}");
+                (StatusCode::SERVICE_UNAVAILABLE, json!({"error": what}))
+            }
         }
     }
+
+    fn show_metrics(&self) -> Response<Full<Bytes>> {
+        let keys = self.keys.keys(self.keys.now());
+        let (bridge, counts) = (self.keys.snapshot(), self.recorder.counts());
+        let text = self.recorder.metrics().text(&keys, &bridge, counts);
+        let mut reply = Response::new(Full::from(text));
+        let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+        reply
+    }
+}
+
+/// What of `GET /interceptions` is asked for.
+fn search(query: &str) -> Result<Search, &'static str> {
+    let mut search = Search::newest(DEFAULT_LIMIT);
+    for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let value = percent_decode_str(value).decode_utf8_lossy();
+        let text = || Some(value.clone().into_owned());
+        match key {
+            "actor" => search.actor = text(),
+            "before" => search.before = Some(cursor(&value)?),
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| *limit > 0);
+                search.limit = limit
+                    .map(|limit: usize| limit.min(HIGHEST_LIMIT))
+                    .ok_or("limit must be a whole number from 1")?;
+            }
+            "outcome" => search.outcome = text(),
+            "provider" => search.provider = text(),
+            _ => {}
+        }
+    }
+    Ok(search)
+}
+
+/// An interception's id, or a time.
+fn cursor(text: &str) -> Result<Cursor, &'static str> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(Cursor {
+            started_at: Some(format!("{time:.3}")),
+            id: String::new(),
+        });
+    }
+    let is_id = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    if text.len() != 36 || !text.bytes().all(is_id) {
+        return Err("before must be an interception's id, or a time such as 2026-01-31T12:00:00Z");
+    }
+    Ok(Cursor {
+        started_at: None,
+        id: text.to_ascii_lowercase(),
+    })
 }
 
 fn state(server: &ServerTools) -> &'static str {
@@ -292,7 +384,7 @@ fn show_key(key: &KeyStatus, now: Instant) -> Value {
     })
 }
 
-fn reply(
+fn reply_with(
     status: StatusCode,
     field: Option<(HeaderName, HeaderValue)>,
     body: &Value,

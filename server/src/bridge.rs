@@ -7,16 +7,17 @@ use std::{
 
 use aibridge_core::{
     Duration, Instant,
-    bridge::{ProviderKeys, ServerTools},
+    bridge::{Invalid, ProviderKeys, ServerTools},
     config::Config,
     keypool::KeyStatus,
     proxy::Proxies,
     record::Record,
 };
+pub(crate) use aibridge_tokio::{Identity, InvalidIdentity};
 use aibridge_tokio::{Roots, Server, Sink};
 use tokio::net::TcpListener;
 
-use crate::{Failure, admin, config::Authority, records::Recorder};
+use crate::{Failure, admin, config::Authority, metrics::Snapshot, records::Recorder};
 
 impl Sink for Recorder {
     fn keep(&self, record: Record) {
@@ -24,10 +25,17 @@ impl Sink for Recorder {
     }
 }
 
+/// How clients reach us and we reach upstreams: what stays while the bridge runs.
+#[derive(Default)]
+pub(crate) struct Links<'a> {
+    pub(crate) authority: Option<&'a Authority>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) proxies: Proxies,
+}
+
 /// A server and its one listener.
 pub(crate) struct Running {
     server: Arc<Server>,
-    drain_timeout: Duration,
 }
 
 impl Running {
@@ -39,12 +47,10 @@ impl Running {
         config: Config,
         listener: TcpListener,
         sink: Arc<dyn Sink>,
-        authority: Option<&Authority>,
-        proxies: Proxies,
+        links: Links<'_>,
     ) -> Result<Self, Failure> {
-        let drain_timeout = config.timeouts.drain;
         let mut roots = Roots::default();
-        if let Some(Authority { path, pem }) = authority {
+        if let Some(Authority { path, pem }) = links.authority {
             roots = roots
                 .with_pem(pem)
                 .map_err(|error| Failure::Runtime(format!("{}: {error}", path.display())))?;
@@ -53,21 +59,36 @@ impl Running {
             .seed(RandomState::new().hash_one("aibridge"))
             .sink(sink)
             .roots(roots)
-            .proxies(proxies)
+            .proxies(links.proxies)
             .build()
             .map_err(|error| Failure::Runtime(error.to_string()))?;
         let server = Arc::new(server);
         let serving = Arc::clone(&server);
-        tokio::spawn(async move { serving.serve(listener).await });
-        Ok(Self {
-            server,
-            drain_timeout,
-        })
+        tokio::spawn(async move {
+            match links.identity {
+                Some(identity) => serving.serve_tls(listener, &identity).await,
+                None => serving.serve(listener).await,
+            }
+        });
+        Ok(Self { server })
+    }
+
+    /// Puts another configuration in force. What runs goes on with what it began with.
+    ///
+    /// # Errors
+    /// It makes no bridge, and the one in force stays.
+    pub(crate) fn reload(&self, config: Config) -> Result<(), Invalid> {
+        self.server.reload(config)
+    }
+
+    /// Turns new requests away, to come back after this long; `None` ends that.
+    pub(crate) fn pause(&self, retry_after: Option<Duration>) {
+        self.server.with_bridge(|bridge| bridge.pause(retry_after));
     }
 
     /// Stops accepting, and lets what runs finish within the time configured.
-    pub(crate) async fn drain(&self) {
-        self.server.drain(self.drain_timeout).await;
+    pub(crate) async fn drain(&self, limit: Duration) {
+        self.server.drain(limit).await;
     }
 }
 
@@ -78,6 +99,15 @@ impl admin::Keys for Running {
 
     fn keys(&self, now: Instant) -> Vec<ProviderKeys> {
         self.server.with_bridge(|bridge| bridge.keys(now))
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let panics = self.server.panics();
+        self.server.with_bridge(|bridge| Snapshot {
+            connections: bridge.connections(),
+            load: bridge.load(),
+            panics,
+        })
     }
 
     fn tool_servers(&self) -> Vec<ServerTools> {

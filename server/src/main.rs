@@ -1,6 +1,7 @@
 //! The `aibridge` binary: configuration, listeners, records and a demo around the bridge of `aibridge-core`, driven
 //! over sockets by `aibridge-tokio`.
 
+mod access;
 mod admin;
 mod bridge;
 mod check;
@@ -9,7 +10,9 @@ mod clients;
 mod config;
 mod demo;
 mod log;
+mod metrics;
 mod records;
+mod reload;
 mod serve;
 
 use std::{fmt, io, process::ExitCode};

@@ -1,27 +1,36 @@
 //! `aibridge serve`: listeners up, signals heeded, nothing running cut short.
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, thread};
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
 };
 use tracing::{info, warn};
 
 use crate::{
     Failure,
     admin::{Admin, Phase},
-    bridge::Running,
+    bridge::{Links, Running},
     cli::ServeArgs,
     clients,
-    config::{Overrides, Settings},
+    config::{OnFull, Overrides, Place, Settings},
     records::Recorder,
+    reload::{self, Reloader},
 };
 
-/// How many ended interceptions are kept in memory. Few enough to stay in the processor's cache, where every request
-/// writes to them.
-const KEPT: usize = 2_000;
+/// When a client that is turned away because nothing can be recorded is to come back.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Runs the bridge until it is told to stop.
 ///
@@ -39,14 +48,16 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     for warning in &settings.warnings {
         warn!("{warning}");
     }
-    info!(
-        capacity = KEPT,
-        "records are kept in memory only, and lost when the bridge ends"
-    );
+    match &settings.records.place {
+        Place::Jsonl(file) => info!(jsonl = %file.display(), "records"),
+        Place::Memory => info!("records are kept in memory only, and lost when the bridge ends"),
+        Place::Sqlite(file) => info!(sqlite = %file.display(), "records"),
+    }
     let workers = args
         .workers
         .or_else(|| thread::available_parallelism().ok());
-    runtime(workers.map_or(1, NonZeroUsize::get))?.block_on(serve(settings))
+    let path = args.config.clone();
+    runtime(workers.map_or(1, NonZeroUsize::get))?.block_on(serve(settings, path, overrides))
 }
 
 /// A runtime with this many threads. One needs no other to hand work to, which saves it the synchronisation.
@@ -60,44 +71,82 @@ pub(crate) fn runtime(workers: usize) -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve(settings: Settings) -> Result<(), Failure> {
+async fn serve(
+    settings: Settings,
+    path: Option<PathBuf>,
+    overrides: Overrides,
+) -> Result<(), Failure> {
     // Signals first: from here on none of them kills us.
     let mut signals = Signals::new()?;
-    let recorder = Arc::new(Recorder::new(KEPT));
+    let recorder = Recorder::open(&settings.records)
+        .map_err(|error| Failure::Runtime(format!("records: {error}")))?;
+    let recorder = Arc::new(recorder);
     let admin_listener = bind(settings.admin, "--admin").await?;
     let listener = bind(settings.listen, "--listen").await?;
     let (admin_address, address) = (admin_listener.local_addr()?, listener.local_addr()?);
 
-    let config = settings.core();
-    let authority = settings.upstream_ca.as_ref();
-    let proxies = settings.proxies.clone();
     let sink = Arc::clone(&recorder) as _;
-    let running = Arc::new(Running::start(config, listener, sink, authority, proxies)?);
-    let token = settings
-        .admin_token
-        .as_ref()
-        .map(|token| token.secret.clone());
-    let admin = Arc::new(Admin::new(token, Arc::clone(&running) as _, recorder));
-    tokio::spawn(Arc::clone(&admin).serve(admin_listener));
-
+    let links = Links {
+        authority: settings.upstream_ca.as_ref(),
+        identity: settings.tls.as_ref().map(|tls| tls.identity.clone()),
+        proxies: settings.proxies.clone(),
+    };
+    let running = Arc::new(Running::start(settings.core(), listener, sink, links)?);
+    if settings.records.on_full == OnFull::Refuse
+        && let Some(full) = recorder.full()
+    {
+        tokio::spawn(refuse_while(full, Arc::clone(&running)));
+    }
     if let Err(error) = clients::print(&mut io::stdout().lock(), &settings, address, admin_address)
     {
         warn!(%error, "stdout cannot be written to");
     }
+    let access = reload::access(&settings);
+    let admin_identity = settings.admin_tls.as_ref().map(|tls| tls.identity.clone());
+    let reloader = Reloader::new(path, overrides, Arc::clone(&running), settings);
+    let reloader = Arc::new(reloader);
+    let of_admin = Arc::clone(&reloader);
+    let admin = Arc::new(Admin::new(
+        access,
+        Arc::clone(&running) as _,
+        Arc::clone(&recorder),
+        Box::new(move || of_admin.reload()),
+    ));
+    reloader.tell(&admin);
+    tokio::spawn(Arc::clone(&admin).serve(admin_listener, admin_identity));
     admin.set_phase(Phase::Ready);
     info!(%address, admin = %admin_address, "ready");
 
-    signals.stop().await;
+    signals.stop(&reloader).await;
     admin.set_phase(Phase::Draining);
+    let limit = reloader.drain_timeout();
     info!(
-        limit_s = settings.drain_timeout.as_secs_f64(),
+        limit_s = limit.as_secs_f64(),
         "stopping: running interceptions may finish"
     );
+    let drained = async {
+        running.drain(limit).await;
+        let closed = tokio::task::spawn_blocking(move || recorder.close());
+        if closed.await.is_err() {
+            warn!("the records were not closed in order");
+        }
+    };
     tokio::select! {
-        () = running.drain() => info!("stopped"),
-        () = signals.stop() => return Err(Failure::Runtime("stopped at once by a second signal".to_owned())),
+        () = drained => info!("stopped"),
+        () = signals.stop(&reloader) => return Err(Failure::Runtime("stopped at once by a second signal".to_owned())),
     }
     Ok(())
+}
+
+/// Turns new requests away for as long as they could not be recorded.
+async fn refuse_while(mut full: watch::Receiver<bool>, running: Arc<Running>) {
+    loop {
+        let is_full = *full.borrow_and_update();
+        running.pause(is_full.then_some(RETRY_AFTER));
+        if full.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure> {
@@ -124,14 +173,16 @@ impl Signals {
         })
     }
 
-    /// Waits to be told to stop.
-    async fn stop(&mut self) {
+    /// Waits to be told to stop, and reloads when told so.
+    async fn stop(&mut self, reloader: &Arc<Reloader>) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
                 _ = self.hang_up.recv() => {
-                    warn!("SIGHUP ignored: this version does not reload; restart it to apply a changed configuration");
+                    let reloader = Arc::clone(reloader);
+                    // It says in the log what came of it.
+                    let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
                 }
             }
         }

@@ -7,15 +7,29 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
+
+static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// The binary, in an environment that has none of the user's own keys or proxies.
 fn aibridge(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aibridge"));
     command.args(args).stdin(Stdio::null());
+    // Without a configuration file, records are kept in the working directory: each process has one of its own.
+    let folder = format!(
+        "cwd-{}-{}",
+        std::process::id(),
+        STARTED.fetch_add(1, Relaxed)
+    );
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    fs::create_dir_all(&folder).unwrap();
+    command.current_dir(folder);
     for (name, _) in env::vars_os() {
         let upper = name.to_string_lossy().to_uppercase();
         if ["ANTHROPIC_", "OPENAI_", "AIBRIDGE_"]

@@ -4,121 +4,8 @@
 // send and read: fetch instead of sockets, events instead of iterators.
 
 import assert from "node:assert/strict";
-import Anthropic from "@anthropic-ai/sdk";
-import OpenAI from "openai";
-
-const BRIDGE = process.env.AIBRIDGE_URL;
-const ADMIN = process.env.AIBRIDGE_ADMIN;
-const PLACEHOLDER = "aibridge"; // whoever shows it uses the pool's keys
-const PROMPT = "What is the weather in Bern?";
-const SCHEMA = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
-const TOOL = { name: "get_weather", description: "Weather now" };
-
-const messages = {
-  name: "Messages",
-  vendor: "anthropic",
-  sdk: Anthropic,
-  model: "claude-fixture-1",
-  client: (provider, apiKey = PLACEHOLDER) =>
-    new Anthropic({ baseURL: `${BRIDGE}/${provider}`, apiKey, maxRetries: 0 }),
-  request({ model, tools } = {}) {
-    const request = { model: model ?? this.model, max_tokens: 256, messages: [{ role: "user", content: PROMPT }] };
-    if (tools) request.tools = [{ ...TOOL, input_schema: SCHEMA }];
-    return request;
-  },
-  create(client, options) {
-    return client.messages.create(this.request(options));
-  },
-  events(client, options) {
-    return client.messages.create({ ...this.request(options), stream: true });
-  },
-  async final(client, options) {
-    const stream = client.messages.stream(this.request(options));
-    let text = "";
-    stream.on("text", (delta) => (text += delta));
-    const message = await stream.finalMessage();
-    assert.equal(text, this.text(message));
-    return message;
-  },
-  text: (message) => message.content.map((block) => (block.type === "text" ? block.text : "")).join(""),
-  call(message) {
-    assert.equal(message.stop_reason, "tool_use");
-    const { name, input } = message.content.find((block) => block.type === "tool_use");
-    return { name, arguments: input };
-  },
-};
-
-const chatCompletions = {
-  name: "ChatCompletions",
-  vendor: "openai",
-  sdk: OpenAI,
-  model: "gpt-5.1",
-  client: (provider, apiKey = PLACEHOLDER) =>
-    new OpenAI({ baseURL: `${BRIDGE}/${provider}/v1`, apiKey, maxRetries: 0 }),
-  request({ model, tools } = {}) {
-    const request = { model: model ?? this.model, messages: [{ role: "user", content: PROMPT }] };
-    if (tools) request.tools = [{ type: "function", function: { ...TOOL, parameters: SCHEMA } }];
-    return request;
-  },
-  create(client, options) {
-    return client.chat.completions.create(this.request(options));
-  },
-  events(client, options) {
-    return client.chat.completions.create({ ...this.request(options), stream: true });
-  },
-  async final(client, options) {
-    const stream = client.chat.completions.stream(this.request(options));
-    let text = "";
-    stream.on("content", (delta) => (text += delta));
-    const completion = await stream.finalChatCompletion();
-    assert.equal(text, this.text(completion));
-    return completion;
-  },
-  text: (completion) => completion.choices[0].message.content ?? "",
-  call(completion) {
-    assert.equal(completion.choices[0].finish_reason, "tool_calls");
-    const { function: called } = completion.choices[0].message.tool_calls[0];
-    return { name: called.name, arguments: JSON.parse(called.arguments) };
-  },
-};
-
-const responses = {
-  ...chatCompletions,
-  name: "Responses",
-  request({ model, tools } = {}) {
-    const request = { model: model ?? this.model, input: PROMPT };
-    if (tools) request.tools = [{ type: "function", strict: false, ...TOOL, parameters: SCHEMA }];
-    return request;
-  },
-  create(client, options) {
-    return client.responses.create(this.request(options));
-  },
-  events(client, options) {
-    return client.responses.create({ ...this.request(options), stream: true });
-  },
-  async final(client, options) {
-    const stream = client.responses.stream(this.request(options));
-    let text = "";
-    stream.on("response.output_text.delta", (event) => (text += event.delta));
-    const response = await stream.finalResponse();
-    assert.equal(text, this.text(response));
-    return response;
-  },
-  text: (response) => response.output_text,
-  call(response) {
-    assert.equal(response.status, "completed");
-    const called = response.output.find((item) => item.type === "function_call");
-    return { name: called.name, arguments: JSON.parse(called.arguments) };
-  },
-};
-
-// --- helpers ------------------------------------------------------------------------------------------------
-
-async function admin(method, path) {
-  const reply = await fetch(`${ADMIN}${path}`, { method, signal: AbortSignal.timeout(10_000) });
-  assert.ok(reply.ok, `${method} ${path}: ${reply.status}`);
-  return reply.headers.get("content-type")?.includes("json") ? reply.json() : null;
-}
+import { APIS } from "./apis.mjs";
+import { admin, caught, eventually, run } from "./harness.mjs";
 
 async function keyStates(provider) {
   const { providers } = await admin("GET", "/keys");
@@ -128,24 +15,6 @@ async function keyStates(provider) {
 /** Makes all keys of a pool valid again, whatever ran before. */
 async function reset(provider) {
   for (const index of (await keyStates(provider)).keys()) await admin("POST", `/keys/${provider}/${index}/reset`);
-}
-
-async function caught(promise) {
-  const result = await promise.then(
-    (value) => ({ value }),
-    (error) => ({ error }),
-  );
-  assert.ok(result.error, `no error, but ${JSON.stringify(result.value)}`);
-  return result.error;
-}
-
-async function eventually(what, holds) {
-  const end = Date.now() + 10_000;
-  while (Date.now() < end) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  assert.fail(`never happened: ${what}`);
 }
 
 // --- tests --------------------------------------------------------------------------------------------------
@@ -256,18 +125,4 @@ const tests = {
   },
 };
 
-let [passed, failed] = [0, 0];
-for (const api of [messages, chatCompletions, responses]) {
-  for (const [name, test] of Object.entries(tests)) {
-    try {
-      await test(api);
-      passed += 1;
-      console.log(`ok node ${api.name} ${name}`);
-    } catch (error) {
-      failed += 1;
-      console.log(`FAILED node ${api.name} ${name}\n${error?.stack ?? error}`);
-    }
-  }
-}
-console.log(`node: ${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+await run("node", APIS, tests);

@@ -1,166 +1,17 @@
 """The official Python SDKs against the bridge: `tests/clients/run` starts what they talk to.
 
-Each test is a function named as a sentence. Every one of them runs for each of the three APIs, which the
-classes at the top make look alike.
+Each test is a function named as a sentence. Every one of them runs for each of the three APIs.
 """
 
 import asyncio
-import json
-import os
 import sys
 import time
-import traceback
-import urllib.request
 
 import anthropic
 import openai
 
-BRIDGE = os.environ["AIBRIDGE_URL"]
-ADMIN = os.environ["AIBRIDGE_ADMIN"]
-PLACEHOLDER = "aibridge"  # whoever shows it uses the pool's keys
-PROMPT = "What is the weather in Bern?"
-SCHEMA = {
-    "type": "object",
-    "properties": {"city": {"type": "string"}},
-    "required": ["city"],
-}
-
-
-class Messages:
-    vendor, sdk, model = "anthropic", anthropic, "claude-fixture-1"
-
-    def client(self, provider, key=PLACEHOLDER):
-        return anthropic.Anthropic(base_url=f"{BRIDGE}/{provider}", api_key=key, max_retries=0)
-
-    def arguments(self, model=None, tools=False):
-        arguments = {
-            "model": model or self.model,
-            "max_tokens": 256,
-            "messages": [{"role": "user", "content": PROMPT}],
-        }
-        if tools:
-            arguments["tools"] = [
-                {"name": "get_weather", "description": "Weather now", "input_schema": SCHEMA}
-            ]
-        return arguments
-
-    def create(self, client, **options):
-        return client.messages.create(**self.arguments(**options))
-
-    def raw(self, client, **options):
-        return client.messages.with_raw_response.create(**self.arguments(**options))
-
-    def text(self, message):
-        return "".join(block.text for block in message.content if block.type == "text")
-
-    def call(self, message):
-        assert message.stop_reason == "tool_use", message
-        block = next(block for block in message.content if block.type == "tool_use")
-        return block.id, block.name, block.input
-
-    def events(self, client, **options):
-        return client.messages.create(stream=True, **self.arguments(**options))
-
-    def final(self, client, **options):
-        with client.messages.stream(**self.arguments(**options)) as stream:
-            text = "".join(stream.text_stream)
-            message = stream.get_final_message()
-        assert text == self.text(message), (text, message)
-        return message
-
-    def output_tokens(self, message):
-        return message.usage.output_tokens
-
-
-class ChatCompletions:
-    vendor, sdk, model = "openai", openai, "gpt-5.1"
-
-    def client(self, provider, key=PLACEHOLDER):
-        return openai.OpenAI(base_url=f"{BRIDGE}/{provider}/v1", api_key=key, max_retries=0)
-
-    def arguments(self, model=None, tools=False):
-        arguments = {
-            "model": model or self.model,
-            "messages": [{"role": "user", "content": PROMPT}],
-        }
-        if tools:
-            function = {"name": "get_weather", "description": "Weather now", "parameters": SCHEMA}
-            arguments["tools"] = [{"type": "function", "function": function}]
-        return arguments
-
-    def create(self, client, **options):
-        return client.chat.completions.create(**self.arguments(**options))
-
-    def raw(self, client, **options):
-        return client.chat.completions.with_raw_response.create(**self.arguments(**options))
-
-    def text(self, completion):
-        return completion.choices[0].message.content or ""
-
-    def call(self, completion):
-        assert completion.choices[0].finish_reason == "tool_calls", completion
-        call = completion.choices[0].message.tool_calls[0]
-        return call.id, call.function.name, json.loads(call.function.arguments)
-
-    def events(self, client, **options):
-        return client.chat.completions.create(stream=True, **self.arguments(**options))
-
-    def final(self, client, **options):
-        usage = {"stream_options": {"include_usage": True}}
-        with client.chat.completions.stream(**self.arguments(**options), **usage) as stream:
-            text = "".join(event.delta for event in stream if event.type == "content.delta")
-            completion = stream.get_final_completion()
-        assert text == self.text(completion), (text, completion)
-        return completion
-
-    def output_tokens(self, completion):
-        return completion.usage.completion_tokens
-
-
-class Responses(ChatCompletions):
-    def arguments(self, model=None, tools=False):
-        arguments = {"model": model or self.model, "input": PROMPT}
-        if tools:
-            function = {"name": "get_weather", "description": "Weather now", "parameters": SCHEMA}
-            arguments["tools"] = [{"type": "function", "strict": False, **function}]
-        return arguments
-
-    def create(self, client, **options):
-        return client.responses.create(**self.arguments(**options))
-
-    def raw(self, client, **options):
-        return client.responses.with_raw_response.create(**self.arguments(**options))
-
-    def text(self, response):
-        return response.output_text
-
-    def call(self, response):
-        assert response.status == "completed", response
-        call = next(item for item in response.output if item.type == "function_call")
-        return call.call_id, call.name, json.loads(call.arguments)
-
-    def events(self, client, **options):
-        return client.responses.create(stream=True, **self.arguments(**options))
-
-    def final(self, client, **options):
-        arguments = self.arguments(**options)
-        with client.responses.stream(**arguments) as stream:
-            deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
-            response = stream.get_final_response()
-        assert "".join(deltas) == self.text(response), (deltas, response)
-        return response
-
-    def output_tokens(self, response):
-        return response.usage.output_tokens
-
-
-# --- helpers -----------------------------------------------------------------------------------------------
-
-
-def admin(method, path):
-    request = urllib.request.Request(f"{ADMIN}{path}", method=method)
-    with urllib.request.urlopen(request, timeout=10) as reply:
-        return json.loads(reply.read() or b"null")
+from apis import APIS, PLACEHOLDER
+from harness import admin, eventually, expect, run
 
 
 def key_states(provider):
@@ -175,37 +26,20 @@ def reset(provider):
         admin("POST", f"/keys/{provider}/{index}/reset")
 
 
-def expect(error, action):
-    try:
-        result = action()
-    except error as caught:
-        return caught
-    raise AssertionError(f"no {error.__name__}, but {result!r}")
-
-
-def eventually(what, holds):
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        if holds():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"never happened: {what}")
-
-
 # --- tests -------------------------------------------------------------------------------------------------
 
 
 def answers_a_blocking_request(api):
     message = api.create(api.client(api.vendor))
     assert api.text(message), message
-    assert api.output_tokens(message) > 0, message
+    assert api.usage(message)[1] > 0, message
 
 
 def streams_the_same_answer(api):
     client = api.client(api.vendor)
     message = api.final(client)
     assert api.text(message) == api.text(api.create(client)), message
-    assert api.output_tokens(message) > 0, message
+    assert api.usage(message)[1] > 0, message
 
 
 def hands_over_a_tool_call(api):
@@ -258,7 +92,7 @@ def names_its_record_in_the_reply(api):
     record = next(record for record in records if record["id"] == record_id)
     assert record["outcome"] == "ok" and record["status"] == 200, record
     assert [attempt["status"] for attempt in record["attempts"]] == [429, 401, 200], record
-    assert record["usage"]["output_tokens"] == api.output_tokens(reply.parse()), record
+    assert record["usage"]["output_tokens"] == api.usage(reply.parse())[1], record
 
 
 def says_when_to_come_back_when_all_keys_are_limited(api):
@@ -332,21 +166,11 @@ TESTS = [
 
 
 def main():
-    passed = failed = 0
-    for api in (Messages(), ChatCompletions(), Responses()):
-        for test in TESTS:
-            name = f"python {type(api).__name__} {test.__name__}"
-            try:
-                test(api)
-            except Exception:
-                failed += 1
-                print(f"FAILED {name}")
-                traceback.print_exc(file=sys.stdout)
-            else:
-                passed += 1
-                print(f"ok {name}")
-    print(f"python: {passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return run("python", [
+        (f"{api.name} {test.__name__}", lambda api=api, test=test: test(api))
+        for api in APIS
+        for test in TESTS
+    ])
 
 
 if __name__ == "__main__":

@@ -109,6 +109,8 @@ struct State {
     wrong: Vec<String>,
     accepted: u64,
     confirmations: u64,
+    /// Nobody is at home: connections are refused.
+    is_down: bool,
 }
 
 /// Chooses a reply.
@@ -146,6 +148,7 @@ impl Script {
             wrong: Vec::new(),
             accepted: 0,
             confirmations: 0,
+            is_down: false,
         };
         Self {
             upstream: Upstream(Arc::new(Shared {
@@ -165,6 +168,11 @@ impl Script {
     pub fn confirm(&self) {
         self.upstream.lock().confirmations += 1;
         self.upstream.0.confirmed.notify_all();
+    }
+
+    /// From now on connections are refused, or accepted again.
+    pub fn set_down(&self, is_down: bool) {
+        self.upstream.lock().is_down = is_down;
     }
 
     /// The calls so far.
@@ -237,6 +245,9 @@ impl Upstream {
     /// Somebody connects.
     pub fn connect(&self) -> Connect {
         let mut state = self.lock();
+        if state.is_down {
+            return Connect::Fail(Fault::Refused);
+        }
         if let Plan::Order(replies) = &mut state.plan
             && let Some(failed) = replies.front().and_then(Reply::failed_connect)
         {

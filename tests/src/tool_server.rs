@@ -13,7 +13,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aibridge_core::{
-    Target,
+    Duration, Target,
     api::Api,
     config::Config,
     mcp::{self, Failure, Tool, ToolResult},
@@ -28,6 +28,8 @@ use crate::{Fixture, Reply, Script, Seen};
 pub enum Ran {
     /// The JSON-RPC error with this code and message.
     Error(i64, &'static str),
+    /// This result, so much later.
+    Late(Duration, Value),
     /// The server replies with this instead: a status, silence, a reset.
     Reply(Box<Reply>),
     /// This result, as MCP writes it.
@@ -41,7 +43,7 @@ impl Ran {
     fn result(self) -> Result<Value, Self> {
         match self {
             Self::Text(text) => Ok(json!({"content": [{"type": "text", "text": text}]})),
-            Self::Result(result) => Ok(result),
+            Self::Late(_, result) | Self::Result(result) => Ok(result),
             other => Err(other),
         }
     }
@@ -70,9 +72,93 @@ pub fn tool_server(
     tools: &[&str],
     run: impl FnMut(&str, &Value) -> Ran + Send + 'static,
 ) -> Script {
+    let server = ToolServer::new(tools);
     let run = Mutex::new(run);
-    let list: Vec<_> = tools.iter().copied().map(described).collect();
-    Script::choosing(move |seen| answer(seen, &list, &run))
+    Script::choosing(move |seen| {
+        let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
+        server.answer(seen, &mut *run)
+    })
+}
+
+/// What an MCP server of [`tool_server`]'s kind replies to each request, for scripts that want it otherwise now and then.
+#[derive(Clone, Debug)]
+pub struct ToolServer {
+    /// The session that it gives out. It forgets all others.
+    pub session: String,
+    /// What it replies to requests in a session that it has forgotten: 404, by the specification.
+    pub forgotten: u16,
+    /// Its tools, as MCP writes them.
+    pub tools: Vec<Value>,
+    /// How many of them it lists at a time.
+    pub page: usize,
+}
+
+impl ToolServer {
+    /// A server with these tools, of which each takes any object.
+    pub fn new(tools: &[&str]) -> Self {
+        Self {
+            session: "desk-session-1".to_owned(),
+            forgotten: 404,
+            tools: tools.iter().copied().map(described).collect(),
+            page: usize::MAX,
+        }
+    }
+
+    /// The reply to a request; `run` is what the tools do.
+    pub fn answer(&self, seen: &Seen, mut run: impl FnMut(&str, &Value) -> Ran) -> Reply {
+        let message: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+        let method = message["method"].as_str().unwrap_or_default();
+        let session = seen.header("mcp-session-id");
+        if !session.is_empty() && session != self.session {
+            return Reply::json(self.forgotten, "{}");
+        }
+        if seen.method == Method::DELETE {
+            return Reply::json(200, "{}");
+        }
+        if seen.method != Method::POST {
+            return Reply::json(405, "{}");
+        }
+        let (id, params) = (&message["id"], &message["params"]);
+        let mut delay = Duration::ZERO;
+        let result = match method {
+            "initialize" => json!({
+                "protocolVersion": params["protocolVersion"],
+                "capabilities": {"tools": {"listChanged": true}},
+                "serverInfo": {"name": "desk", "version": "1"},
+            }),
+            "ping" => json!({}),
+            "tools/list" => self.list(&params["cursor"]),
+            "tools/call" => {
+                let tool = params["name"].as_str().unwrap_or_default();
+                let ran = run(tool, &params["arguments"]);
+                if let Ran::Late(by, _) = &ran {
+                    delay = *by;
+                }
+                match ran.result() {
+                    Ok(result) => result,
+                    Err(Ran::Reply(reply)) => return *reply,
+                    Err(Ran::Error(code, text)) => return error(id, code, text),
+                    Err(Ran::Late(..) | Ran::Result(_) | Ran::Text(_)) => json!({}),
+                }
+            }
+            method if method.starts_with("notifications/") => return Reply::json(202, ""),
+            _ => return error(id, -32601, "method not found"),
+        };
+        let body = json!({"jsonrpc": "2.0", "id": id, "result": result});
+        Reply::json(200, body.to_string())
+            .header("mcp-session-id", &self.session)
+            .after(delay)
+    }
+
+    fn list(&self, cursor: &Value) -> Value {
+        let from: usize = cursor.as_str().map_or(0, |at| at.parse().unwrap_or(0));
+        let to = from.saturating_add(self.page).min(self.tools.len());
+        let mut result = json!({"tools": self.tools.get(from..to)});
+        if to < self.tools.len() {
+            result["nextCursor"] = json!(to.to_string());
+        }
+        result
+    }
 }
 
 /// A tool as [`tool_server`] describes it.
@@ -122,43 +208,6 @@ pub(crate) fn returned(ran: Ran) -> Option<Result<ToolResult, Failure>> {
         Err(Ran::Error(code, message)) => Some(Err(Failure::Error(code, message.to_owned()))),
         Err(_) => None,
     }
-}
-
-fn answer(seen: &Seen, list: &[Value], run: &Mutex<impl FnMut(&str, &Value) -> Ran>) -> Reply {
-    if seen.method == Method::DELETE {
-        return Reply::json(200, "{}");
-    }
-    if seen.method != Method::POST {
-        return Reply::json(405, "{}");
-    }
-    let message: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
-    let (id, params) = (&message["id"], &message["params"]);
-    let result = match message["method"].as_str().unwrap_or_default() {
-        "initialize" => json!({
-            "protocolVersion": params["protocolVersion"],
-            "capabilities": {"tools": {}},
-            "serverInfo": {"name": "desk", "version": "1"},
-        }),
-        "ping" => json!({}),
-        "tools/list" => json!({"tools": list}),
-        "tools/call" => {
-            let mut run = run.lock().unwrap_or_else(PoisonError::into_inner);
-            let ran = run(
-                params["name"].as_str().unwrap_or_default(),
-                &params["arguments"],
-            );
-            match ran.result() {
-                Ok(result) => result,
-                Err(Ran::Reply(reply)) => return *reply,
-                Err(Ran::Error(code, text)) => return error(id, code, text),
-                Err(Ran::Result(_) | Ran::Text(_)) => json!({}),
-            }
-        }
-        method if method.starts_with("notifications/") => return Reply::json(202, ""),
-        _ => return error(id, -32601, "method not found"),
-    };
-    let body = json!({"jsonrpc": "2.0", "id": id, "result": result});
-    Reply::json(200, body.to_string()).header("mcp-session-id", "desk-session-1")
 }
 
 fn error(id: &Value, code: i64, message: &str) -> Reply {

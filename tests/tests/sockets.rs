@@ -3,12 +3,14 @@
 //! No test sleeps. Where order matters, the upstream waits for the client's confirmation.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use aibridge_core::{api::Api, record::Outcome};
+use aibridge_core::{Duration, api::Api, record::Outcome};
 use aibridge_testkit::{
-    APIS, Ask, Fixture, Reply, Script, Seen, sdk,
+    APIS, Ask, Fixture, Reply, Script, Seen, ToolServer, Turn, model, sdk,
     setup::{self, KEYS},
     sockets::{Client, Server, refusing},
+    with_tools,
 };
+use serde_json::{Value, json};
 
 mod gateway;
 use gateway::Gateway;
@@ -94,6 +96,77 @@ fn a_client_that_leaves_ends_the_upstream_call() {
         assert_eq!(gateway.records(1).ended().outcome, Outcome::Cancelled);
         script.verify();
     }
+}
+
+/// Calls of tools run in the session that the MCP server's keeper keeps: it must not be given back while a loop goes on.
+#[test]
+fn at_shutdown_mcp_sessions_outlast_the_loops_that_run_in_them() {
+    let call = |id| Turn::new().calls(id, "bmcp_desk_add", "{}");
+    let turns = [call("call_0"), call("call_1"), Turn::new().says(&["Done."])];
+    // The model takes its time, in which whoever leaves too early has left.
+    let think = Duration::from_millis(300);
+    let replies = model::replies(Api::Messages, true, &turns);
+    let script = Script::in_order(replies.map(|reply| reply.after(think)));
+    let desk = ToolServer::new(&["add"]);
+    let mut called = 0;
+    let tools = Script::choosing(move |seen| {
+        let message: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+        if message["method"] != "tools/call" {
+            return desk.answer(seen, |_, _| unreachable!("no call"));
+        }
+        called += 1;
+        let result = json!({"content": [{"type": "text", "text": "3"}]});
+        let result = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
+        let reply = Reply::sse(format!(": working\n\ndata: {result}\n\n"));
+        if called == 1 {
+            reply.confirming()
+        } else {
+            reply
+        }
+    });
+    let upstream = Server::start(&script).unwrap();
+    let server = Server::start(&tools).unwrap();
+    let config = setup::config_at(&upstream.target(), &KEYS[..1]);
+    let gateway = Gateway::start(with_tools(config, &server.target()));
+    gateway.wait_for_tools(1);
+    let methods = || -> Vec<String> {
+        let method = |seen: &Seen| {
+            let message: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+            let method = message["method"].as_str().map(str::to_owned);
+            method.unwrap_or_else(|| seen.method.to_string())
+        };
+        tools.seen().iter().map(method).collect()
+    };
+    let mut client = Client::connect(gateway.addr()).unwrap();
+    client.send(&Ask::new(Api::Messages, true).bytes()).unwrap();
+    while !methods().contains(&"tools/call".to_owned()) {
+        std::thread::yield_now();
+    }
+    let answer = std::thread::scope(|scope| {
+        let drained = scope.spawn(|| gateway.drain(Duration::from_secs(20)));
+        // Nothing is accepted any more: the drain has begun.
+        while Client::connect(gateway.addr()).is_ok() {
+            std::thread::yield_now();
+        }
+        tools.confirm();
+        let answer = client.answer().unwrap();
+        drained.join().unwrap();
+        answer
+    });
+    assert!(
+        answer.is_complete() && answer.text().contains("Done."),
+        "{answer:?}"
+    );
+    let methods = methods();
+    let calls = methods.iter().filter(|it| *it == "tools/call").count();
+    assert_eq!(
+        (calls, methods.last().map(String::as_str)),
+        (2, Some("DELETE"))
+    );
+    let begun = methods.iter().filter(|it| *it == "initialize").count();
+    assert_eq!(begun, 1, "{methods:?}");
+    script.verify();
+    tools.abandon();
 }
 
 #[test]

@@ -20,7 +20,9 @@ struct Row {
 #[derive(Clone, Copy)]
 enum Goal {
     None,
-    /// The bridge's figure divided by nginx's.
+    /// At least so much of the other's figure.
+    Share(f64),
+    /// The bridge's figure divided by the other's, at most.
     Ratio(f64),
     /// The bridge's figure itself.
     Value(f64),
@@ -148,6 +150,31 @@ const TOOL_ROWS: &[Row] = &[
     .goal(Goal::Ratio(1.15)),
 ];
 
+const RECORD_ROWS: &[Row] = &[
+    row(
+        "requests per second, 64 connections",
+        "small",
+        "per_second",
+        0,
+    )
+    .goal(Goal::Share(0.9)),
+    row(
+        "CPU seconds per 1000 requests, 64 connections",
+        "small",
+        "cpu_per_1000",
+        4,
+    ),
+    row(
+        "streams of 100 events: events per second, ten to a write",
+        "grouped",
+        "events_per_second",
+        0,
+    )
+    .goal(Goal::Share(0.9)),
+    row("p50 of a request, 1 connection, µs", "latency", "p50_us", 1),
+    row("p99 of a request, 1 connection, µs", "latency", "p99_us", 1),
+];
+
 type Rounds = BTreeMap<u32, f64>;
 type Key<'a> = (&'a str, &'a str, &'a str);
 
@@ -173,25 +200,35 @@ pub fn render(input: &str) -> io::Result<String> {
     for row in ROWS {
         table.push_str(&render_row(row, &values));
     }
-    if values.keys().any(|(subject, _, _)| *subject == "tools") {
-        table.push_str("\n| with ten tools on offer that the model does not call | without | with | with ÷ without | goal |\n");
-        table.push_str("|---|---:|---:|---:|---|\n");
-        for row in TOOL_ROWS {
-            table.push_str(&render_tool_row(row, &values));
+    for (with, title, rows) in [
+        (
+            "tools",
+            "with ten tools on offer that the model does not call",
+            TOOL_ROWS,
+        ),
+        ("recorded", "with records kept in a database", RECORD_ROWS),
+    ] {
+        if values.keys().any(|(subject, _, _)| *subject == with) {
+            let head = format!("\n| {title} | without | with | with ÷ without | goal |\n");
+            table.push_str(&head);
+            table.push_str("|---|---:|---:|---:|---|\n");
+            for row in rows {
+                table.push_str(&render_own_row(row, with, &values));
+            }
         }
     }
     Ok(table)
 }
 
-/// What it costs to offer tools: the bridge beside itself.
-fn render_tool_row(row: &Row, values: &BTreeMap<Key<'_>, Rounds>) -> String {
+/// What something of the bridge's costs: the bridge with it beside itself.
+fn render_own_row(row: &Row, with: &str, values: &BTreeMap<Key<'_>, Rounds>) -> String {
     let none = Rounds::new();
     let of = |subject| {
         values
             .get(&(subject, row.measure, row.metric))
             .unwrap_or(&none)
     };
-    let (without, with) = (of("aibridge"), of("tools"));
+    let (without, with) = (of("aibridge"), of(with));
     let ratio = median(with)
         .zip(median(without))
         .map(|(with, without)| with / without);
@@ -280,6 +317,14 @@ fn verdict(goal: Goal, ratio: Option<f64>, value: Option<f64>) -> String {
     let (text, measured, limit) = match goal {
         Goal::None => return String::new(),
         Goal::Ratio(limit) => (format!("≤ {limit} ×"), ratio, limit),
+        Goal::Share(limit) => {
+            let text = format!("≥ {limit} ×");
+            return match ratio {
+                None => text,
+                Some(ratio) if ratio >= limit => format!("{text}, met"),
+                Some(_) => format!("{text}, missed"),
+            };
+        }
         Goal::Value(limit) => (format!("≤ {limit}"), value, limit),
     };
     match measured {

@@ -216,6 +216,13 @@ impl ApiError {
         Self::new(status, ErrorKind::Overloaded, message).retry_after(retry_after)
     }
 
+    /// What this request does could not be recorded, and that is not to happen: 503.
+    pub fn unrecorded(retry_after: Duration) -> Self {
+        let message = "requests cannot be recorded at the moment: try again";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, ErrorKind::Overloaded, message).retry_after(retry_after)
+    }
+
     /// What a codec refused, with the status it hints at: 400, 413, 414, 431, ….
     pub fn http(status: StatusCode, message: impl Into<String>) -> Self {
         let kind = match status {

@@ -77,6 +77,11 @@ impl Idle {
         self.count = 0;
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.by_target
             .values()

@@ -71,7 +71,22 @@ pub struct Bridge {
     tools: Tools,
     rng: Rng,
     last_conn: u64,
+    /// Connections lent from the shelf so far.
+    reused: u64,
     draining: bool,
+    /// Set while no record can be kept: when to come back.
+    paused: Option<Duration>,
+}
+
+/// Connections to upstreams, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Idle on the shelf now.
+    pub idle: usize,
+    /// Opened so far, or tried to be.
+    pub opened: u64,
+    /// Taken from the shelf so far.
+    pub reused: u64,
 }
 
 /// How much there is of what has a limit in [`Capacity`](crate::config::Capacity).
@@ -128,7 +143,9 @@ impl Bridge {
             idle: Idle::default(),
             rng,
             last_conn: 0,
+            reused: 0,
             draining: false,
+            paused: None,
         })
     }
 
@@ -138,10 +155,13 @@ impl Bridge {
             Query::Admit { .. } if self.draining => {
                 Answer::Admit(Err(Refused::Draining(RETRY_AFTER_DRAIN)))
             }
-            Query::Admit { bytes } => {
-                let admitted = self.admission.admit(self.epoch, bytes, &self.config);
-                Answer::Admit(admitted.map(|ticket| (Arc::clone(&self.config), ticket)))
-            }
+            Query::Admit { bytes } => Answer::Admit(match self.paused {
+                Some(wait) => Err(Refused::Unrecorded(wait)),
+                None => {
+                    let admitted = self.admission.admit(self.epoch, bytes, &self.config);
+                    admitted.map(|ticket| (Arc::clone(&self.config), ticket))
+                }
+            }),
             Query::Connect { target, fresh } => {
                 let parked = if fresh {
                     None
@@ -149,7 +169,10 @@ impl Bridge {
                     self.idle.take(now, &target)
                 };
                 match parked {
-                    Some(conn) => Answer::Connect { conn, parked: true },
+                    Some(conn) => {
+                        self.reused += 1;
+                        Answer::Connect { conn, parked: true }
+                    }
                     None => Answer::Connect {
                         conn: self.dial(),
                         parked: false,
@@ -245,16 +268,18 @@ impl Bridge {
     pub fn connected(&mut self, now: Instant) -> Session {
         let config = Arc::clone(&self.config);
         let is_one_too_many = self.admission.connect(&config);
-        let session = Session::new(now, config, self.rng.fork());
+        let session = Session::new(now, config, self.rng.fork()).counted();
         if is_one_too_many {
             return session.crowded(now);
         }
         session
     }
 
-    /// A session from [`connected`](Self::connected) is over, or was dropped as it was: whatever it held is free.
+    /// A session is over, or is about to be dropped as it is: whatever it held is free.
     pub fn disconnected(&mut self, session: &Session) {
-        self.admission.connections = self.admission.connections.saturating_sub(1);
+        if session.is_counted() {
+            self.admission.connections = self.admission.connections.saturating_sub(1);
+        }
         if let Some(ticket) = session.ticket() {
             self.release(ticket);
         }
@@ -343,6 +368,21 @@ impl Bridge {
     fn release(&mut self, ticket: Ticket) {
         if self.admission.release(ticket) {
             self.forget_departed();
+        }
+    }
+
+    /// Turns new requests away with 503 and this `Retry-After`, because what they do could not be recorded; `None` ends that. What runs
+    /// goes on.
+    pub fn pause(&mut self, retry_after: Option<Duration>) {
+        self.paused = retry_after;
+    }
+
+    /// The connections to upstreams, counted.
+    pub fn connections(&self) -> Connections {
+        Connections {
+            idle: self.idle.len(),
+            opened: self.last_conn,
+            reused: self.reused,
         }
     }
 

@@ -113,4 +113,6 @@ pub enum Refused {
     Draining(Duration),
     /// The provider has been failing, and is left alone. Come back after this long.
     Failing(Duration),
+    /// What a request does could not be recorded. Come back after this long.
+    Unrecorded(Duration),
 }

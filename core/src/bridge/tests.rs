@@ -89,6 +89,41 @@ fn a_draining_bridge_admits_and_keeps_nothing() {
 }
 
 #[test]
+fn a_paused_bridge_admits_nothing_until_it_goes_on() {
+    let mut bridge = bridge(&["k0"]);
+    let wait = Duration::from_secs(5);
+    bridge.pause(Some(wait));
+    let refused = bridge.answer(NOW, Query::Admit { bytes: 0 });
+    assert!(matches!(refused, Answer::Admit(Err(Refused::Unrecorded(it))) if it == wait));
+    assert_eq!(
+        lease(&mut bridge, NOW, Walker::new()).0,
+        Ok(0),
+        "what runs goes on"
+    );
+    bridge.pause(None);
+    assert!(matches!(
+        bridge.answer(NOW, Query::Admit { bytes: 0 }),
+        Answer::Admit(Ok(_))
+    ));
+}
+
+#[test]
+fn connections_are_counted() {
+    let mut bridge = bridge(&["k0"]);
+    let (first, _) = connect(&mut bridge, NOW, false);
+    bridge.park(NOW, first, target());
+    connect(&mut bridge, NOW, false);
+    let (second, _) = connect(&mut bridge, NOW, true);
+    bridge.park(NOW, second, target());
+    let connections = Connections {
+        idle: 1,
+        opened: 2,
+        reused: 1,
+    };
+    assert_eq!(bridge.connections(), connections);
+}
+
+#[test]
 fn a_reported_key_is_passed_over_until_it_is_reset() {
     let mut bridge = bridge(&["k0", "k1"]);
     let (first, walker) = lease(&mut bridge, NOW, Walker::new());

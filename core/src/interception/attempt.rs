@@ -104,6 +104,7 @@ impl Interception {
             agent: None,
         }));
         interception.state = if replay.0.may_have_tools(config) {
+            interception.journal.prepares(now);
             interception.out.queries.push_back(Query::Tools);
             State::Choosing(replay)
         } else {
@@ -141,6 +142,7 @@ impl Interception {
 
     /// The first attempt, or the next.
     pub(super) fn try_next(&mut self, now: Instant, replay: Replay) -> State {
+        self.journal.prepares(now);
         let request = &replay.0;
         if let Credential::Byok { field, value, hint } = &request.credential {
             let (field, hint) = ((field.clone(), value.clone()), Arc::clone(hint));
@@ -163,7 +165,7 @@ impl Interception {
         credential: (HeaderName, HeaderValue),
         hint: Arc<str>,
     ) -> State {
-        self.journal.uses(hint);
+        self.journal.calls(now, hint);
         let id = CallId(self.journal.attempts());
         let request = &replay.0;
         // A blocking reply comes when the model has finished; a stream's head comes when it begins.

@@ -93,6 +93,7 @@ impl Interception {
         request: &Request,
         exhausted: Exhausted,
     ) -> State {
+        self.journal.exhausted(now, exhausted, &mut self.out);
         let (error, outcome) = match exhausted {
             Exhausted::RateLimited(wait) => (ApiError::rate_limited(wait), Outcome::RateLimited),
             Exhausted::Unauthorized => (ApiError::keys_unauthorized(), Outcome::Unauthorized),

@@ -9,9 +9,9 @@ use crate::{
     api::{Api, Inspected, Told, ToolCall, turns::Call},
     fault::Fault,
     id::InterceptionId,
-    keypool::{NextStep, Transition},
+    keypool::{Exhausted, NextStep, Transition},
     record::{Attempt, Ended, Outcome, Passthrough, Record, Started, TokenUsage, ToolUsage},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Longest error message kept, in bytes.
@@ -25,6 +25,9 @@ pub(super) struct Journal {
     provider: Arc<str>,
     started: Instant,
     first_byte: Option<Instant>,
+    /// Since when a key is looked for.
+    idle_since: Option<Instant>,
+    overhead: Duration,
     status: Option<u16>,
     attempts: u32,
     /// The turn, from 1 once upstream is called.
@@ -65,6 +68,8 @@ impl Journal {
             provider: Arc::default(),
             started: Instant::EPOCH,
             first_byte: None,
+            idle_since: None,
+            overhead: Duration::ZERO,
             status: None,
             attempts: 0,
             turn: 1,
@@ -129,8 +134,16 @@ impl Journal {
         session
     }
 
-    /// A key is used.
-    pub(super) fn uses(&mut self, hint: Arc<str>) {
+    /// A call could be made.
+    pub(super) fn prepares(&mut self, now: Instant) {
+        self.idle_since.get_or_insert(now);
+    }
+
+    /// A call is made, with this key.
+    pub(super) fn calls(&mut self, now: Instant, hint: Arc<str>) {
+        if let Some(since) = self.idle_since.take() {
+            self.overhead += now.since(since);
+        }
         self.attempts += 1;
         self.hint = hint;
     }
@@ -174,6 +187,15 @@ impl Journal {
         out.emit(Record::KeyChanged {
             provider: Arc::clone(&self.provider),
             transition,
+            at: now,
+        });
+    }
+
+    /// There is no key.
+    pub(super) fn exhausted(&self, now: Instant, exhausted: Exhausted, out: &mut Outbox) {
+        out.emit(Record::Exhausted {
+            provider: Arc::clone(&self.provider),
+            exhausted,
             at: now,
         });
     }
@@ -290,6 +312,7 @@ impl Journal {
                     attempts: self.attempts,
                     turns: if self.attempts == 0 { 0 } else { self.turn },
                     first_byte: self.first_byte.map(|at| at.since(self.started)),
+                    overhead: self.overhead,
                     total: now.since(self.started),
                 };
                 Record::Ended(self.id, Box::new(ended))

@@ -34,6 +34,10 @@ use crate::{
     time::{Duration, Instant, earliest},
 };
 
+/// How many tools of a request run at a time; the others wait. Each has a connection of its own, and what a model writes must not
+/// use up all that the bridge can open.
+const AT_ONCE: usize = 32;
+
 /// A tool to call.
 #[derive(Clone, Debug)]
 pub struct ToolCall {
@@ -55,7 +59,7 @@ pub(super) struct Agent {
     pub(super) started: bool,
     /// How many tools have been called.
     called: u32,
-    /// When the whole loop has taken too long.
+    /// When the loop has taken too long: set when it begins, with the first tools.
     until: Option<Instant>,
     /// When the client is to be sent a keep-alive.
     ping: Option<Instant>,
@@ -113,12 +117,31 @@ struct Running {
     id: ToolCallId,
     call: turns::Call,
     server: Option<Arc<str>>,
+    /// It has not begun.
+    waits: Option<Box<ToolCall>>,
     result: Option<CallResult>,
+}
+
+impl Running {
+    const fn is_under_way(&self) -> bool {
+        self.waits.is_none() && self.result.is_none()
+    }
 }
 
 impl Tooling {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.agent.deadline()
+    }
+
+    /// Begins as many calls as there is room for, in their order.
+    fn start(&mut self, out: &mut Outbox) {
+        let under_way = self.calls.iter().filter(|call| call.is_under_way()).count();
+        let waiting = self.calls.iter_mut().filter(|call| call.waits.is_some());
+        for running in waiting.take(AT_ONCE.saturating_sub(under_way)) {
+            let tool = running.waits.take();
+            out.actions
+                .extend(tool.map(|tool| Action::CallTool(running.id, tool)));
+        }
     }
 }
 
@@ -148,7 +171,7 @@ impl Interception {
                 streaming: inspected.stream,
                 started: false,
                 called: 0,
-                until: after(now, request.limits.whole),
+                until: None,
                 ping: None,
                 silence: request.timeouts.ping,
             }));
@@ -156,7 +179,7 @@ impl Interception {
         self.try_next(now, replay)
     }
 
-    /// Calls tools, all at once.
+    /// Calls tools, all at once as far as there is room.
     pub(super) fn run_tools(
         &mut self,
         now: Instant,
@@ -169,7 +192,16 @@ impl Interception {
                 "the loop of tools went on for {} turns",
                 request.limits.turns
             );
+            self.not_run(
+                now,
+                &agent,
+                calls,
+                "not run: the loop has had all its turns",
+            );
             return self.loop_failed(now, request, agent, &ApiError::loop_failed(message));
+        }
+        if agent.until.is_none() {
+            agent.until = after(now, request.limits.whole);
         }
         let mut running = Vec::with_capacity(calls.len());
         for call in calls {
@@ -177,31 +209,26 @@ impl Interception {
             let id = ToolCallId(agent.called);
             let entry = agent.toolbox.catalog().find(&call.name).cloned();
             let server = entry.as_ref().map(|entry| Arc::clone(&entry.server.name));
-            let mut result = None;
-            match entry {
-                Some(entry) => {
-                    let arguments = Bytes::copy_from_slice(call.arguments.as_bytes());
-                    let tool = ToolCall { entry, arguments };
-                    self.out
-                        .actions
-                        .push_back(Action::CallTool(id, Box::new(tool)));
-                }
-                None => {
-                    result = Some(CallResult::failed(&call, &Failure::UnknownTool.to_string()));
-                }
-            }
+            let unknown = || CallResult::failed(&call, &Failure::UnknownTool.to_string());
+            let result = entry.is_none().then(unknown);
+            let waits = entry.map(|entry| {
+                let arguments = Bytes::copy_from_slice(call.arguments.as_bytes());
+                Box::new(ToolCall { entry, arguments })
+            });
             running.push(Running {
                 id,
                 call,
                 server,
+                waits,
                 result,
             });
         }
-        let tooling = Tooling {
+        let mut tooling = Tooling {
             request,
             agent,
             calls: running,
         };
+        tooling.start(&mut self.out);
         self.tools_ran(now, Box::new(tooling))
     }
 
@@ -214,7 +241,7 @@ impl Interception {
     ) -> State {
         match event {
             Event::ClientGone => {
-                self.out.actions.push_back(Action::AbortTools);
+                self.abort_tools(now, tooling.calls, "cancelled: the client has left");
                 self.cancel(now, None)
             }
             Event::ToolDone(id, done) => {
@@ -222,9 +249,10 @@ impl Interception {
                 let Some(running) = running.filter(|running| running.result.is_none()) else {
                     return State::Tooling(tooling);
                 };
-                let (result, error) = told(&running.call, done);
+                let (result, error) = told(tooling.agent.api, &running.call, done);
                 running.result = Some(result);
                 let (call, server) = (running.call.clone(), running.server.clone());
+                tooling.start(&mut self.out);
                 self.journal.tool(now, call, server, error, &mut self.out);
                 self.tools_ran(now, tooling)
             }
@@ -236,12 +264,40 @@ impl Interception {
         if !tooling.agent.is_late(now, &mut self.out) {
             return State::Tooling(tooling);
         }
-        self.out.actions.push_back(Action::AbortTools);
         let Tooling {
-            mut request, agent, ..
+            mut request,
+            agent,
+            calls,
         } = *tooling;
+        self.abort_tools(now, calls, "cancelled: the loop of tools took too long");
         request.agent = Some(agent);
         self.loop_took_too_long(now, &request)
+    }
+
+    /// Gives up what tools have not returned. They may have done what they do, so there is a record of each.
+    fn abort_tools(&mut self, now: Instant, calls: Vec<Running>, why: &str) {
+        self.out.actions.push_back(Action::AbortTools);
+        for running in calls.into_iter().filter(|call| call.result.is_none()) {
+            let Running { call, server, .. } = running;
+            let why = Some(why.to_owned());
+            self.journal.tool(now, call, server, why, &mut self.out);
+        }
+    }
+
+    /// Records calls that are not made.
+    pub(super) fn not_run(
+        &mut self,
+        now: Instant,
+        agent: &Agent,
+        calls: Vec<turns::Call>,
+        why: &str,
+    ) {
+        for call in calls {
+            let entry = agent.toolbox.catalog().find(&call.name);
+            let server = entry.map(|entry| Arc::clone(&entry.server.name));
+            let why = Some(why.to_owned());
+            self.journal.tool(now, call, server, why, &mut self.out);
+        }
     }
 
     /// Begins the next turn, once every result is there.
@@ -285,7 +341,11 @@ impl Interception {
 }
 
 /// What the model is told of a tool's result, and what the records are told of its failure.
-fn told(call: &turns::Call, done: Result<ToolResult, Failure>) -> (CallResult, Option<String>) {
+fn told(
+    api: Api,
+    call: &turns::Call,
+    done: Result<ToolResult, Failure>,
+) -> (CallResult, Option<String>) {
     let result = match done {
         Ok(result) => result,
         Err(failure) => {
@@ -293,11 +353,15 @@ fn told(call: &turns::Call, done: Result<ToolResult, Failure>) -> (CallResult, O
             return (CallResult::failed(call, &why), Some(why));
         }
     };
-    let content: Vec<_> = result
+    let mut content: Vec<_> = result
         .blocks()
         .iter()
         .map(|block| content(&block.content))
         .collect();
+    if content.is_empty() && api == Api::Messages && result.structured().is_some() {
+        // The OpenAI APIs are given the whole result as JSON.
+        content.extend(result.parts().into_iter().map(part));
+    }
     let text = result.text();
     let error = result.is_error().then(|| text.clone());
     let told = CallResult {
@@ -305,6 +369,13 @@ fn told(call: &turns::Call, done: Result<ToolResult, Failure>) -> (CallResult, O
         ..CallResult::new(call, content, text)
     };
     (told, error)
+}
+
+fn part(part: mcp::Part) -> Content {
+    match part {
+        mcp::Part::Image { mime, data } => Content::Image { mime, data },
+        mcp::Part::Text(text) => Content::Text(text),
+    }
 }
 
 fn content(content: &mcp::Content) -> Content {

@@ -1,7 +1,5 @@
 //! One turn of the agentic loop: a reply that may call injected tools, followed to its end.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
@@ -49,6 +47,8 @@ enum Follow {
     Error(BytesMut),
     Events(Box<Sieve>),
     Whole(BytesMut),
+    /// Behind the start of the client's reply, one that cannot be its continuation, and why.
+    Unreadable(&'static str),
 }
 
 impl Turn {
@@ -56,26 +56,35 @@ impl Turn {
         earliest(self.idle, self.agent.deadline())
     }
 
-    /// Some of the stream.
-    fn events(&mut self, now: Instant, bytes: Bytes, out: &mut Outbox) {
+    /// Some of the stream. Whether the client got anything of it.
+    fn events(&mut self, now: Instant, bytes: Bytes, out: &mut Outbox) -> bool {
         let Follow::Events(sieve) = &mut self.follow else {
-            return;
+            return false;
         };
+        let mut given = false;
         sieve.push(bytes);
         while let Some(bytes) = sieve.next(|item| self.agent.turns.item(item)) {
-            give(&mut self.head, &mut self.agent, now, bytes, out);
+            given |= give(&mut self.head, &mut self.agent, now, bytes, out);
         }
+        given
     }
 }
 
-/// Gives the client some of a stream, its head first where it has not had that.
-fn give(head: &mut Option<Reply>, agent: &mut Agent, now: Instant, bytes: Bytes, out: &mut Outbox) {
+/// Gives the client some of a stream, its head first where it has not had that. Whether there was something to give.
+fn give(
+    head: &mut Option<Reply>,
+    agent: &mut Agent,
+    now: Instant,
+    bytes: Bytes,
+    out: &mut Outbox,
+) -> bool {
     if bytes.is_empty() {
-        return;
+        return false;
     }
     start(head, agent, now, out);
     agent.rest(now);
     out.body(bytes);
+    true
 }
 
 fn start(head: &mut Option<Reply>, agent: &mut Agent, now: Instant, out: &mut Outbox) {
@@ -100,8 +109,8 @@ impl Interception {
         let Pending {
             status, headers, ..
         } = &reply;
-        let is_readable = status.is_success() && !is_encoded(headers);
-        if !is_readable && !agent.started {
+        let is_encoded = is_encoded(headers);
+        if !agent.started && (is_encoded || !status.is_success()) {
             return self.begin_plain_relay(now, &request, call.id, reply, rest);
         }
         let Pending {
@@ -111,10 +120,13 @@ impl Interception {
             ..
         } = reply;
         let is_stream = is_stream(status, &headers, agent.streaming);
-        let follow = match (is_readable, is_stream) {
-            (false, _) => Follow::Error(BytesMut::new()),
-            (true, true) => Follow::Events(Box::new(Sieve::new())),
-            (true, false) => Follow::Whole(BytesMut::new()),
+        let follow = match is_stream {
+            _ if !status.is_success() => Follow::Error(BytesMut::new()),
+            _ if is_encoded => Follow::Unreadable("upstream's reply is encoded"),
+            true => Follow::Events(Box::new(Sieve::new())),
+            // What was asked to stream did not, and what the client has is a stream.
+            false if agent.started => Follow::Unreadable("upstream's reply is no stream"),
+            false => Follow::Whole(BytesMut::new()),
         };
         let mut head = None;
         if !agent.started {
@@ -187,20 +199,24 @@ impl Interception {
         if bytes.is_empty() {
             return State::Turning(turn);
         }
-        self.journal.first_byte(now);
         turn.idle = after(now, turn.request.timeouts.idle);
         match &mut turn.follow {
             Follow::Error(body) => {
                 let room = MAX_ERROR.saturating_sub(body.len());
                 body.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
-            Follow::Events(_) => turn.events(now, bytes, &mut self.out),
+            Follow::Events(_) => {
+                if turn.events(now, bytes, &mut self.out) {
+                    self.journal.first_byte(now);
+                }
+            }
             Follow::Whole(body) if body.len() + bytes.len() > MAX_TURN => {
                 self.out.actions.push_back(Action::Abort(turn.call));
                 let error = ApiError::loop_failed("upstream's reply is too long to be looked into");
                 return self.loop_failed(now, turn.request, turn.agent, &error);
             }
             Follow::Whole(body) => body.extend_from_slice(&bytes),
+            Follow::Unreadable(_) => {}
         }
         State::Turning(turn)
     }
@@ -231,17 +247,15 @@ impl Interception {
             }
             Follow::Events(sieve) => {
                 sieve.end();
-                turn.events(now, Bytes::new(), &mut self.out);
+                if turn.events(now, Bytes::new(), &mut self.out) {
+                    self.journal.first_byte(now);
+                }
                 turn.agent.turns.end()
             }
-            Follow::Whole(body) => {
-                let body = body.split().freeze();
-                if turn.agent.started {
-                    // What was asked to stream did not, and what the client has is a stream.
-                    let error = ApiError::loop_failed("upstream's reply is no stream");
-                    return self.loop_failed(now, turn.request, turn.agent, &error);
-                }
-                turn.agent.turns.body(body)
+            Follow::Whole(body) => turn.agent.turns.body(body.split().freeze()),
+            Follow::Unreadable(why) => {
+                let error = ApiError::loop_failed(*why);
+                return self.loop_failed(now, turn.request, turn.agent, &error);
             }
         };
         let told = turn.agent.turns.told();
@@ -260,7 +274,9 @@ impl Interception {
                     mut head,
                     ..
                 } = *turn;
-                give(&mut head, &mut agent, now, rest, &mut self.out);
+                if give(&mut head, &mut agent, now, rest, &mut self.out) {
+                    self.journal.first_byte(now);
+                }
                 self.run_tools(now, request, agent, calls)
             }
             TurnEnd::TooLong => {
@@ -271,12 +287,7 @@ impl Interception {
             TurnEnd::Refused { calls, why } => {
                 let what = format!("calls of injected tools were {}", refusal(why));
                 self.journal.warn(what, &mut self.out);
-                for call in calls {
-                    let entry = turn.agent.toolbox.catalog().find(&call.name);
-                    let server = entry.map(|entry| Arc::clone(&entry.server.name));
-                    let why = Some(refusal(why).to_owned());
-                    self.journal.tool(now, call, server, why, &mut self.out);
-                }
+                self.not_run(now, &turn.agent, calls, refusal(why));
                 self.last_turn(now, *turn, rest, &finished)
             }
         }
@@ -295,7 +306,9 @@ impl Interception {
         }
         // Also where there is nothing behind the head.
         start(&mut turn.head, &mut turn.agent, now, &mut self.out);
-        self.out.body(rest);
+        if self.out.body(rest) > 0 {
+            self.journal.first_byte(now);
+        }
         self.out.actions.push_back(Action::ReplyEnd);
         self.journal
             .end(now, ending(turn.status, finished), &mut self.out);
@@ -309,6 +322,7 @@ impl Interception {
             .turns
             .upstream_error_event(turn.status, body, self.journal.id);
         self.out.body(event);
+        self.journal.first_byte(now);
         self.out.actions.push_back(Action::ReplyEnd);
         let told = api::read_body(turn.agent.api, body);
         let finished = Finished {

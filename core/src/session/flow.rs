@@ -1,8 +1,6 @@
 //! The course of one request after another: head, admission, body, interception, reply, and again.
 
-use std::sync::Arc;
-
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 
 use super::{
@@ -15,15 +13,14 @@ use super::{
 };
 use crate::{
     api::ApiError,
-    bridge::{Endpoint, Query, Refused, Ticket},
+    bridge::{Query, Refused},
     codec::Step,
-    config::Config,
     http1::{
         self, BodyLength, RequestHead,
         server::{Encoder, Item},
     },
     id::{ConnId, InterceptionId},
-    interception::{self, Intake, Interception, Refusal, Route},
+    interception::{self, Intake, Interception, Refusal},
     mcp::KeeperEvent,
     record::Record,
     time::{Duration, Instant},
@@ -259,11 +256,10 @@ impl Session {
 
     /// Takes what the interception has to say.
     pub(super) fn pump(&mut self, now: Instant) {
-        let mut broken = false;
-        loop {
-            let Flow::Running(running) = &mut self.flow else {
-                return;
-            };
+        let (mut broken, mut ended) = (false, false);
+        // The last frame waits for the records behind it.
+        let mut last = None;
+        while let Flow::Running(running) = &mut self.flow {
             if let Some(query) = running.interception.poll_query() {
                 self.ask(Asked::Interception, Query::Interception(query));
                 continue;
@@ -303,11 +299,8 @@ impl Session {
                     None => continue,
                 },
                 interception::Action::ReplyEnd => {
-                    if let Some(last) = running.gather.take() {
-                        let frame = running.encoder.body(last);
-                        self.client.send(now, frame, &mut self.out);
-                    }
-                    running.encoder.end()
+                    ended = true;
+                    continue;
                 }
                 interception::Action::ReplyHead(reply) => {
                     if let Some(ticket) = self.ticket
@@ -326,7 +319,15 @@ impl Session {
                         .head(reply.status, &reply.headers, length, close)
                 }
             };
-            self.client.send(now, frame, &mut self.out);
+            if let Some(before) = last.replace(frame) {
+                self.client.send(now, before, &mut self.out);
+            }
+        }
+        if let Some(last) = last {
+            self.client.send(now, last, &mut self.out);
+        }
+        if ended {
+            self.end_reply(now);
         }
         let Flow::Running(running) = &self.flow else {
             return;
@@ -359,6 +360,15 @@ impl Session {
         {
             running.unjudged = false;
             self.ask(Asked::Told, Query::Judged { ticket, status });
+        }
+    }
+
+    /// Sends what is left of a reply. All records of it have been emitted: who has seen the end of a reply can rely on them.
+    fn end_reply(&mut self, now: Instant) {
+        self.send_gathered(now);
+        if let Flow::Running(running) = &mut self.flow {
+            let frame = running.encoder.end();
+            self.client.send(now, frame, &mut self.out);
         }
     }
 

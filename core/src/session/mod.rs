@@ -16,6 +16,9 @@
 //! `handle*` cannot fail: what a peer does wrong becomes actions and records. Late events for a closed connection
 //! are normal and ignored. `now` never decreases. `handle_timeout` may be called spuriously.
 //!
+//! An interception's last record comes before the last bytes of its reply ([`Action::Emit`] before [`Action::Send`]): an adapter that keeps
+//! records where they survive a crash before it writes on, has every interception whose reply a client has seen to its end.
+//!
 //! # States of the client's connection
 //!
 //! ```text
@@ -152,6 +155,8 @@ pub struct Session {
     tools: Option<Box<Tools>>,
     /// The request that is in.
     ticket: Option<Ticket>,
+    /// The bridge counts its connection.
+    counted: bool,
     /// There are too many connections: this one is told so.
     crowded: bool,
     out: Outbox,
@@ -190,9 +195,20 @@ impl Session {
             asked: VecDeque::new(),
             tools: None,
             ticket: None,
+            counted: false,
             crowded: false,
             out: Outbox::default(),
         }
+    }
+
+    /// The same, as one of the connections that the bridge counts.
+    pub(crate) fn counted(mut self) -> Self {
+        self.counted = true;
+        self
+    }
+
+    pub(crate) fn is_counted(&self) -> bool {
+        self.counted
     }
 
     /// The same, as one connection too many: its first request is answered with 503, and it has little time to make one.
@@ -208,7 +224,7 @@ impl Session {
     }
 
     /// A session without a client, which keeps an MCP server: connected, and its tools known. It asks and is driven as any other;
-    /// [`Event::Drain`] makes it take leave. See [`Bridge::keepers`](crate::Bridge::keepers).
+    /// [`Event::Drain`] makes it take leave, and comes when no client's session is left: calls run in what it keeps. See [`Bridge::keepers`](crate::Bridge::keepers).
     pub fn keeper(
         now: Instant,
         config: Arc<Config>,

@@ -171,7 +171,7 @@ impl Session {
     }
 
     /// Some of the body. Copied out of the read buffer, which would else be held for as long as upstream thinks.
-    fn collect(&mut self, now: Instant, bytes: &Bytes) {
+    pub(super) fn collect(&mut self, now: Instant, bytes: &Bytes) {
         let Flow::Body(upload) = &mut self.flow else {
             return;
         };
@@ -233,5 +233,6 @@ fn error_of(refused: &Refused) -> ApiError {
         }
         Refused::Draining(wait) => ApiError::draining(wait),
         Refused::Failing(wait) => ApiError::provider_failing(wait),
+        Refused::Unrecorded(wait) => ApiError::unrecorded(wait),
     }
 }

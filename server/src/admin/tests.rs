@@ -3,8 +3,9 @@
 use std::{net::SocketAddr, sync::Mutex};
 
 use aibridge_core::{
-    InterceptionId, Rng,
+    InterceptionId, Rng, Secret,
     api::Api,
+    bridge::{Connections, Load},
     keypool::Reason,
     mcp::Failure,
     record::{CredentialKind, Record, Started},
@@ -34,6 +35,22 @@ impl Keys for ThreeKeys {
             name: "anthropic".into(),
             keys: keys.collect(),
         }]
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            connections: Connections {
+                idle: 2,
+                opened: 5,
+                reused: 7,
+            },
+            load: Load {
+                connections: 3,
+                requests: 2,
+                buffered: 4096,
+            },
+            panics: 1,
+        }
     }
 
     fn tool_servers(&self) -> Vec<ServerTools> {
@@ -66,7 +83,7 @@ async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
         KeyState::Permanent(Reason::Unauthorized),
         KeyState::Valid,
     ];
-    let recorder = Arc::new(Recorder::new(10));
+    let recorder = Arc::new(Recorder::in_memory(10));
     for seed in 1..=3 {
         recorder.keep(Record::Started(
             InterceptionId::draw(&mut Rng::new(seed)),
@@ -81,15 +98,17 @@ async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
                 user_agent: None,
                 credential_kind: CredentialKind::Centralized,
                 correlating_tool_call_id: None,
-                at: Instant::EPOCH,
+                at: Instant::from_millis(seed),
             }),
         ));
     }
     let keys = Arc::new(ThreeKeys(Mutex::new(states)));
-    let admin = Arc::new(Admin::new(token.map(Secret::new), keys, recorder));
+    let access = Access::new(token.map(Secret::new), vec!["admin".to_owned()]);
+    let reload = Box::new(|| Err("x.toml: line 3: no".to_owned()));
+    let admin = Arc::new(Admin::new(access, keys, recorder, reload));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(Arc::clone(&admin).serve(listener));
+    tokio::spawn(Arc::clone(&admin).serve(listener, None));
     (address, admin)
 }
 
@@ -219,6 +238,69 @@ async fn interceptions_come_newest_first_up_to_the_limit() {
 }
 
 #[tokio::test]
+async fn interceptions_are_found_by_what_they_are_and_where_they_stand() {
+    let (address, _) = start(None).await;
+    let models = async |query: &str| {
+        let (_, status, body) = ask(address, &format!("GET /interceptions?{query}"), "").await;
+        assert_eq!(status, 200, "{query}: {body}");
+        let shown = body["interceptions"].as_array().unwrap().clone();
+        shown
+            .into_iter()
+            .map(|it| (it["model"].as_str().unwrap().to_owned(), it["id"].clone()))
+            .collect::<Vec<_>>()
+    };
+    let all = models("").await;
+    let id = all[1].1.as_str().unwrap();
+    for (query, expected) in [
+        ("actor=local", &["m3", "m2", "m1"][..]),
+        ("actor=l%6fcal&outcome=running", &["m3", "m2", "m1"]),
+        ("actor=alice", &[]),
+        ("provider=anthropic&limit=1", &["m3"]),
+        ("provider=openai", &[]),
+        ("outcome=ok", &[]),
+        (&format!("before={id}"), &["m1"]),
+        ("before=1970-01-01T00:00:00.002Z", &["m1"]),
+        ("before=1970-01-01T01:00:00.003%2B01:00", &["m2", "m1"]),
+    ] {
+        let found = models(query).await;
+        let found: Vec<_> = found.iter().map(|(model, _)| model.as_str()).collect();
+        assert_eq!(found, expected, "{query}");
+    }
+    for before in ["yesterday", "", "00000000-0000-4000-8000-000000000000"] {
+        let (_, status, body) =
+            ask(address, &format!("GET /interceptions?before={before}"), "").await;
+        let error = body["error"].as_str().unwrap();
+        assert_eq!(
+            (status, error.starts_with("before")),
+            (400, true),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_text_and_need_the_token() {
+    let (address, _) = start(Some("the-token")).await;
+    let (_, status, _) = ask(address, "GET /metrics", "").await;
+    assert_eq!(status, 401);
+
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nhost: a\r\nauthorization: Bearer the-token\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    for part in [
+        "content-type: text/plain; version=0.0.4",
+        "\naibridge_interceptions_inflight{api=\"messages\",provider=\"anthropic\"} 3\n",
+        "\naibridge_key_pool_state{provider=\"anthropic\",state=\"permanent\"} 1\n",
+        "\naibridge_upstream_connections_idle 2\n",
+        "\naibridge_records_pending 0\n",
+    ] {
+        assert!(reply.contains(part), "{part}:\n{reply}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_routes_and_methods_are_refused_in_json() {
     let (address, _) = start(None).await;
     for request in [
@@ -226,7 +308,7 @@ async fn unknown_routes_and_methods_are_refused_in_json() {
         "GET /key",
         "GET /keys/",
         "POST /keys/anthropic/0",
-        "GET /metrics",
+        "GET /metrics/",
     ] {
         let (head, status, body) = ask(address, request, "").await;
         assert_eq!(

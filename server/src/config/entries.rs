@@ -45,7 +45,15 @@ impl Check<'_, '_> {
                 );
                 self.problems.add(client.token.span(), what);
             }
-            clients.push(Client { name, token });
+            let of = |limit: &str| format!("client \"{}\": {limit}", name.escape_debug());
+            let max_in_flight = self.count(&of("max_in_flight"), client.max_in_flight);
+            let per_minute = self.count(&of("requests_per_minute"), client.requests_per_minute);
+            clients.push(Client {
+                name,
+                token,
+                max_in_flight,
+                requests_per_minute: per_minute,
+            });
         }
         clients
     }
@@ -113,6 +121,9 @@ impl Check<'_, '_> {
         }
         let keys = self.keys(&written.keys, &of("keys"));
         let failover = self.failover(written.failover, &of("failover"));
+        let breaker = written
+            .circuit
+            .map(|circuit| self.breaker(circuit, &of("circuit")));
         let (target, base_path) = base?;
         Some(Provider {
             vendor: vendor?,
@@ -122,6 +133,7 @@ impl Check<'_, '_> {
             byok,
             send_actor: written.send_actor.unwrap_or(false),
             failover,
+            breaker,
             name,
         })
     }

@@ -3,12 +3,17 @@
 use std::env::VarError;
 
 use aibridge_core::{
-    api::Vendor, config::Timeouts, http1::Limits, keypool::Failover, proxy::Proxies,
+    api::Vendor,
+    config::{Capacity, Timeouts},
+    http1::Limits,
+    keypool::Failover,
+    proxy::Proxies,
 };
 
 use super::{
     Error, Overrides, Provider, Settings, Sources, address,
     error::Problems,
+    records::Records,
     resolve::{ADMIN, LISTEN},
     secret::{self, Credential},
     whole,
@@ -52,6 +57,7 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
                 byok: true,
                 send_actor: false,
                 failover: Failover::default(),
+                breaker: None,
             })
         })
         .collect::<Vec<_>>();
@@ -63,21 +69,23 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
                 .to_owned(),
         );
     }
-    let timeouts = Timeouts::default();
     let settings = Settings {
         origin: ORIGIN.to_owned(),
         listen: overrides.listen.unwrap_or(LISTEN),
         admin: overrides.admin.unwrap_or(ADMIN),
         admin_token: None,
+        tls: None,
+        admin_tls: None,
+        admin_hosts: Vec::new(),
         max_body: Limits::default().body,
-        header_timeout: timeouts.header,
-        idle_timeout: timeouts.idle,
-        drain_timeout: timeouts.drain,
+        capacity: Capacity::default(),
+        timeouts: Timeouts::default(),
         upstream_ca: None,
         proxies: Proxies::default(),
         clients: Vec::new(),
         providers,
         tool_servers: Vec::new(),
+        records: Records::by_default(),
         warnings,
     };
     let settings = whole::check(settings, 0..0, 0..0, &mut problems);

@@ -8,8 +8,11 @@ mod address;
 mod entries;
 mod environment;
 mod error;
+mod identity;
+mod limits;
 mod proxy;
 mod raw;
+mod records;
 mod resolve;
 mod secret;
 mod show;
@@ -29,7 +32,10 @@ use std::{
 use aibridge_core::{
     Duration, Target,
     api::Vendor,
-    config::{Client as CoreClient, Config, Provider as CoreProvider, Timeouts, ToolLimits},
+    config::{
+        Breaker, Capacity, Client as CoreClient, Config, Provider as CoreProvider, Timeouts,
+        ToolLimits,
+    },
     http1::Limits,
     keypool::Failover,
     proxy::Proxies,
@@ -38,6 +44,8 @@ use http::HeaderName;
 
 pub(crate) use address::socket_addr;
 pub(crate) use error::Error;
+pub(crate) use identity::Tls;
+pub(crate) use records::{OnFull, Place, Records};
 pub(crate) use secret::{Credential, Sources};
 pub(crate) use tools::Matching;
 
@@ -49,17 +57,22 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) admin_token: Option<Credential>,
+    /// Of the clients' listener.
+    pub(crate) tls: Option<Tls>,
+    /// Of the admin listener.
+    pub(crate) admin_tls: Option<Tls>,
+    /// Names by which the admin listener is reached, in lower case.
+    pub(crate) admin_hosts: Vec<String>,
     /// Bytes of a client's request body.
     pub(crate) max_body: u64,
-    /// Upstream's reply head; zero for no limit.
-    pub(crate) header_timeout: Duration,
-    /// Silence within upstream's reply; zero for no limit.
-    pub(crate) idle_timeout: Duration,
-    pub(crate) drain_timeout: Duration,
+    pub(crate) capacity: Capacity,
+    /// As configured: blocking replies are given more time by [`core`](Self::core).
+    pub(crate) timeouts: Timeouts,
     pub(crate) upstream_ca: Option<Authority>,
     pub(crate) clients: Vec<Client>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) tool_servers: Vec<ToolServer>,
+    pub(crate) records: Records,
     /// How upstreams are reached.
     pub(crate) proxies: Proxies,
     /// What is allowed but probably not meant.
@@ -71,6 +84,8 @@ pub(crate) struct Settings {
 pub(crate) struct Client {
     pub(crate) name: String,
     pub(crate) token: Credential,
+    pub(crate) max_in_flight: Option<u32>,
+    pub(crate) requests_per_minute: Option<u32>,
 }
 
 /// One provider.
@@ -85,6 +100,8 @@ pub(crate) struct Provider {
     pub(crate) byok: bool,
     pub(crate) send_actor: bool,
     pub(crate) failover: Failover,
+    /// `None`: it is called however it answers.
+    pub(crate) breaker: Option<Breaker>,
 }
 
 /// An MCP server.
@@ -173,6 +190,36 @@ impl Settings {
         Ok(self)
     }
 
+    /// The first key that differs of those that a running bridge cannot change, if one does.
+    pub(crate) fn fixed_against(&self, new: &Self) -> Option<&'static str> {
+        let roots = |it: &Self| it.upstream_ca.as_ref().map(|ca| ca.pem.clone());
+        let checks = [
+            ("server: listen", self.listen == new.listen),
+            ("server: admin", self.admin == new.admin),
+            ("server: tls", self.tls.is_some() == new.tls.is_some()),
+            (
+                "server: admin_tls",
+                self.admin_tls.is_some() == new.admin_tls.is_some(),
+            ),
+            ("server: upstream_ca", roots(self) == roots(new)),
+            ("records", self.records == new.records),
+            ("the proxy of the environment", self.proxies == new.proxies),
+        ];
+        checks
+            .into_iter()
+            .find_map(|(key, same)| (!same).then_some(key))
+    }
+
+    /// Takes over what another was read as. Our listeners keep the identities that they know, which were renewed.
+    pub(crate) fn replace(&mut self, new: Self) {
+        let (tls, admin_tls) = (self.tls.take(), self.admin_tls.take());
+        *self = Self {
+            tls,
+            admin_tls,
+            ..new
+        };
+    }
+
     /// What the core is told.
     pub(crate) fn core(&self) -> Config {
         Config {
@@ -186,7 +233,9 @@ impl Settings {
                 .iter()
                 .map(|client| CoreClient {
                     name: client.name.as_str().into(),
-                    token: client.token.secret.clone(),
+                    token: client.token.secret.digest(),
+                    max_in_flight: client.max_in_flight,
+                    requests_per_minute: client.requests_per_minute,
                 })
                 .collect(),
             mcp: self
@@ -199,12 +248,10 @@ impl Settings {
                 body: self.max_body,
                 ..Limits::default()
             },
+            capacity: self.capacity,
             timeouts: Timeouts {
-                header: self.header_timeout,
-                header_blocking: blocking(self.header_timeout),
-                idle: self.idle_timeout,
-                drain: self.drain_timeout,
-                ..Timeouts::default()
+                header_blocking: blocking(self.timeouts.header),
+                ..self.timeouts
             },
         }
     }
@@ -219,6 +266,7 @@ impl Provider {
             policy: Arc::new(self.failover),
             default_cooldown: self.failover.default_cooldown,
             max_cooldown: self.failover.max_cooldown,
+            breaker: self.breaker,
             ..CoreProvider::new(
                 &self.name,
                 self.vendor,

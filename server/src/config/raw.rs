@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
+use super::records;
+
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,7 +23,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) mcp: Vec<Spanned<Mcp>>,
     #[serde(default)]
-    pub(super) records: Records,
+    pub(super) records: records::Written,
     #[serde(default)]
     pub(super) trace: Trace,
 }
@@ -37,20 +39,24 @@ pub(super) struct Server {
     pub(super) header_timeout: Option<Spanned<Quantity>>,
     pub(super) idle_timeout: Option<Spanned<Quantity>>,
     pub(super) drain_timeout: Option<Spanned<Quantity>>,
+    pub(super) client_header_timeout: Option<Spanned<Quantity>>,
+    pub(super) client_body_timeout: Option<Spanned<Quantity>>,
+    pub(super) client_idle_timeout: Option<Spanned<Quantity>>,
+    pub(super) max_connections: Option<Spanned<i64>>,
+    pub(super) max_buffered: Option<Spanned<Quantity>>,
     pub(super) tls: Option<Spanned<Tls>>,
+    pub(super) admin_tls: Option<Spanned<Tls>>,
+    #[serde(default)]
+    pub(super) admin_hosts: Vec<Spanned<String>>,
     pub(super) upstream_ca: Option<Spanned<String>>,
 }
 
-/// `tls` of `[server]`
+/// `tls` and `admin_tls` of `[server]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "only the shape is checked: this version refuses the entry"
-)]
 pub(super) struct Tls {
-    cert: String,
-    key: String,
+    pub(super) cert: Spanned<String>,
+    pub(super) key: Spanned<String>,
 }
 
 /// `[[client]]`
@@ -59,6 +65,8 @@ pub(super) struct Tls {
 pub(super) struct Client {
     pub(super) name: Spanned<String>,
     pub(super) token: Spanned<String>,
+    pub(super) max_in_flight: Option<Spanned<i64>>,
+    pub(super) requests_per_minute: Option<Spanned<i64>>,
 }
 
 /// `[[provider]]`
@@ -74,6 +82,7 @@ pub(super) struct Provider {
     pub(super) send_actor: Option<bool>,
     #[serde(default)]
     pub(super) failover: Failover,
+    pub(super) circuit: Option<Circuit>,
 }
 
 /// `[provider.failover]`
@@ -86,6 +95,15 @@ pub(super) struct Failover {
     pub(super) max_cooldown: Option<Spanned<Quantity>>,
 }
 
+/// `[provider.circuit]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Circuit {
+    pub(super) failures: Option<Spanned<i64>>,
+    pub(super) open: Option<Spanned<Quantity>>,
+    pub(super) half_open: Option<Spanned<i64>>,
+}
+
 /// `[[mcp]]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,20 +114,6 @@ pub(super) struct Mcp {
     pub(super) headers: BTreeMap<Spanned<String>, Spanned<String>>,
     pub(super) allow: Option<Spanned<String>>,
     pub(super) deny: Option<Spanned<String>>,
-}
-
-/// `[records]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Records {
-    pub(super) sqlite: Option<Spanned<String>>,
-    pub(super) postgres: Option<Spanned<String>>,
-    pub(super) jsonl: Option<Spanned<String>>,
-    #[expect(
-        dead_code,
-        reason = "either way: what is kept in memory has no prompts"
-    )]
-    prompts: Option<bool>,
 }
 
 /// `[trace]`

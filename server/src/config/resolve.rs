@@ -2,14 +2,14 @@
 
 use std::{fs, net::SocketAddr, ops::Range};
 
-use aibridge_core::{config::Timeouts, http1::Limits, proxy::Proxies};
+use aibridge_core::proxy::Proxies;
 use toml::Spanned;
 
 use super::{
     Authority, Credential, Overrides, Settings, Sources, address,
     error::Problems,
     raw::{self, Quantity},
-    units, whole,
+    records, whole,
 };
 
 /// Where the bridge listens by default.
@@ -27,51 +27,53 @@ pub(super) fn file(
 ) -> Option<Settings> {
     unsupported(&file, problems);
     let mut check = Check { sources, problems };
-    let raw = file.server;
-    let timeouts = Timeouts::default();
+    let mut raw = file.server;
     let listen_span = raw.listen.as_ref().map_or(0..0, Spanned::span);
     let admin_span = raw.admin.as_ref().map_or(0..0, Spanned::span);
 
-    let listen = check.address("server: listen", raw.listen, overrides.listen, LISTEN);
-    let admin = check.address("server: admin", raw.admin, overrides.admin, ADMIN);
+    let listen = check.address(
+        "server: listen",
+        raw.listen.take(),
+        overrides.listen,
+        LISTEN,
+    );
+    let admin = check.address("server: admin", raw.admin.take(), overrides.admin, ADMIN);
     let admin_token = raw
         .admin_token
+        .take()
         .and_then(|token| check.secret(&token, "server: admin_token", "the entry"));
-    let max_body = check
-        .quantity("server: max_body", raw.max_body, units::size)
-        .unwrap_or_else(|| Limits::default().body);
-    let header_timeout = check
-        .quantity(
-            "server: header_timeout",
-            raw.header_timeout,
-            units::duration,
-        )
-        .unwrap_or(timeouts.header);
-    let idle_timeout = check
-        .quantity("server: idle_timeout", raw.idle_timeout, units::duration)
-        .unwrap_or(timeouts.idle);
-    let drain_timeout = check
-        .quantity("server: drain_timeout", raw.drain_timeout, units::duration)
-        .unwrap_or(timeouts.drain);
-    let upstream_ca = raw.upstream_ca.and_then(|path| check.authority(&path));
+    let tls = check.tls("tls", raw.tls.take());
+    let admin_tls = check.tls("admin_tls", raw.admin_tls.take());
+    let admin_hosts = check.hosts(std::mem::take(&mut raw.admin_hosts));
+    let max_body = check.max_body(&mut raw);
+    let capacity = check.capacity(&mut raw);
+    let timeouts = check.timeouts(&mut raw);
+    let upstream_ca = raw
+        .upstream_ca
+        .take()
+        .and_then(|path| check.authority(&path));
     let clients = check.clients(file.client);
     let providers = check.providers(file.provider);
     let tool_servers = check.tool_servers(file.mcp);
+    let records = records::resolve(file.records, &sources.folder, &mut check);
 
     let settings = Settings {
         origin: origin.to_owned(),
         listen,
         admin,
         admin_token,
+        tls,
+        admin_tls,
+        admin_hosts,
         max_body,
-        header_timeout,
-        idle_timeout,
-        drain_timeout,
+        capacity,
+        timeouts,
         upstream_ca,
         proxies: Proxies::default(),
         clients,
         providers,
         tool_servers,
+        records,
         warnings: Vec::new(),
     };
     whole::check(settings, listen_span, admin_span, problems)
@@ -85,24 +87,6 @@ fn unsupported(file: &raw::File, problems: &mut Problems<'_>) {
             format_args!("{what}: not supported by this version; {fix}"),
         );
     };
-    if let Some(tls) = &file.server.tls {
-        refuse(
-            tls.span(),
-            "server: tls",
-            "remove it, and put a TLS proxy in front",
-        );
-    }
-    let records = &file.records;
-    for (key, value) in [
-        ("sqlite", &records.sqlite),
-        ("postgres", &records.postgres),
-        ("jsonl", &records.jsonl),
-    ] {
-        if let Some(value) = value {
-            let what = format!("records: {key}");
-            refuse(value.span(), &what, "remove it: records are kept in memory");
-        }
-    }
     if let Some(dir) = &file.trace.dir {
         refuse(dir.span(), "trace: dir", "remove it");
     }
@@ -110,7 +94,7 @@ fn unsupported(file: &raw::File, problems: &mut Problems<'_>) {
 
 /// The checks of single values.
 pub(super) struct Check<'a, 'p> {
-    sources: &'a Sources,
+    pub(super) sources: &'a Sources,
     pub(super) problems: &'a mut Problems<'p>,
 }
 
@@ -188,6 +172,20 @@ impl Check<'_, '_> {
                     .add(written.span(), format_args!("{key}: {what}"));
             })
             .ok()
+    }
+
+    /// Names by which the admin listener is reached, without ports.
+    fn hosts(&mut self, written: Vec<Spanned<String>>) -> Vec<String> {
+        for host in &written {
+            if host.get_ref().is_empty() || host.get_ref().contains([':', '/', ' ']) {
+                self.problems.add(
+                    host.span(),
+                    "server: admin_hosts: must be names such as \"bridge.internal\"; leave out scheme and port",
+                );
+            }
+        }
+        let names = written.into_iter().map(Spanned::into_inner);
+        names.map(|name| name.to_ascii_lowercase()).collect()
     }
 
     fn authority(&mut self, written: &Spanned<String>) -> Option<Authority> {

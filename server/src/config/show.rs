@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use aibridge_core::{api::Vendor, keypool::Rejected};
 
-use super::{Credential, Provider, Settings, ToolServer, units};
+use super::{Credential, Provider, Settings, Tls, ToolServer, units};
 
 impl Display for Settings {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -17,18 +17,30 @@ impl Display for Settings {
         if let Some(token) = &self.admin_token {
             writeln!(f, "admin_token = {}", Masked(token, ""))?;
         }
+        for (key, tls) in [("tls", &self.tls), ("admin_tls", &self.admin_tls)] {
+            if let Some(Tls { cert, key: of, .. }) = tls {
+                let [cert, of] = [cert, of].map(|path| quoted(&path.display().to_string()));
+                writeln!(f, "{key} = {{ cert = {cert}, key = {of} }}")?;
+            }
+        }
+        if !self.admin_hosts.is_empty() {
+            let hosts: Vec<_> = self.admin_hosts.iter().map(|host| quoted(host)).collect();
+            writeln!(f, "admin_hosts = [{}]", hosts.join(", "))?;
+        }
         text(f, "max_body", &units::show_size(self.max_body))?;
-        text(
-            f,
-            "header_timeout",
-            &units::show_duration(self.header_timeout),
-        )?;
-        text(f, "idle_timeout", &units::show_duration(self.idle_timeout))?;
-        text(
-            f,
-            "drain_timeout",
-            &units::show_duration(self.drain_timeout),
-        )?;
+        writeln!(f, "max_connections = {}", self.capacity.connections)?;
+        text(f, "max_buffered", &units::show_size(self.capacity.buffered))?;
+        let timeouts = &self.timeouts;
+        for (key, timeout) in [
+            ("header_timeout", timeouts.header),
+            ("idle_timeout", timeouts.idle),
+            ("drain_timeout", timeouts.drain),
+            ("client_header_timeout", timeouts.client_header),
+            ("client_body_timeout", timeouts.client_body),
+            ("client_idle_timeout", timeouts.client_idle),
+        ] {
+            text(f, key, &units::show_duration(timeout))?;
+        }
         if let Some(ca) = &self.upstream_ca {
             text(f, "upstream_ca", &ca.path.display().to_string())?;
         }
@@ -36,6 +48,14 @@ impl Display for Settings {
             writeln!(f, "\n[[client]]")?;
             text(f, "name", &client.name)?;
             writeln!(f, "token = {}", Masked(&client.token, ""))?;
+            for (key, limit) in [
+                ("max_in_flight", client.max_in_flight),
+                ("requests_per_minute", client.requests_per_minute),
+            ] {
+                if let Some(limit) = limit {
+                    writeln!(f, "{key} = {limit}")?;
+                }
+            }
         }
         self.providers
             .iter()
@@ -43,7 +63,14 @@ impl Display for Settings {
         self.tool_servers
             .iter()
             .try_for_each(|server| write!(f, "\n{server}"))?;
-        writeln!(f, "\n[records]\n# in memory only")
+        writeln!(f, "\n[records]")?;
+        let records = self.records.lines();
+        if records.is_empty() {
+            writeln!(f, "# in memory only")?;
+        }
+        records
+            .iter()
+            .try_for_each(|(key, value)| writeln!(f, "{key} = {value}"))
     }
 }
 
@@ -84,6 +111,13 @@ impl Display for Provider {
             ("max_cooldown", units::show_duration(failover.max_cooldown)),
         ] {
             writeln!(f, "{key} = {}", quoted(&value))?;
+        }
+        if let Some(breaker) = &self.breaker {
+            writeln!(f, "[provider.circuit]")?;
+            writeln!(f, "failures = {}", breaker.failures)?;
+            let open = units::show_duration(breaker.open);
+            writeln!(f, "open = {}", quoted(&open))?;
+            writeln!(f, "half_open = {}", breaker.half_open)?;
         }
         Ok(())
     }

@@ -200,8 +200,24 @@ fn every_complaint_names_file_line_key_and_fix() {
             "aibridge.toml:8: mcp \"coder\": headers: authorization: environment variable NOT_SET is not set; set it or remove the entry",
         ),
         (
-            good.clone() + "[records]\nsqlite = \"aibridge.db\"\n",
-            "aibridge.toml:6: records: sqlite: not supported by this version; remove it: records are kept in memory",
+            good.clone() + "[records]\npostgres = \"postgres://h/d\"\n",
+            "aibridge.toml:6: records: postgres: not supported by this version; use `sqlite`, or `jsonl` and load that",
+        ),
+        (
+            good.clone() + "[records]\nsqlite = \"a.db\"\njsonl = \"a.jsonl\"\n",
+            "aibridge.toml:7: records: jsonl: `sqlite` is given too; records are kept in one place, so remove either",
+        ),
+        (
+            good.clone() + "[records]\njsonl = \"a.jsonl\"\nretention = \"90d\"\n",
+            "aibridge.toml:7: records: retention: only `sqlite` has it; remove it, or use `sqlite`",
+        ),
+        (
+            good.clone() + "[records]\nsqlite = \"\"\n",
+            "aibridge.toml:6: records: sqlite: is empty; name a file",
+        ),
+        (
+            good.clone() + "[records]\nsqlite = \"a.db\"\non_full = \"stop\"\n",
+            "aibridge.toml:7: records: on_full: \"stop\" is neither \"serve\" nor \"refuse\"; use one of them",
         ),
         (
             good.clone() + "[trace]\ndir = \"traces\"\n",

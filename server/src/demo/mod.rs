@@ -22,9 +22,8 @@ use std::{
 use aibridge_core::{
     Secret, Target,
     api::Vendor,
-    config::{Config, Provider},
+    config::{Config, Provider, Timeouts},
     mcp,
-    proxy::Proxies,
     record::Record,
 };
 use aibridge_tokio::Sink;
@@ -38,8 +37,9 @@ use tokio::{
 
 use crate::{
     Failure,
+    access::Access,
     admin::{Admin, Keys, Phase},
-    bridge::Running,
+    bridge::{Links, Running},
     cli::DemoArgs,
     records::{Interception, Recorder},
     serve,
@@ -124,7 +124,7 @@ struct Stage {
 impl Stage {
     async fn build() -> Result<Self, Failure> {
         let timeline = Arc::new(Timeline::new());
-        let recorder = Arc::new(Recorder::new(1000));
+        let recorder = Arc::new(Recorder::in_memory(1000));
         let provider = provider::start(Arc::clone(&timeline)).await?;
         let (ended, ended_seen) = watch::channel(0);
         let observer = Observer {
@@ -141,19 +141,19 @@ impl Stage {
             config(provider, tools.local_addr()?),
             listener,
             Arc::new(observer),
-            None,
-            Proxies::default(),
+            Links::default(),
         )?);
 
         let admin_listener = TcpListener::bind("127.0.0.1:0").await?;
         let admin_address = admin_listener.local_addr()?;
         let admin = Arc::new(Admin::new(
-            None,
+            Access::default(),
             Arc::clone(&running) as _,
             Arc::clone(&recorder),
+            Box::new(|| Err("the demo has no configuration to reload".to_owned())),
         ));
         admin.set_phase(Phase::Ready);
-        tokio::spawn(admin.serve(admin_listener));
+        tokio::spawn(admin.serve(admin_listener, None));
         Ok(Self {
             provider,
             bridge,
@@ -236,7 +236,7 @@ impl Stage {
              curl http://{admin}/interceptions"
         ))?;
         signal::ctrl_c().await?;
-        self.running.drain().await;
+        self.running.drain(Timeouts::default().drain).await;
         Ok(())
     }
 }
@@ -344,7 +344,11 @@ impl Played {
             &expected_keys,
         );
         differences.unless_equal("attempts recorded", &recorded_attempts, &attempts);
-        differences.unless_equal("outcome recorded", &recorded.outcome, &Some("ok"));
+        differences.unless_equal(
+            "outcome recorded",
+            &recorded.outcome.as_deref(),
+            &Some("ok"),
+        );
         let (mut input, mut output) = (scene.answer.input_tokens, scene.answer.output_tokens);
         if let Some(tool) = &scene.tool {
             input += tool.input_tokens;

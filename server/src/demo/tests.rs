@@ -63,24 +63,24 @@ fn recorded_as(scene: &Scene, attempts: &Value) -> Interception {
         status: attempt[1]
             .as_u64()
             .and_then(|status| u16::try_from(status).ok()),
-        verdict: "relay",
+        verdict: "relay".into(),
         fault: None,
     });
     Interception {
         id: "id".to_owned(),
         provider: "anthropic".into(),
-        api: scene.api.as_str(),
+        api: scene.api.as_str().into(),
         model: "demo-model".into(),
         streaming: scene.streaming,
         actor: "local".into(),
-        client: "Unknown",
+        client: "Unknown".into(),
         session_id: None,
-        credential_kind: "centralized",
+        credential_kind: "centralized".into(),
         credential_hint: None,
         started_at: String::new(),
         ended_at: Some(String::new()),
         status: Some(200),
-        outcome: Some("ok"),
+        outcome: Some("ok".into()),
         error: None,
         attempts: attempts.collect(),
         turns: 1,
@@ -151,7 +151,7 @@ fn whatever_differs_from_the_script_is_named() {
             "attempts recorded:",
         ),
         (
-            |played| played.recorded.outcome = Some("cancelled"),
+            |played| played.recorded.outcome = Some("cancelled".into()),
             "outcome recorded: Some(\"cancelled\")",
         ),
         (

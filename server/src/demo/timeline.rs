@@ -144,7 +144,7 @@ impl<W: Write> Teller<W> {
         let calls = if attempts.len() == 1 { "call" } else { "calls" };
         let what = format!(
             "{}: {} {calls} to the provider,{} {} tokens in, {} out",
-            outcome.unwrap_or("running"),
+            outcome.as_deref().unwrap_or("running"),
             attempts.len(),
             if tools.is_empty() {
                 ""

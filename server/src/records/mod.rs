@@ -1,144 +1,231 @@
-//! What becomes of the core's records: kept in memory for the admin endpoint, and a line in the log.
+//! What becomes of the core's records: the latest are in memory for the admin endpoint, all are counted and logged, and, where that is
+//! configured, kept in a [store](Store).
 //!
-//! Neither keeps a prompt, a thought or a tool's arguments: nothing here shows them.
+//! Only a store has prompts, thoughts and tool arguments: nothing else here shows them.
 
+mod journal;
+mod jsonl;
+mod line;
+mod log;
 mod ring;
+mod spool;
+mod sqlite;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use aibridge_core::{
-    keypool::{KeyState, Transition},
-    record::{Passthrough, Record, ToolServer},
+use std::{
+    cmp::Reverse,
+    collections::HashSet,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
-use tracing::{debug, info, warn};
 
+use aibridge_core::record::Record;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::{
+    config::{Place, Records},
+    metrics::Metrics,
+};
+use line::Texts;
 use ring::Ring;
-pub(crate) use view::Interception;
 #[cfg(test)]
 pub(crate) use view::{Attempt, Tool, Usage};
+pub(crate) use view::{Cursor, Interception, Search};
 
-/// Keeps the latest interceptions, and logs.
+/// How many ended interceptions are kept in memory. Few enough to stay in the processor's cache, where every request writes to them.
+const LATEST: usize = 2_000;
+
+/// Where records are kept for good.
+trait Store: fmt::Debug + Send + Sync {
+    /// Takes a record. Those of an interception come in order. When its last was taken, it survives the process, unless the store
+    /// [says](Self::full) that it cannot; who calls this is about to tell the client that its reply is complete, and waits.
+    fn keep(&self, record: &Record);
+    /// The newest that are asked for; perhaps not those of the last moment. May take a while.
+    ///
+    /// # Errors
+    /// Why they cannot be found.
+    fn find(&self, search: &Search) -> Result<Vec<Interception>, NotFound>;
+    /// How much is on its way, and how much was lost.
+    fn counts(&self) -> Counts;
+    /// Tells whether records are about to be lost.
+    fn full(&self) -> watch::Receiver<bool>;
+    /// Puts what is on its way where it belongs. May take a while; nothing is taken from then on.
+    fn close(&self);
+}
+
+/// Records on their way, and lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) pending: u64,
+    pub(crate) lost: u64,
+}
+
+/// Why interceptions are not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotFound {
+    /// There is no interception of the id to go on behind.
+    NoSuchPlace,
+    /// The store cannot be read.
+    Unreadable(String),
+}
+
+/// Takes all records.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     ring: Mutex<Ring>,
+    metrics: Metrics,
+    store: Option<Box<dyn Store>>,
 }
 
 impl Recorder {
-    /// With room for this many ended interceptions.
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// As configured.
+    ///
+    /// # Errors
+    /// The store cannot be used: why, for people.
+    pub(crate) fn open(records: &Records) -> Result<Self, String> {
+        let texts = if records.prompts {
+            Texts::Kept
+        } else {
+            Texts::Dropped
+        };
+        let store: Option<Box<dyn Store>> = match &records.place {
+            Place::Memory => None,
+            Place::Jsonl(file) => Some(Box::new(jsonl::JsonLines::open(file, texts)?)),
+            Place::Sqlite(file) => {
+                let terms = sqlite::Terms {
+                    texts,
+                    retention: records.retention,
+                    backlog: records.backlog,
+                };
+                Some(Box::new(sqlite::Sqlite::open(file, terms)?))
+            }
+        };
+        Ok(Self {
+            store,
+            ..Self::in_memory(LATEST)
+        })
+    }
+
+    /// With room for this many ended interceptions, and without a store.
+    pub(crate) fn in_memory(capacity: usize) -> Self {
         Self {
             ring: Mutex::new(Ring::new(capacity)),
+            metrics: Metrics::new(),
+            store: None,
         }
     }
 
     /// Takes a record.
     pub(crate) fn keep(&self, record: Record) {
+        if let Some(store) = &self.store {
+            store.keep(&record);
+        }
         match record {
+            Record::Exhausted {
+                provider,
+                exhausted,
+                ..
+            } => self.metrics.exhausted(&provider, exhausted),
             Record::KeyChanged {
                 provider,
                 transition,
                 ..
-            } => log_transition(&provider, &transition),
-            Record::Passthrough(passthrough) => log_passthrough(&passthrough),
-            Record::ToolServer(server) => log_tool_server(&server),
+            } => {
+                self.metrics.key_changed(&provider, &transition);
+                log::transition(&provider, &transition);
+            }
+            Record::Passthrough(passthrough) => {
+                self.metrics.passthrough(&passthrough);
+                log::passthrough(&passthrough);
+            }
+            Record::ToolServer(server) => log::tool_server(&server),
             Record::Warning(id, what) => warn!(id = %id, "{what}"),
             record => {
                 let logged = tracing::enabled!(tracing::Level::INFO);
                 // The lock is not held while the log is written: that may take its time.
                 let ended = self
                     .ring()
-                    .keep(record)
+                    .keep(record, &self.metrics)
                     .filter(|_| logged)
                     .map(Interception::new);
                 if let Some(ended) = ended {
-                    log_ended(&ended);
+                    log::ended(&ended);
                 }
             }
         }
     }
 
-    /// The newest interceptions first, running ones included.
+    /// The newest interceptions that are asked for, running ones included. May take a while.
+    ///
+    /// # Errors
+    /// Why they cannot be found.
+    pub(crate) fn find(&self, search: &Search) -> Result<Vec<Interception>, NotFound> {
+        let mut search = search.clone();
+        // What is in memory is known better there than in the store.
+        let (mut found, known) = {
+            let ring = self.ring();
+            let mut in_memory = true;
+            if let Some(before) = &mut search.before
+                && before.started_at.is_none()
+            {
+                let place = ring.newest().find(|it| it.id.to_string() == before.id);
+                before.started_at = place.map(|it| view::rfc3339(it.started.at));
+                in_memory = place.is_some();
+            }
+            let mut entries: Vec<_> = ring.newest().filter(|_| in_memory).collect();
+            entries.sort_unstable_by_key(|it| Reverse((it.started.at.as_millis(), it.id)));
+            let known: HashSet<_> = entries.iter().map(|it| it.id.to_string()).collect();
+            let found = entries.into_iter().map(Interception::new);
+            let found = found.filter(|it| search.wants(it));
+            if !in_memory && self.store.is_none() {
+                return Err(NotFound::NoSuchPlace);
+            }
+            (found.take(search.limit).collect::<Vec<_>>(), known)
+        };
+        if let Some(store) = &self.store {
+            let stored = store.find(&search)?.into_iter();
+            found.extend(stored.filter(|it| !known.contains(&it.id)));
+        }
+        found.sort_by(|a, b| b.place().cmp(&a.place()));
+        found.truncate(search.limit);
+        Ok(found)
+    }
+
+    /// The newest interceptions in memory, running ones included.
     pub(crate) fn newest(&self, limit: usize) -> Vec<Interception> {
-        self.ring()
-            .newest()
-            .take(limit)
-            .map(Interception::new)
-            .collect()
+        let ring = self.ring();
+        ring.newest().take(limit).map(Interception::new).collect()
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Records on their way to the store, and lost.
+    pub(crate) fn counts(&self) -> Counts {
+        self.store
+            .as_ref()
+            .map_or_else(Counts::default, |store| store.counts())
+    }
+
+    /// Tells whether records are about to be lost; `None` where there is no store.
+    pub(crate) fn full(&self) -> Option<watch::Receiver<bool>> {
+        self.store.as_ref().map(|store| store.full())
+    }
+
+    /// Puts what is on its way where it belongs. May take a while.
+    pub(crate) fn close(&self) {
+        if let Some(store) = &self.store {
+            store.close();
+        }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
         // A panic while it was held leaves at worst one interception incomplete.
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn log_ended(ended: &Interception) {
-    info!(
-        id = ended.id,
-        provider = &*ended.provider,
-        api = ended.api,
-        model = &*ended.model,
-        streaming = ended.streaming,
-        actor = &*ended.actor,
-        client = ended.client,
-        status = ended.status,
-        outcome = ended.outcome,
-        error = ended.error,
-        key = ended.credential_hint,
-        attempts = ended.attempts.len(),
-        input_tokens = ended.usage.input_tokens,
-        output_tokens = ended.usage.output_tokens,
-        first_byte_ms = ended.first_byte_ms,
-        total_ms = ended.total_ms,
-        "interception"
-    );
-}
-
-fn log_transition(provider: &str, transition: &Transition) {
-    let Transition {
-        index, hint, to, ..
-    } = transition;
-    match to {
-        KeyState::Valid => info!(provider, index, key = hint, "key is valid again"),
-        KeyState::Temporary(until, reason) => warn!(
-            provider,
-            index,
-            key = hint,
-            reason = reason.as_str(),
-            until = view::rfc3339(*until),
-            "key cools down"
-        ),
-        KeyState::Permanent(reason) => {
-            warn!(
-                provider,
-                index,
-                key = hint,
-                reason = reason.as_str(),
-                "key is out of use until reset"
-            );
-        }
-    }
-}
-
-fn log_tool_server(server: &ToolServer) {
-    let ToolServer {
-        name, tools, down, ..
-    } = server;
-    match down {
-        None => info!(server = &**name, tools, "MCP server is up"),
-        Some(why) => warn!(server = &**name, why, "MCP server cannot be used"),
-    }
-}
-
-fn log_passthrough(passthrough: &Passthrough) {
-    debug!(
-        provider = &*passthrough.provider,
-        status = passthrough.status,
-        outcome = passthrough.outcome.as_str(),
-        total_ms = view::millis(passthrough.total),
-        "passthrough"
-    );
 }

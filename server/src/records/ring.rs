@@ -1,12 +1,17 @@
 //! The latest interceptions, in memory: those that run, and a bounded number of those that ended.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use aibridge_core::{
     InterceptionId,
     api::Usage,
     record::{Attempt, Ended, Record, Started, TokenUsage, ToolUsage},
 };
+
+use crate::metrics::{Metrics, Series};
 
 /// The longest text kept of what a client or a provider chose: a model may be called anything, at any length.
 const LONGEST_TEXT: usize = 256;
@@ -18,6 +23,8 @@ const MOST_PARTS: usize = 256;
 pub(super) struct Entry {
     pub(super) id: InterceptionId,
     pub(super) started: Box<Started>,
+    /// Where it is counted.
+    series: Arc<Series>,
     pub(super) attempts: Vec<Attempt>,
     /// Summed over the turns.
     pub(super) usage: Usage,
@@ -49,10 +56,11 @@ impl Ring {
         }
     }
 
-    /// Takes a record. Returns the interception if this was its last.
-    pub(super) fn keep(&mut self, record: Record) -> Option<&Entry> {
+    /// Takes a record, and has it counted. Returns the interception if this was its last.
+    pub(super) fn keep(&mut self, record: Record, metrics: &Metrics) -> Option<&Entry> {
         match record {
-            Record::Started(id, started) => self.start(id, started),
+            Record::Prompt(..) => metrics.prompt(),
+            Record::Started(id, started) => self.start(id, started, metrics),
             Record::Attempt(id, attempt) => {
                 let attempts = &mut self.running(id)?.attempts;
                 if attempts.len() < MOST_PARTS {
@@ -61,12 +69,15 @@ impl Ring {
             }
             Record::TokenUsage(id, TokenUsage { usage, .. }) => {
                 let entry = self.running(id)?;
+                entry.series.tokens(&entry.started.model, &usage);
                 entry.usage.add(&usage);
                 // Nobody is shown these, and a provider may report any number of them.
                 entry.usage.extras.clear();
             }
             Record::ToolUsage(id, mut tool) => {
-                let tools = &mut self.running(id)?.tools;
+                let entry = self.running(id)?;
+                entry.series.tool(&tool, metrics);
+                let tools = &mut entry.tools;
                 if tools.len() < MOST_PARTS {
                     tool.call.arguments = String::new();
                     shorten(&mut tool.call.id);
@@ -76,7 +87,7 @@ impl Ring {
                 }
             }
             Record::Ended(id, ended) => return self.end(id, ended),
-            // Prompts and thoughts are not kept; the others belong to no interception.
+            // Thoughts are not kept; the others belong to no interception.
             _ => {}
         }
         None
@@ -87,7 +98,8 @@ impl Ring {
         self.entries.values().rev()
     }
 
-    fn start(&mut self, id: InterceptionId, mut started: Box<Started>) {
+    fn start(&mut self, id: InterceptionId, mut started: Box<Started>, metrics: &Metrics) {
+        let series = metrics.begin(&started.provider, started.api);
         started.session_id.as_mut().map(shorten);
         started.user_agent.as_mut().map(shorten);
         started.correlating_tool_call_id = None;
@@ -102,6 +114,7 @@ impl Ring {
         let entry = Entry {
             id,
             started,
+            series,
             attempts: Vec::new(),
             usage: Usage::default(),
             tools: Vec::new(),
@@ -124,6 +137,7 @@ impl Ring {
             self.entries.remove(&oldest);
         }
         let entry = self.entries.get_mut(&number)?;
+        entry.series.end(&ended, entry.started.credential_kind);
         entry.ended = Some(ended);
         Some(entry)
     }

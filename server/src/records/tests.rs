@@ -1,6 +1,6 @@
-//! The ring, fed with records by hand.
+//! The recorder, fed with records by hand.
 
-use std::sync::Arc;
+use std::{env, fs, path::PathBuf, process, sync::Arc};
 
 use aibridge_core::{
     Duration, Fault, Instant, InterceptionId, Rng,
@@ -11,11 +11,11 @@ use serde_json::json;
 
 use super::*;
 
-fn id(seed: u64) -> InterceptionId {
+pub(super) fn id(seed: u64) -> InterceptionId {
     InterceptionId::draw(&mut Rng::new(seed))
 }
 
-fn started(id: InterceptionId, model: &str) -> Record {
+pub(super) fn started(id: InterceptionId, model: &str) -> Record {
     Record::Started(
         id,
         Box::new(Started {
@@ -34,7 +34,7 @@ fn started(id: InterceptionId, model: &str) -> Record {
     )
 }
 
-fn attempt(
+pub(super) fn attempt(
     id: InterceptionId,
     hint: &str,
     result: Result<u16, Fault>,
@@ -55,7 +55,7 @@ fn attempt(
     )
 }
 
-fn tokens(id: InterceptionId, turn: u32, input: u64, output: u64) -> Record {
+pub(super) fn tokens(id: InterceptionId, turn: u32, input: u64, output: u64) -> Record {
     let usage = Usage {
         input,
         output,
@@ -73,7 +73,7 @@ fn tokens(id: InterceptionId, turn: u32, input: u64, output: u64) -> Record {
     )
 }
 
-fn ended(id: InterceptionId) -> Record {
+pub(super) fn ended(id: InterceptionId) -> Record {
     Record::Ended(
         id,
         Box::new(Ended {
@@ -85,6 +85,7 @@ fn ended(id: InterceptionId) -> Record {
             attempts: 2,
             turns: 2,
             first_byte: Some(Duration::from_micros(12_345)),
+            overhead: Duration::from_micros(50),
             total: Duration::from_millis(1377),
         }),
     )
@@ -100,7 +101,7 @@ fn models(recorder: &Recorder, limit: usize) -> Vec<Arc<str>> {
 
 #[test]
 fn an_interception_is_shown_in_the_shape_of_the_contract() {
-    let recorder = Recorder::new(10);
+    let recorder = Recorder::in_memory(10);
     let one = id(1);
     recorder.keep(started(one, "claude"));
     recorder.keep(attempt(one, "sk-a...aaaa", Ok(429), "next_key"));
@@ -163,7 +164,7 @@ fn an_interception_is_shown_in_the_shape_of_the_contract() {
 
 #[test]
 fn the_newest_start_comes_first_whatever_ended_first() {
-    let recorder = Recorder::new(10);
+    let recorder = Recorder::in_memory(10);
     for (seed, model) in [(1, "a"), (2, "b"), (3, "c")] {
         recorder.keep(started(id(seed), model));
     }
@@ -176,7 +177,7 @@ fn the_newest_start_comes_first_whatever_ended_first() {
 
 #[test]
 fn of_the_ended_the_longest_ended_goes_and_the_running_stay() {
-    let recorder = Recorder::new(2);
+    let recorder = Recorder::in_memory(2);
     recorder.keep(started(id(0), "runs"));
     for (seed, model) in [(1, "a"), (2, "b"), (3, "c")] {
         recorder.keep(started(id(seed), model));
@@ -190,7 +191,7 @@ fn of_the_ended_the_longest_ended_goes_and_the_running_stay() {
 
 #[test]
 fn records_of_an_unknown_or_ended_interception_are_ignored() {
-    let recorder = Recorder::new(2);
+    let recorder = Recorder::in_memory(2);
     recorder.keep(tokens(id(9), 1, 1, 1));
     recorder.keep(ended(id(9)));
     assert!(recorder.newest(9).is_empty());
@@ -205,7 +206,7 @@ fn records_of_an_unknown_or_ended_interception_are_ignored() {
 
 #[test]
 fn texts_and_lists_that_others_choose_are_bounded() {
-    let recorder = Recorder::new(2);
+    let recorder = Recorder::in_memory(2);
     recorder.keep(started(id(1), &"é".repeat(100_000)));
     for _ in 0..1000 {
         recorder.keep(attempt(id(1), "hint", Ok(429), "next_key"));
@@ -213,4 +214,246 @@ fn texts_and_lists_that_others_choose_are_bounded() {
     let kept = recorder.newest(1).remove(0);
     assert_eq!(kept.model.len(), 256);
     assert_eq!(kept.attempts.len(), 256);
+}
+
+/// Calls `keep` with each of the records.
+pub(super) fn each<R>(records: impl IntoIterator<Item = R>, keep: impl Fn(R)) {
+    for record in records {
+        keep(record);
+    }
+}
+
+/// A folder that is gone when the test is.
+pub(super) struct Folder(pub(super) PathBuf);
+
+impl Folder {
+    pub(super) fn new(name: &str) -> Self {
+        let folder = env::temp_dir().join(format!("aibridge-{}-{name}", process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    /// All that is in its files, of any depth.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let (mut folders, mut bytes) = (vec![self.0.clone()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    bytes.extend(fs::read(path).unwrap());
+                }
+            }
+        }
+        bytes
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn records(place: Place) -> Records {
+    Records {
+        place,
+        prompts: true,
+        retention: None,
+        on_full: crate::config::OnFull::Serve,
+        backlog: 1 << 20,
+    }
+}
+
+/// An interception that began and ended at this millisecond.
+pub(super) fn whole(seed: u64, at: u64, actor: &str) -> Vec<Record> {
+    let (mut begin, mut end) = (started(id(seed), "m"), ended(id(seed)));
+    if let (Record::Started(_, started), Record::Ended(_, ended)) = (&mut begin, &mut end) {
+        started.at = Instant::from_millis(at);
+        started.actor = actor.into();
+        ended.at = started.at;
+    }
+    vec![
+        begin,
+        attempt(id(seed), "hint", Ok(200), "relay"),
+        tokens(id(seed), 1, 5, 6),
+        end,
+    ]
+}
+
+#[test]
+fn what_is_not_in_memory_any_more_is_found_in_the_store_each_once_and_in_order() {
+    let folder = Folder::new("find");
+    let place = Place::Sqlite(folder.0.join("records.db"));
+    let mut recorder = Recorder::open(&records(place)).unwrap();
+    recorder.ring = Mutex::new(Ring::new(7));
+    for number in 0..50 {
+        let actor = if number % 5 == 0 { "bob" } else { "alice" };
+        // Two of each millisecond.
+        for record in whole(number, 1_000 + number / 2, actor) {
+            recorder.keep(record);
+        }
+    }
+    recorder.keep(started(id(99), "runs"));
+    recorder.close();
+
+    let mut ids = Vec::new();
+    let mut search = Search::newest(4);
+    loop {
+        let page = recorder.find(&search).unwrap();
+        let Some(last) = page.last() else {
+            break;
+        };
+        assert!(page.len() <= 4);
+        let (started_at, id) = (None, last.id.clone());
+        search.before = Some(Cursor { started_at, id });
+        ids.extend(page.into_iter().map(|it| (it.started_at, it.id)));
+    }
+    assert_eq!(ids.len(), 51);
+    assert_eq!(ids[0].1, id(99).to_string());
+    assert!(ids.is_sorted_by(|a, b| a > b), "{ids:?}");
+
+    let found = |change: &dyn Fn(&mut Search)| {
+        let mut search = Search::newest(100);
+        change(&mut search);
+        recorder.find(&search).unwrap().len()
+    };
+    assert_eq!(found(&|search| search.actor = Some("bob".to_owned())), 10);
+    assert_eq!(
+        found(&|search| search.provider = Some("other".to_owned())),
+        0
+    );
+    assert_eq!(found(&|search| search.outcome = Some("ok".to_owned())), 50);
+    assert_eq!(
+        found(&|search| search.outcome = Some("running".to_owned())),
+        1
+    );
+    let before = |time: &str| Cursor {
+        started_at: Some(time.to_owned()),
+        id: String::new(),
+    };
+    assert_eq!(
+        found(&|search| search.before = Some(before("1970-01-01T00:00:01.003Z"))),
+        6
+    );
+
+    let nobody = Cursor {
+        started_at: None,
+        id: id(1000).to_string(),
+    };
+    let search = Search {
+        before: Some(nobody),
+        ..Search::newest(1)
+    };
+    assert_eq!(recorder.find(&search), Err(NotFound::NoSuchPlace));
+
+    // What is read back is what was shown from memory.
+    let stored = recorder
+        .store
+        .as_ref()
+        .unwrap()
+        .find(&Search::newest(8))
+        .unwrap();
+    let shown: Vec<_> = recorder.find(&Search::newest(8)).unwrap();
+    assert_eq!(stored[1..], shown[1..]);
+}
+
+#[test]
+fn times_are_those_of_the_calendar() {
+    for at in [
+        0,
+        951_782_399_999,
+        951_782_400_000,
+        951_868_800_000,
+        1_767_225_600_123,
+        4_107_542_399_999,
+        4_107_542_400_000,
+        13_569_465_600_000,
+    ] {
+        let time = jiff::Timestamp::from_millisecond(i64::try_from(at).unwrap()).unwrap();
+        assert_eq!(
+            view::rfc3339(Instant::from_millis(at)),
+            format!("{time:.3}")
+        );
+    }
+}
+
+#[test]
+fn json_lines_are_written_one_by_one_and_what_was_interrupted_is_ended() {
+    let folder = Folder::new("jsonl");
+    let file = folder.0.join("records.jsonl");
+    let recorder = Recorder::open(&records(Place::Jsonl(file.clone()))).unwrap();
+    each(whole(1, 1, "alice"), |record| recorder.keep(record));
+    let lines = fs::read_to_string(&file).unwrap();
+    let kinds: Vec<_> = lines
+        .lines()
+        .map(|line| {
+            let line: serde_json::Map<_, _> = serde_json::from_str(line).unwrap();
+            assert!(
+                line.values()
+                    .all(|fields| fields["id"] == id(1).to_string())
+            );
+            line.keys().next().unwrap().clone()
+        })
+        .collect();
+    assert_eq!(
+        kinds,
+        ["started", "attempt", "token_usage", "ended"],
+        "as soon as it has ended"
+    );
+
+    recorder.keep(started(id(2), "m"));
+    assert!(
+        Recorder::open(&records(Place::Jsonl(file.clone())))
+            .unwrap_err()
+            .contains("another process")
+    );
+    recorder.close();
+    drop(recorder);
+    fs::write(
+        &file,
+        fs::read_to_string(&file).unwrap() + "{\"ended\":{\"id\":\"to",
+    )
+    .unwrap();
+    Recorder::open(&records(Place::Jsonl(file.clone())))
+        .unwrap()
+        .close();
+    let lines = fs::read_to_string(&file).unwrap();
+    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!(last["ended"]["id"], id(2).to_string());
+    assert_eq!(last["ended"]["outcome"], "interrupted");
+    assert_eq!(lines.matches("\"interrupted\"").count(), 1);
+}
+
+#[test]
+fn what_cannot_be_written_is_held_and_then_lost_and_counted() {
+    let file = Place::Jsonl("/dev/full".into());
+    let recorder = Recorder::open(&records(file)).unwrap();
+    assert!(!*recorder.full().unwrap().borrow());
+    for seed in 0..10 {
+        each(whole(seed, 1, "alice"), |record| recorder.keep(record));
+    }
+    assert_eq!(
+        recorder.counts(),
+        Counts {
+            pending: 40,
+            lost: 0
+        }
+    );
+    assert!(*recorder.full().unwrap().borrow());
+
+    recorder.keep(started(id(100), &"m".repeat(2 << 20)));
+    for seed in 10..20 {
+        each(whole(seed, 1, "alice"), |record| recorder.keep(record));
+    }
+    assert_eq!(
+        recorder.counts(),
+        Counts {
+            pending: 41,
+            lost: 40
+        }
+    );
+    assert_eq!(recorder.newest(100).len(), 21, "in memory it is");
+    recorder.close();
 }

@@ -58,6 +58,8 @@ pub struct Sim {
     /// What is at other origins.
     servers: BTreeMap<Target, Upstream>,
     clients: Vec<Client>,
+    /// Which of the sessions have no client.
+    keepers: Vec<usize>,
     conns: BTreeMap<ConnId, Conn>,
     timeline: String,
     quiet: bool,
@@ -83,8 +85,8 @@ struct Client {
     polite: bool,
     /// The client has ended its side or reset the connection.
     left: bool,
-    /// There is none: an MCP server is kept.
-    is_keeper: bool,
+    /// An interception's last record was emitted, and nothing has been sent since.
+    owes_bytes: bool,
 }
 
 impl Client {
@@ -99,14 +101,7 @@ impl Client {
             closed: false,
             polite: true,
             left: false,
-            is_keeper: false,
-        }
-    }
-
-    fn keeping(session: Session) -> Self {
-        Self {
-            is_keeper: true,
-            ..Self::of(session)
+            owes_bytes: false,
         }
     }
 }
@@ -156,6 +151,7 @@ impl Sim {
             upstream: script.upstream(),
             servers: BTreeMap::new(),
             clients: Vec::new(),
+            keepers: Vec::new(),
             conns: BTreeMap::new(),
             timeline: String::new(),
             quiet: false,
@@ -171,8 +167,19 @@ impl Sim {
 
     /// The same, with the configured MCP servers kept, of which the one at this origin is played by this script.
     #[must_use]
-    pub fn with_server(mut self, target: &Target, script: &Script) -> Self {
-        self.servers.insert(target.clone(), script.upstream());
+    pub fn with_server(self, target: &Target, script: &Script) -> Self {
+        self.with_servers([(target, script)])
+    }
+
+    /// The same, with the configured MCP servers kept, which these scripts play at these origins.
+    #[must_use]
+    pub fn with_servers<'a>(
+        mut self,
+        servers: impl IntoIterator<Item = (&'a Target, &'a Script)>,
+    ) -> Self {
+        let servers = servers.into_iter();
+        self.servers
+            .extend(servers.map(|(target, script)| (target.clone(), script.upstream())));
         self.begin_keepers();
         self
     }
@@ -194,7 +201,8 @@ impl Sim {
 
     fn begin_keepers(&mut self) {
         for session in self.bridge.keepers(self.now) {
-            self.clients.push(Client::keeping(session));
+            self.clients.push(Client::of(session));
+            self.keepers.push(self.clients.len() - 1);
             self.pump(self.clients.len() - 1);
         }
         self.settle();
@@ -243,10 +251,19 @@ impl Sim {
         self.client(client).polite = false;
     }
 
-    /// The bridge is told to shut down, and all sessions with it.
+    /// The bridge is told to shut down, and all its clients' sessions with it.
     pub fn drain(&mut self) {
         self.bridge.drain();
         for index in 0..self.clients.len() {
+            if !self.keepers.contains(&index) {
+                self.tell(index, Event::Drain);
+            }
+        }
+    }
+
+    /// No client is left: MCP servers are told that the bridge leaves.
+    pub fn take_leave(&mut self) {
+        for index in self.keepers.clone() {
             self.tell(index, Event::Drain);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use aibridge_core::{
     ConnId, Fault, Frame, Instant, Target,
+    record::Record,
     session::{Action, Event},
 };
 use bytes::{Buf, BytesMut};
@@ -175,6 +176,11 @@ impl Sim {
                 self.unshelve();
                 continue;
             }
+            assert!(
+                !self.clients[index].owes_bytes,
+                "an interception's last record behind its reply's last bytes:\n{}",
+                tail(&self.timeline)
+            );
             return;
         }
     }
@@ -194,6 +200,17 @@ impl Sim {
                 };
                 self.log(show);
             }
+        }
+        // Whoever has seen the end of a reply can rely on its records.
+        match &action {
+            Action::Emit(record) => {
+                self.clients[index].owes_bytes |= matches!(**record, Record::Ended(..));
+            }
+            Action::Close(ConnId::CLIENT)
+            | Action::Done
+            | Action::Finish(ConnId::CLIENT)
+            | Action::Send(ConnId::CLIENT, _) => self.clients[index].owes_bytes = false,
+            _ => {}
         }
         match action {
             Action::Emit(record) => self.records.0.push(*record),
@@ -251,7 +268,7 @@ impl Sim {
         );
         let client = &mut self.clients[index];
         client.closed = true;
-        if let Some(session) = client.session.take().filter(|_| !client.is_keeper) {
+        if let Some(session) = client.session.take() {
             self.bridge.disconnected(&session);
         }
     }

@@ -58,12 +58,15 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::{
-    api::{Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body},
+    api::{
+        Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body, request::ToolsSlot,
+    },
     id::InterceptionId,
     sse,
 };
 
 mod chat_completions;
+mod choice;
 mod element;
 mod history;
 mod messages;
@@ -144,6 +147,8 @@ pub struct Turns {
     /// As much of it as following a turn takes.
     inspected: Inspected,
     request: request::Request,
+    /// The client brought tools.
+    has_own_tools: bool,
     follow: Stream,
     /// What a blocking turn told.
     told: Option<Told>,
@@ -174,6 +179,7 @@ impl Turns {
     /// The turns of this request. `body` is what is sent upstream in the first turn and `injected` the names of the
     /// tools in it that are not the client's: both as [`inject`](super::inject) gave them.
     pub fn new(api: Api, inspected: &Inspected, body: Bytes, injected: Vec<Arc<str>>) -> Self {
+        let tools = &inspected.slots.tools;
         let inspected = Inspected {
             edit: inspected.edit.clone(),
             usage_wanted: inspected.usage_wanted,
@@ -182,6 +188,7 @@ impl Turns {
         Self {
             api,
             request: request::Request::new(api, body),
+            has_own_tools: matches!(tools, ToolsSlot::Array(_, true)),
             follow: Stream::new(api, &inspected),
             told: None,
             swallows_lf: false,
@@ -252,13 +259,27 @@ impl Turns {
     }
 
     /// The body of the next request: the one before, and behind its conversation the turn's own messages as
-    /// received and the results. `results` answer the calls of [`TurnEnd::Calls`], in their order. The next turn
+    /// received and the results. Where the client insisted on a tool and only injected ones can be meant, the model is
+    /// free from here on. Of a `conversation` that the provider keeps, only the results are new. `results` answer the calls of [`TurnEnd::Calls`], in their order. The next turn
     /// begins.
     pub fn continuation(&mut self, results: &[CallResult]) -> Bytes {
         let turn = &mut self.turn;
+        if turn.nth == 0 {
+            let is_injected = |name: &str| turn.is_injected(name);
+            self.request
+                .edit(|body| choice::relax(self.api, body, is_injected, self.has_own_tools));
+        }
         let mut added = std::mem::take(&mut turn.history);
+        let is_kept = self.request.is_kept();
+        if is_kept {
+            added.clear();
+        }
         result::append(self.api, results, &mut added);
-        let body = self.request.append(&added);
+        let body = if is_kept {
+            self.request.replace(&added)
+        } else {
+            self.request.append(&added)
+        };
 
         let used = std::mem::take(&mut turn.used);
         turn.earlier.add(&used);
@@ -293,31 +314,26 @@ impl Turns {
     }
 
     /// The stream's own error event where a later turn was answered by an error, after the reply has started: the
-    /// provider's type, code, param and request id survive where the body has them.
+    /// body as it came, with its type, code, param and request id, where it is an error of the API's; else at least
+    /// what it says.
     pub fn upstream_error_event(
         &self,
         status: StatusCode,
         body: &[u8],
         id: InterceptionId,
     ) -> Bytes {
-        let mut member = None;
-        read::document(body, |scan| {
-            read::object(scan, |scan, name| {
-                match name {
-                    "error" => member = Some(scan.skip()?),
-                    _ => read::skip(scan)?,
-                }
-                Ok(())
-            })
-        });
-        match (self.api, member, str::from_utf8(body)) {
-            (Api::Messages, Some(_), Ok(body)) => sse::encode("error", body),
-            (Api::ChatCompletions, Some(_), Ok(body)) => sse::encode("", body),
-            _ => {
-                let message = format!("upstream answered with status {}", status.as_u16());
-                self.error_event(&ApiError::http(status, message), id)
-            }
+        let refused = Refused::read(body).unwrap_or_default();
+        let name = match self.api {
+            Api::ChatCompletions if refused.has_message => Some(""),
+            Api::Messages if refused.is_typed && refused.has_message => Some("error"),
+            Api::ChatCompletions | Api::Messages | Api::Responses => None,
+        };
+        if let Some((name, body)) = name.zip(str::from_utf8(body).ok()) {
+            return sse::encode(name, body);
         }
+        let unspoken = || format!("upstream answered with status {}", status.as_u16());
+        let message = refused.says.unwrap_or_else(unspoken);
+        self.error_event(&ApiError::http(status, message), id)
     }
 
     /// Bytes that are no event: comments, which pass; pieces of an event that is too long to be read, or a stump at
@@ -335,6 +351,45 @@ impl Turns {
             return Passed::Withhold;
         }
         Passed::Relay
+    }
+}
+
+/// What the body of an error says.
+#[derive(Default)]
+struct Refused {
+    /// The message, or what stands for it.
+    says: Option<String>,
+    has_message: bool,
+    /// It tells its type, and that it is an error, as Anthropic's do.
+    is_typed: bool,
+}
+
+impl Refused {
+    fn read(body: &[u8]) -> Option<Self> {
+        let (mut refused, mut is_error, mut has_type) = (Self::default(), false, false);
+        read::document(body, |scan| {
+            read::object(scan, |scan, name| {
+                match name {
+                    "type" => is_error = scan.string_or_skip()?.is_some_and(|it| it.is("error")),
+                    "error" => {
+                        let says = read::error(&mut scan.clone())?;
+                        refused.says = says.map(|says| says.decode().into_owned());
+                        read::object(scan, |scan, name| {
+                            match name {
+                                "message" => refused.has_message = scan.string_or_skip()?.is_some(),
+                                "type" => has_type = scan.string_or_skip()?.is_some(),
+                                _ => read::skip(scan)?,
+                            }
+                            Ok(())
+                        })?;
+                    }
+                    _ => read::skip(scan)?,
+                }
+                Ok(())
+            })
+        })?;
+        refused.is_typed = is_error && has_type;
+        Some(refused)
     }
 }
 

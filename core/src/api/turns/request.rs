@@ -34,6 +34,14 @@ impl Request {
         Self { body, list, end }
     }
 
+    /// Makes edits, before anything is appended.
+    pub(super) fn edit(&mut self, edits: impl FnOnce(&[u8]) -> Edits) {
+        let edits = edits(&self.body);
+        if !edits.is_empty() && self.end.is_none() {
+            self.body = edits.apply(&self.body);
+        }
+    }
+
     /// Appends elements to the conversation. All other bytes stay.
     pub(super) fn append(&mut self, elements: &[u8]) -> Bytes {
         let Some(end) = self.end.or_else(|| self.prepare()) else {
@@ -47,6 +55,44 @@ impl Request {
         self.body = edits.apply(&self.body);
         let is_empty = end.is_empty && elements.is_empty();
         self.end = Some(End { at, is_empty });
+        self.body.clone()
+    }
+
+    /// Whether the provider keeps the conversation: it has the turn's input and output already and would have them twice.
+    pub(super) fn is_kept(&self) -> bool {
+        let mut is_kept = false;
+        read::document(&self.body, |scan| {
+            read::object(scan, |scan, name| {
+                if name == "conversation" {
+                    is_kept = self.list == "input" && scan.kind()? != Kind::Null;
+                }
+                read::skip(scan)
+            })
+        });
+        is_kept
+    }
+
+    /// Puts elements in the place of the input.
+    pub(super) fn replace(&mut self, elements: &[u8]) -> Bytes {
+        let mut edits = Edits::default();
+        let value = [b"[", elements, b"]"].concat();
+        let mut first = None;
+        read::document(&self.body, |scan| {
+            scan.object()?;
+            first = Some(scan.position());
+            while let Some(name) = scan.key()? {
+                let range = scan.skip()?;
+                if name.is(self.list) {
+                    edits.replace(range, value.clone());
+                }
+            }
+            Ok(())
+        });
+        if let Some(first) = first.filter(|_| edits.is_empty()) {
+            let member = [b"\"", self.list.as_bytes(), b"\":", &*value, b","].concat();
+            edits.insert(first, member);
+        }
+        self.body = edits.apply(&self.body);
         self.body.clone()
     }
 

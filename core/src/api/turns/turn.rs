@@ -54,7 +54,7 @@ impl Turn {
             return TurnEnd::Final;
         }
         if self.calls_own || self.failed || !is_proper {
-            let why = if self.calls_own {
+            let why = if self.calls_own && !self.failed {
                 Refusal::Mixed
             } else {
                 Refusal::Truncated

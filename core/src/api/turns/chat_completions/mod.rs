@@ -190,6 +190,8 @@ impl Merge {
     ) -> Passed {
         if chunk.has_error {
             turn.failed = true;
+            // It is the last word.
+            self.held.clear();
             return Passed::Relay;
         }
         if let Some(range) = &chunk.usage {

@@ -77,6 +77,8 @@ impl Merge {
             "message_stop" => self.message_stop(event, turn),
             "error" => {
                 turn.failed = true;
+                // It is the last word.
+                self.held.clear();
                 Passed::Relay
             }
             _ => Passed::Relay,

@@ -68,7 +68,9 @@ impl Merge {
             }
             "error" => {
                 turn.failed = true;
-                return self.let_go(&whole(event));
+                let mut bytes = self.take_held().to_vec();
+                bytes.extend_from_slice(&whole(event));
+                return Passed::Replace(bytes.into());
             }
             kind @ ("response.completed" | "response.failed" | "response.incomplete") => {
                 let is_proper = kind == "response.completed";

@@ -1,0 +1,180 @@
+//! Records as JSON Lines in one file, for other programs to collect.
+//!
+//! The file is the journal itself: it is only appended to, so it may be truncated by who rotates it (logrotate's `copytruncate`). Older
+//! interceptions are not read back from it.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
+
+use aibridge_core::record::Record;
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::{
+    Counts, NotFound, Store,
+    journal::{Files, Journal},
+    line::{Ended, Line, Texts},
+    view::{self, Interception, Search},
+};
+
+/// How long lines wait for company before they are written.
+const TICK: Duration = Duration::from_millis(5);
+/// How long nothing is tried after writing failed.
+const BACKOFF: Duration = Duration::from_millis(500);
+/// How long the writer sleeps where nobody wakes it.
+const NAP: Duration = Duration::from_secs(60);
+/// How much of the file's end is looked through for interceptions that a crash interrupted, in bytes.
+const LOOKED_THROUGH: u64 = 64 << 20;
+
+/// Records in a file.
+#[derive(Debug)]
+pub(super) struct JsonLines {
+    journal: Arc<Journal>,
+    ends: Arc<AtomicBool>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl JsonLines {
+    /// Opens a file, made if it is not there, and ends what an earlier process has left running.
+    ///
+    /// # Errors
+    /// It cannot be used: why, for people.
+    pub(super) fn open(path: &Path, texts: Texts) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        let mut files = Files::one(path).map_err(failed)?;
+        if let Files::One(file) = &mut files {
+            file.try_lock().map_err(|_| {
+                format!(
+                    "{}: another process records there; give each bridge a file of its own",
+                    path.display()
+                )
+            })?;
+            end_interrupted(file).map_err(failed)?;
+        }
+        let journal = Arc::new(Journal::new(files, texts, None));
+        let ends = Arc::new(AtomicBool::new(false));
+        let (writes, stops) = (Arc::clone(&journal), Arc::clone(&ends));
+        let thread = thread::Builder::new()
+            .name("records".to_owned())
+            .spawn(move || write(&writes, &stops))
+            .map_err(failed)?;
+        journal.set_writer(thread.thread().clone());
+        Ok(Self {
+            journal,
+            ends,
+            writer: Mutex::new(Some(thread)),
+        })
+    }
+}
+
+impl Store for JsonLines {
+    fn keep(&self, record: &Record) {
+        self.journal.keep(record);
+    }
+
+    fn find(&self, _: &Search) -> Result<Vec<Interception>, NotFound> {
+        Ok(Vec::new())
+    }
+
+    fn counts(&self) -> Counts {
+        let (pending, lost) = self.journal.counts(false);
+        Counts { pending, lost }
+    }
+
+    fn full(&self) -> watch::Receiver<bool> {
+        self.journal.full()
+    }
+
+    fn close(&self) {
+        self.ends.store(true, Relaxed);
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
+            writer.thread().unpark();
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Writes lines that nobody else has written, and tries again what failed.
+fn write(journal: &Journal, ends: &AtomicBool) {
+    loop {
+        let written = journal.flush();
+        if ends.load(Relaxed) {
+            return;
+        }
+        if !written {
+            thread::park_timeout(BACKOFF);
+            continue;
+        }
+        journal.writer_sleeps(true);
+        if !journal.holds() && !ends.load(Relaxed) {
+            thread::park_timeout(NAP);
+        }
+        journal.writer_sleeps(false);
+        if !ends.load(Relaxed) {
+            thread::park_timeout(TICK);
+        }
+    }
+}
+
+/// Ends the interceptions in a file's last part that have begun and not ended.
+fn end_interrupted(file: &mut File) -> std::io::Result<()> {
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(LOOKED_THROUGH)))?;
+    let mut running = BTreeSet::new();
+    let mut reader = BufReader::new((&mut *file).take(len.min(LOOKED_THROUGH)));
+    let mut text = Vec::new();
+    while reader.read_until(b'\n', &mut text)? > 0 {
+        match serde_json::from_slice(&text) {
+            Ok(Line::Started(started)) => {
+                running.insert(started.id.into_owned());
+            }
+            Ok(Line::Ended(ended)) => {
+                running.remove(&*ended.id);
+            }
+            _ => {}
+        }
+        text.clear();
+    }
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = view::rfc3339(aibridge_core::Instant::EPOCH + now);
+    for id in &running {
+        let ended = Line::Ended(Ended {
+            id: id.into(),
+            ended_at: now.as_str().into(),
+            status: None,
+            outcome: "interrupted".into(),
+            error_message: None,
+            credential_hint: "".into(),
+            attempts: 0,
+            turns: 0,
+            first_byte_ms: None,
+            total_ms: None,
+        });
+        ended.append_to(&mut text);
+    }
+    file.write_all(&text)?;
+    if !running.is_empty() {
+        warn!(
+            interrupted = running.len(),
+            "the last process did not end in order"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! What the log is told of records: a line per interception, and one per change of a key or an MCP server.
+//!
+//! A line has names, numbers and words of fixed sets. It never has a prompt, a thought, a tool's arguments or an upstream's error
+//! message, which may quote any of them; for that there is the store, and a line has the id to find it by.
+
+use aibridge_core::{
+    keypool::{KeyState, Transition},
+    record::{Passthrough, ToolServer},
+};
+use tracing::{debug, info, warn};
+
+use super::view::{self, Interception};
+
+pub(super) fn ended(ended: &Interception) {
+    info!(
+        id = ended.id,
+        provider = &*ended.provider,
+        api = &*ended.api,
+        model = &*ended.model,
+        streaming = ended.streaming,
+        actor = &*ended.actor,
+        client = &*ended.client,
+        status = ended.status,
+        outcome = ended.outcome.as_deref(),
+        key = ended.credential_hint,
+        attempts = ended.attempts.len(),
+        turns = ended.turns,
+        input_tokens = ended.usage.input_tokens,
+        output_tokens = ended.usage.output_tokens,
+        cache_read_tokens = ended.usage.cache_read_tokens,
+        cache_write_tokens = ended.usage.cache_write_tokens,
+        first_byte_ms = ended.first_byte_ms,
+        total_ms = ended.total_ms,
+        "interception"
+    );
+}
+
+pub(super) fn transition(provider: &str, transition: &Transition) {
+    let Transition {
+        index, hint, to, ..
+    } = transition;
+    match to {
+        KeyState::Valid => info!(provider, index, key = hint, "key is valid again"),
+        KeyState::Temporary(until, reason) => warn!(
+            provider,
+            index,
+            key = hint,
+            reason = reason.as_str(),
+            until = view::rfc3339(*until),
+            "key cools down"
+        ),
+        KeyState::Permanent(reason) => {
+            warn!(
+                provider,
+                index,
+                key = hint,
+                reason = reason.as_str(),
+                "key is out of use until reset"
+            );
+        }
+    }
+}
+
+pub(super) fn tool_server(server: &ToolServer) {
+    let ToolServer {
+        name, tools, down, ..
+    } = server;
+    match down {
+        None => info!(server = &**name, tools, "MCP server is up"),
+        Some(why) => warn!(server = &**name, why, "MCP server cannot be used"),
+    }
+}
+
+pub(super) fn passthrough(passthrough: &Passthrough) {
+    debug!(
+        provider = &*passthrough.provider,
+        status = passthrough.status,
+        outcome = passthrough.outcome.as_str(),
+        total_ms = view::millis(passthrough.total),
+        "passthrough"
+    );
+}

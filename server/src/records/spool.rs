@@ -1,0 +1,234 @@
+//! A series of numbered files, as a queue: lines are appended to the last, read from the first, and what was read is deleted.
+//!
+//! It is a folder beside the database, and belongs to one process at a time.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Bytes above which the next file is begun.
+const FILE: u64 = 16 << 20;
+/// Bytes read at a time; more where a line is longer.
+const READ: u64 = 1 << 20;
+
+/// The end that is written to.
+#[derive(Debug)]
+pub(super) struct Spool {
+    folder: PathBuf,
+    number: u64,
+    len: u64,
+    file: File,
+}
+
+/// The end that is read from.
+#[derive(Debug)]
+pub(super) struct Reader {
+    folder: PathBuf,
+    at: Position,
+    file: Option<File>,
+    /// Keeps others out.
+    _lock: File,
+}
+
+/// A place in a spool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) file: u64,
+    pub(super) offset: u64,
+}
+
+/// Lines read, and the place behind them.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) text: Vec<u8>,
+    pub(super) end: Position,
+}
+
+impl Reader {
+    /// Opens this folder, made if it is not there, to read on at `from`.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or another process does.
+    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+        // What people asked is nobody else's business.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::Error(error) => error,
+            TryLockError::WouldBlock => io::Error::other(
+                "another process records there; give each bridge a database of its own",
+            ),
+        })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            at: Position::default(),
+            file: None,
+            _lock: lock,
+        })
+    }
+
+    /// Reads on from here, or from the first file there is behind that.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub(super) fn seek(&mut self, to: Position) -> io::Result<()> {
+        let first = self.files()?.into_iter().find(|number| *number >= to.file);
+        self.file = None;
+        self.at = match first {
+            Some(first) if first > to.file => Position {
+                file: first,
+                offset: 0,
+            },
+            _ => to,
+        };
+        Ok(())
+    }
+
+    /// The numbers of the files, in order.
+    fn files(&self) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
+            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Begins a file behind all others, to be written to.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(super) fn begin(&self) -> io::Result<Spool> {
+        let last = self.files()?.last().copied().unwrap_or(0);
+        Spool::begin(&self.folder, last.max(self.at.file) + 1)
+    }
+
+    /// The next whole lines; `None` if there are none at the moment. They are read again until [`advance`](Self::advance).
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(super) fn next(&mut self) -> io::Result<Option<Batch>> {
+        loop {
+            if let Some(text) = self.lines()? {
+                let end = Position {
+                    offset: self.at.offset + text.len() as u64,
+                    ..self.at
+                };
+                return Ok(Some(Batch { text, end }));
+            }
+            let Some(next) = self.files()?.into_iter().find(|next| *next > self.at.file) else {
+                return Ok(None);
+            };
+            // The file is complete now that another one is there; was there more in it, after all?
+            if let Some(text) = self.lines()? {
+                let end = Position {
+                    offset: self.at.offset + text.len() as u64,
+                    ..self.at
+                };
+                return Ok(Some(Batch { text, end }));
+            }
+            self.at = Position {
+                file: next,
+                offset: 0,
+            };
+            self.file = None;
+        }
+    }
+
+    /// What was read up to here has been taken in.
+    pub(super) fn advance(&mut self, to: Position) {
+        self.at = to;
+    }
+
+    /// Whether there are files that have been read to their end.
+    pub(super) fn has_done(&self) -> bool {
+        self.files()
+            .is_ok_and(|files| files.first().is_some_and(|first| *first < self.at.file))
+    }
+
+    /// Deletes the files that have been read to their end.
+    ///
+    /// # Errors
+    /// One cannot be deleted.
+    pub(super) fn delete_done(&self) -> io::Result<()> {
+        for number in self.files()? {
+            if number < self.at.file {
+                fs::remove_file(path(&self.folder, number))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lines(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let file = match &self.file {
+            Some(file) => file,
+            None => match File::open(path(&self.folder, self.at.file)) {
+                Ok(file) => self.file.insert(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        let there = file.metadata()?.len().saturating_sub(self.at.offset);
+        let mut most = READ;
+        loop {
+            let len = most.min(there);
+            let mut text = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+            file.read_exact_at(&mut text, self.at.offset)?;
+            if let Some(last) = text.iter().rposition(|byte| *byte == b'\n') {
+                text.truncate(last + 1);
+                return Ok(Some(text));
+            }
+            if len == there {
+                return Ok(None);
+            }
+            most *= 2;
+        }
+    }
+}
+
+impl Spool {
+    fn begin(folder: &Path, number: u64) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path(folder, number))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            number,
+            len: 0,
+            file,
+        })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.len += count as u64;
+        Ok(count)
+    }
+
+    /// The last line is complete: the place to begin another file, if there is so much in this one. Where that fails, this one grows.
+    pub(super) fn line_is_over(&mut self) {
+        if self.len >= FILE
+            && let Ok(next) = Self::begin(&self.folder, self.number + 1)
+        {
+            *self = next;
+        }
+    }
+}
+
+fn path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:09}.jsonl"))
+}

@@ -1,0 +1,109 @@
+//! Another configuration while the bridge runs: SIGHUP and `POST /reload`.
+//!
+//! All of it or nothing. What cannot change while the bridge runs (where it listens, where it records) must be as it was, and the reason
+//! says so if it is not.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use aibridge_core::Duration;
+use tracing::{info, warn};
+
+use crate::{
+    access::Access,
+    admin::Admin,
+    bridge::Running,
+    config::{Overrides, Settings},
+};
+
+/// What it takes to read the configuration again.
+pub(crate) struct Reloader {
+    path: Option<PathBuf>,
+    overrides: Overrides,
+    running: Arc<Running>,
+    admin: Mutex<Weak<Admin>>,
+    /// What is in force. One reload at a time.
+    settings: Mutex<Settings>,
+}
+
+impl Reloader {
+    pub(crate) fn new(
+        path: Option<PathBuf>,
+        overrides: Overrides,
+        running: Arc<Running>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            path,
+            overrides,
+            running,
+            admin: Mutex::default(),
+            settings: Mutex::new(settings),
+        }
+    }
+
+    /// Who is told of a changed admin token.
+    pub(crate) fn tell(&self, admin: &Arc<Admin>) {
+        *self.admin.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(admin);
+    }
+
+    /// Reads the configuration again, secrets included, and puts it in force. Blocks on files.
+    ///
+    /// # Errors
+    /// Why the one in force stays.
+    pub(crate) fn reload(&self) -> Result<(), String> {
+        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.replace(&mut settings);
+        match &outcome {
+            Ok(()) => info!(from = settings.origin, "configuration reloaded"),
+            Err(why) => warn!(%why, "reload refused; the configuration in force stays"),
+        }
+        outcome
+    }
+
+    fn replace(&self, settings: &mut Settings) -> Result<(), String> {
+        let path = self.path.as_deref();
+        let new = Settings::load(path, self.overrides).map_err(|error| error.to_string())?;
+        if let Some(fixed) = settings.fixed_against(&new) {
+            return Err(format!(
+                "{}: {fixed} cannot change while the bridge runs; restart it, or put back what was there",
+                new.origin
+            ));
+        }
+        self.running
+            .reload(new.core())
+            .map_err(|error| format!("{}: {error}", new.origin))?;
+        for (old, new) in [
+            (&settings.tls, &new.tls),
+            (&settings.admin_tls, &new.admin_tls),
+        ] {
+            if let (Some(old), Some(new)) = (old, new) {
+                old.identity.renew(&new.identity);
+            }
+        }
+        let admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(admin) = admin.upgrade() {
+            admin.set_access(access(&new));
+        }
+        for warning in &new.warnings {
+            warn!("{warning}");
+        }
+        settings.replace(new);
+        Ok(())
+    }
+
+    /// How long running interceptions have at a shutdown.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        settings.timeouts.drain
+    }
+}
+
+/// Who may ask the admin listener.
+pub(crate) fn access(settings: &Settings) -> Access {
+    let token = settings.admin_token.as_ref();
+    let token = token.map(|token| token.secret.clone());
+    Access::new(token, settings.admin_hosts.clone())
+}

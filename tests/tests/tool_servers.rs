@@ -1,0 +1,442 @@
+//! MCP servers as the bridge lives with them: down and up again, sessions that are lost, lists that are long, odd or change.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::{Arc, Mutex};
+
+use aibridge_core::{
+    Duration, Instant, Target,
+    api::Api,
+    mcp::{Pattern, Server, ServerState},
+    record::Record,
+};
+use aibridge_testkit::{
+    Ran, Reply, Script, Seen, Sim, ToolServer, Turn, model, setup, tool_server,
+    tool_server::described, tools_origin,
+};
+use desk::{ADD, TOOLS, World, add, adds, as_told, ask, config, forms, json, read, results, says};
+use serde_json::{Value, json};
+
+mod desk;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// When the server is tried again; `None` while it is not down.
+fn retry_at(sim: &Sim) -> Option<Instant> {
+    match &sim.bridge.tool_servers()[0].state {
+        ServerState::Down { retry_at, .. } => Some(*retry_at),
+        ServerState::Connecting | ServerState::Up => None,
+    }
+}
+
+/// The names that models see.
+fn offered(sim: &Sim) -> Vec<String> {
+    let servers = sim.bridge.tool_servers();
+    let names = servers.iter().flat_map(|server| &server.offered);
+    names.map(|(name, _)| name.to_string()).collect()
+}
+
+/// How often the log was told that the server is up, and down.
+fn told(sim: &Sim) -> (usize, usize) {
+    let told = |is_down: bool| {
+        let is_it = |record: &&Record| matches!(record, Record::ToolServer(it) if it.down.is_some() == is_down);
+        sim.records.0.iter().filter(is_it).count()
+    };
+    (told(false), told(true))
+}
+
+// --- down and up --------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_server_that_is_down_at_start_is_done_without_until_it_is_up() {
+    for (api, streaming) in forms() {
+        let turns = [says("Alone."), adds(0), says("3.")];
+        let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
+        let server = tool_server(TOOLS, add);
+        server.set_down(true);
+        let mut world = World::of(config(), Script::in_order(replies), server);
+        assert!(retry_at(&world.sim).is_some());
+        assert_eq!(offered(&world.sim), [""; 0]);
+
+        let question = ask(api, streaming);
+        let answer = world.sim.ask(&question);
+        assert_eq!(read(api, streaming, &answer).text, "Alone.");
+        let sent = world.upstream.seen()[0].body.clone();
+        assert_eq!(sent, question.body, "nothing is put into the request");
+
+        world.server.set_down(false);
+        assert!(
+            world
+                .sim
+                .run_until(SECOND * 2, |sim| retry_at(sim).is_none())
+        );
+        assert_eq!(offered(&world.sim), [ADD]);
+        assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
+        assert_eq!(told(&world.sim), (1, 1), "up once, down once");
+        assert_eq!(world.hear(api, streaming).text.trim(), "3.");
+        assert_eq!(world.ran(), 1);
+        world.close();
+    }
+}
+
+#[test]
+fn a_server_that_stays_down_is_tried_ever_more_slowly() {
+    let server = tool_server(TOOLS, add);
+    server.set_down(true);
+    let mut world = World::of(config(), Script::in_order([]), server);
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        let at = retry_at(&world.sim).expect("it is down");
+        waits.push(at.since(world.sim.now).as_millis());
+        world
+            .sim
+            .run_until(SECOND * 61, |sim| retry_at(sim) != Some(at));
+    }
+    for (nth, wait) in waits.iter().enumerate() {
+        let most = (1000 << nth.min(16)).min(60_000);
+        assert!((most * 3 / 4..=most).contains(wait), "{waits:?}");
+    }
+    assert_eq!(told(&world.sim), (0, 1), "that it is still down is no news");
+    // However long it was down, a minute is the most that it is missed for.
+    world.server.set_down(false);
+    assert!(
+        world
+            .sim
+            .run_until(SECOND * 60, |sim| retry_at(sim).is_none())
+    );
+    world.close();
+}
+
+/// While no tool is on offer, not even the Responses API waits for the end of a turn.
+#[test]
+fn without_tools_a_responses_stream_is_not_held() {
+    let turn = Turn::new().says(&["One ", "two"]);
+    let reply = turn.reply(Api::Responses, true, 0).confirming();
+    let server = tool_server(TOOLS, add);
+    server.set_down(true);
+    let mut world = World::of(config(), Script::in_order([reply]), server);
+    let client = world.sim.connect();
+    world.sim.send(client, ask(Api::Responses, true).bytes());
+    world.sim.settle();
+    let answer = world.sim.answer(client).expect("a head");
+    assert!(answer.text().contains("response.created"));
+    world.upstream.abandon();
+    world.server.abandon();
+}
+
+/// A server that goes down keeps its tools on offer: the model is told what is wrong, and prompts stay cached.
+#[test]
+fn a_server_that_goes_down_later_is_told_of_and_comes_back() {
+    for (api, streaming) in forms() {
+        let turns = [adds(0), says("No luck."), adds(1), says("3.")];
+        let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
+        let mut world = World::new(replies, TOOLS, add);
+        world.server.set_down(true);
+        assert_eq!(world.hear(api, streaming).text.trim(), "No luck.");
+        let bodies = world.bodies();
+        let why = "Error: calling tool: connection refused";
+        assert_eq!(results(api, &bodies[1])[0].content, as_told(api, why));
+        assert_eq!(
+            world.sim.records.tools()[0].error.as_deref(),
+            Some("connection refused")
+        );
+        world.server.set_down(false);
+        assert_eq!(world.hear(api, streaming).text.trim(), "3.");
+        assert_eq!(world.bodies()[2]["tools"], bodies[0]["tools"]);
+        world.close();
+    }
+}
+
+#[test]
+fn one_turn_may_use_tools_of_two_servers_of_which_one_fails() {
+    let other = Target {
+        host: "other.test".into(),
+        ..tools_origin()
+    };
+    for (api, streaming) in forms() {
+        let both = adds(0).calls("call_other", "bmcp_lab_add", r#"{"a":5,"b":6}"#);
+        let turns = [both, says("Half of it.")];
+        let upstream = Script::in_order(model::replies(api, streaming, &turns));
+        let mut config = config();
+        config
+            .mcp
+            .push(Arc::new(Server::new("lab", other.clone(), "/x")));
+        let fails = |_: &str, _: &Value| Ran::Reply(Box::new(Reply::status(503)));
+        let (desk, lab) = (tool_server(TOOLS, fails), tool_server(TOOLS, add));
+        let sim = Sim::new(config, &upstream);
+        let sim = sim.with_servers([(&tools_origin(), &desk), (&other, &lab)]);
+        let mut world = World {
+            sim,
+            upstream,
+            server: desk,
+        };
+        assert_eq!(
+            offered(&world.sim),
+            [ADD, "bmcp_lab_add"],
+            "in configured order"
+        );
+        world.hear(api, streaming);
+        let told = results(api, &world.bodies()[1]);
+        assert!(told[0].is_error && told[0].content.to_string().contains("503"));
+        assert_eq!(told[1].content, as_told(api, "11"));
+        let servers: Vec<_> = world
+            .sim
+            .records
+            .tools()
+            .iter()
+            .map(|it| (it.call.id.clone(), it.server.as_deref().map(str::to_owned)))
+            .collect();
+        assert!(servers.contains(&("call_0".to_owned(), Some("desk".to_owned()))));
+        assert!(servers.contains(&("call_other".to_owned(), Some("lab".to_owned()))));
+        world.close();
+        lab.abandon();
+    }
+}
+
+// --- sessions -----------------------------------------------------------------------------------------------------
+
+/// A server that dies within the first call and comes back with another session.
+fn mortal(forgotten: u16) -> (Script, Arc<Mutex<Vec<String>>>) {
+    let sessions = Arc::new(Mutex::new(Vec::new()));
+    let called_in = Arc::clone(&sessions);
+    let mut server = ToolServer::new(TOOLS);
+    server.forgotten = forgotten;
+    let script = Script::choosing(move |seen: &Seen| {
+        let is_call = !seen.body.is_empty() && json(&seen.body)["method"] == "tools/call";
+        if is_call {
+            let session = seen.header("mcp-session-id").to_owned();
+            called_in.lock().unwrap().push(session);
+            if server.session.ends_with('1') {
+                "desk-session-2".clone_into(&mut server.session);
+                return Reply::reset();
+            }
+        }
+        server.answer(seen, add)
+    });
+    (script, sessions)
+}
+
+#[test]
+fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
+    for (api, streaming) in forms() {
+        for forgotten in [404, 400] {
+            let turns = [
+                adds(0),
+                adds(1),
+                says("3 at last."),
+                adds(2),
+                says("3 again."),
+            ];
+            let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
+            let (script, sessions) = mortal(forgotten);
+            let mut world = World::of(config(), Script::in_order(replies), script);
+            assert_eq!(world.hear(api, streaming).text, "3 at last.");
+            let told = results(api, &world.bodies()[2]);
+            // What may have run is not run again; what the model asks for next is.
+            let lost = as_told(api, "Error: calling tool: connection reset");
+            assert_eq!(
+                (&told[0].content, &told[1].content),
+                (&lost, &as_told(api, "3"))
+            );
+            assert_eq!(world.hear(api, streaming).text, "3 again.");
+            let sessions = sessions.lock().unwrap().clone();
+            let (one, two) = ("desk-session-1", "desk-session-2");
+            assert_eq!(sessions, [one, one, two, two], "{api:?} {forgotten}");
+            // The server's keeper goes on in the new session too, where it is not asked to begin a third.
+            world.sim.advance(SECOND * 10);
+            assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
+            assert_eq!(world.heard("initialize").len(), 2, "{api:?} {forgotten}");
+            world.close();
+        }
+    }
+}
+
+#[test]
+fn at_shutdown_loops_go_on_to_their_end_and_then_the_session_is_given_back() {
+    let api = Api::Messages;
+    let turns = [adds(0), adds(1), says("3.")];
+    let replies: Vec<_> = model::replies(api, true, &turns).collect();
+    let slow = |_: &str, _: &Value| {
+        let result = json!({"content": [{"type": "text", "text": "3"}]});
+        Ran::Late(SECOND * 5, result)
+    };
+    let mut world = World::new(replies, TOOLS, slow);
+    let client = world.sim.connect();
+    world.sim.send(client, ask(api, true).bytes());
+    world.sim.advance(SECOND);
+    world.sim.drain();
+    let answer = world.sim.take_answer(client);
+    assert_eq!(read(api, true, &answer).text, "3.");
+    assert_eq!(world.heard("initialize").len(), 1);
+    world.sim.take_leave();
+    world.sim.settle();
+    let seen = world.server.seen();
+    let last = seen.last().unwrap();
+    assert_eq!(last.method, "DELETE");
+    assert_eq!(last.header("mcp-session-id"), "desk-session-1");
+    world.close();
+}
+
+// --- lists --------------------------------------------------------------------------------------------------------
+
+/// A world whose server has these tools.
+fn listing(server: ToolServer, replies: Vec<Reply>) -> World {
+    let script = Script::choosing(move |seen: &Seen| server.answer(seen, add));
+    World::of(config(), Script::in_order(replies), script)
+}
+
+/// Defect 21: a schema reaches the model whole.
+#[test]
+fn defect_21_schemas_survive_whole() {
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$defs": {"amount": {"type": "number", "minimum": 1.5}},
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/amount"}, "b": {"type": ["string", "null"]}},
+        "required": ["a"],
+        "additionalProperties": false,
+        "oneOf": [{"required": ["a"]}, {"required": ["b"]}],
+        "x-own": {"kept": true},
+    });
+    for (api, streaming) in forms() {
+        let mut server = ToolServer::new(TOOLS);
+        server.tools[0]["inputSchema"] = schema.clone();
+        let mut world = listing(server, vec![says("Hi.").reply(api, streaming, 0)]);
+        world.hear(api, streaming);
+        let tool = &world.bodies()[0]["tools"][0];
+        let sent = match api {
+            Api::ChatCompletions => &tool["function"]["parameters"],
+            Api::Messages => &tool["input_schema"],
+            Api::Responses => &tool["parameters"],
+        };
+        assert_eq!(*sent, schema, "{api:?}");
+        world.close();
+    }
+}
+
+/// §3: an empty `required` is left out; and it is, whatever else the schema has.
+#[test]
+fn an_empty_list_of_what_is_required_is_left_out() {
+    for (api, streaming) in forms() {
+        let mut server = ToolServer::new(TOOLS);
+        server.tools[0]["inputSchema"]["required"] = json!([]);
+        let mut world = listing(server, vec![says("Hi.").reply(api, streaming, 0)]);
+        world.hear(api, streaming);
+        let tool = world.bodies()[0]["tools"][0].to_string();
+        assert!(!tool.contains("required"), "{tool}");
+        assert!(tool.contains("additionalProperties"), "{tool}");
+        world.close();
+    }
+}
+
+/// Defect 21: all pages of a list.
+#[test]
+fn defect_21_all_pages_of_a_list_are_offered() {
+    let names: Vec<_> = (0..23).map(|nth| format!("tool_{nth:02}")).collect();
+    let mut server = ToolServer::new(&[]);
+    server.tools = names.iter().map(|name| described(name)).collect();
+    server.page = 5;
+    let world = listing(server, vec![]);
+    let expected: Vec<_> = names
+        .iter()
+        .map(|name| format!("bmcp_desk_{name}"))
+        .collect();
+    assert_eq!(offered(&world.sim), expected);
+    assert_eq!(world.heard("tools/list").len(), 5);
+    world.close();
+}
+
+/// Defect 21: of two tools that come to one name none is offered, and both are told of.
+#[test]
+fn defect_21_tools_that_come_to_one_name_are_told_of() {
+    let long = "x".repeat(80);
+    let tools = [
+        "add",
+        "say hi",
+        "say/hi",
+        &format!("{long}a"),
+        &format!("{long}b"),
+    ];
+    let world = listing(ToolServer::new(&tools), vec![]);
+    assert_eq!(offered(&world.sim), [ADD]);
+    let servers = world.sim.bridge.tool_servers();
+    let longest = format!("bmcp_desk_{}", "x".repeat(54));
+    assert_eq!(longest.len(), 64);
+    assert_eq!(servers[0].clashes, ["bmcp_desk_say_hi".to_owned(), longest]);
+    world.close();
+}
+
+#[test]
+fn names_are_made_fit_for_providers_and_calls_use_the_servers_own() {
+    for (api, streaming) in forms() {
+        let name = "bmcp_desk_get_weather__v2__";
+        let turns = [Turn::new().calls("call_0", name, "{}"), says("Rain.")];
+        let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
+        let own = "get weather.\u{e9}v2!\u{1f600}";
+        let run = |_: &str, _: &Value| Ran::Text("rain".to_owned());
+        let mut world = World::new(replies, &[own], run);
+        assert_eq!(offered(&world.sim), [name]);
+        world.hear(api, streaming);
+        assert_eq!(world.heard("tools/call")[0]["params"]["name"], own);
+        assert_eq!(&*world.sim.records.tools()[0].call.name, name);
+        world.close();
+    }
+}
+
+#[test]
+fn only_what_is_allowed_and_not_denied_is_offered() {
+    let mut config = setup::config(&setup::KEYS[..1]);
+    let mut server = Server::new("desk", tools_origin(), "/mcp");
+    server.allow = Some(Pattern::new("^read|^drop").unwrap());
+    server.deny = Some(Pattern::new("drop").unwrap());
+    config.mcp.push(Arc::new(server));
+    let script = tool_server(&["read_it", "drop_it", "write_it"], add);
+    let world = World::of(config, Script::in_order([]), script);
+    assert_eq!(offered(&world.sim), ["bmcp_desk_read_it"]);
+    world.close();
+}
+
+/// A server may say within a call's reply that its tools are others now; progress comes before the result as well.
+#[test]
+fn a_list_that_changes_within_a_call_is_read_again() {
+    for (api, streaming) in forms() {
+        let turns = [adds(0), says("3."), says("Hi.")];
+        let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
+        let mut server = ToolServer::new(TOOLS);
+        let script = Script::choosing(move |seen: &Seen| {
+            let message = if seen.body.is_empty() {
+                Value::Null
+            } else {
+                json(&seen.body)
+            };
+            if message["method"] != "tools/call" {
+                return server.answer(seen, add);
+            }
+            server.tools.push(described("subtract"));
+            let notify = |method: &str, params: Value| json!({"jsonrpc": "2.0", "method": method, "params": params});
+            let progress = json!({"progressToken": 1, "progress": 1});
+            let result = json!({"content": [{"type": "text", "text": "3"}]});
+            let messages = [
+                notify("notifications/progress", progress),
+                notify("notifications/tools/list_changed", json!({})),
+                json!({"jsonrpc": "2.0", "id": message["id"], "result": result}),
+            ];
+            Reply::sse(
+                messages
+                    .map(|it| format!("event: message\ndata: {it}\n\n"))
+                    .concat(),
+            )
+        });
+        let mut world = World::of(config(), Script::in_order(replies), script);
+        assert_eq!(world.hear(api, streaming).text, "3.");
+        let bodies = world.bodies();
+        assert_eq!(
+            bodies[0]["tools"], bodies[1]["tools"],
+            "a loop keeps what it began with"
+        );
+        world.sim.advance(SECOND * 3);
+        assert_eq!(offered(&world.sim), [ADD, "bmcp_desk_subtract"]);
+        world.hear(api, streaming);
+        assert_eq!(world.bodies()[2]["tools"].as_array().unwrap().len(), 2);
+        world.close();
+    }
+}
