@@ -206,11 +206,7 @@ impl Driver {
             let now = self.shared.clock.now();
             self.session
                 .handle(now, Event::Failed(ConnId::CLIENT, Fault::Closed));
-            while let Some(action) = self.session.poll_action() {
-                if let Action::Emit(record) = action {
-                    self.shared.sink.keep(*record);
-                }
-            }
+            self.settle();
         }));
     }
 }

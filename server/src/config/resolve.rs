@@ -157,9 +157,7 @@ impl Check<'_, '_> {
         read: fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         let written = written?;
-        let zero_is_none = ["header_timeout", "idle_timeout"]
-            .iter()
-            .any(|name| key.ends_with(name));
+        let zero_is_none = ["server: header_timeout", "server: idle_timeout"].contains(&key);
         read(&written.get_ref().0)
             .and_then(|value| {
                 if value == T::default() && !zero_is_none {

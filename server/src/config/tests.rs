@@ -59,7 +59,7 @@ fn every_complaint_names_file_line_key_and_fix() {
         ),
         (
             with("listn = \"127.0.0.1:1\"", ""),
-            "aibridge.toml:2: listn: unknown field `listn`, expected one of `listen`, `admin`, `admin_token`, `max_body`, `header_timeout`, `idle_timeout`, `drain_timeout`, `tls`, `upstream_ca`",
+            "aibridge.toml:2: listn: unknown field `listn`, expected one of `listen`, `admin`, `admin_token`, `max_body`, `header_timeout`, `idle_timeout`, `drain_timeout`, `client_header_timeout`, `client_body_timeout`, `client_idle_timeout`, `max_connections`, `max_buffered`, `tls`, `admin_tls`, `admin_hosts`, `upstream_ca`",
         ),
         (
             with("listen = \"0.0.0.0:8787\"", ""),
@@ -107,7 +107,7 @@ fn every_complaint_names_file_line_key_and_fix() {
         ),
         (
             with("tls = { cert = \"c\", key = \"k\" }", ""),
-            "aibridge.toml:2: server: tls: not supported by this version; remove it, and put a TLS proxy in front",
+            "aibridge.toml:2: server: tls: cert: /nowhere/c cannot be read (No such file or directory (os error 2)); check the path\naibridge.toml:2: server: tls: key: /nowhere/k cannot be read (No such file or directory (os error 2)); check the path",
         ),
         (
             client("alice", "t-0") + &client(" alice ", "t-1") + &good,
@@ -220,6 +220,26 @@ fn every_complaint_names_file_line_key_and_fix() {
             "aibridge.toml:7: records: on_full: \"stop\" is neither \"serve\" nor \"refuse\"; use one of them",
         ),
         (
+            with("max_connections = 0", ""),
+            "aibridge.toml:2: server: max_connections: must be a whole number from 1; remove it for the default",
+        ),
+        (
+            with("client_header_timeout = 0", ""),
+            "aibridge.toml:2: server: client_header_timeout: must be more than 0; remove it for the default",
+        ),
+        (
+            with("admin_hosts = [\"bridge.internal:8788\"]", ""),
+            "aibridge.toml:2: server: admin_hosts: must be names such as \"bridge.internal\"; leave out scheme and port",
+        ),
+        (
+            with("", "[provider.circuit]\nfailures = -1"),
+            "aibridge.toml:8: provider \"anthropic\": circuit: failures: must be a whole number from 1; remove it for the default",
+        ),
+        (
+            good.clone() + "[[client]]\nname = \"a\"\ntoken = \"t\"\nmax_in_flight = 0\n",
+            "aibridge.toml:8: client \"a\": max_in_flight: must be a whole number from 1; remove it for the default",
+        ),
+        (
             good.clone() + "[trace]\ndir = \"traces\"\n",
             "aibridge.toml:6: trace: dir: not supported by this version; remove it",
         ),
@@ -273,9 +293,8 @@ fn defaults_are_those_of_the_reference() {
 
 #[test]
 fn configured_values_reach_the_core() {
-    let server =
-        "max_body = \"1MiB\"\nheader_timeout = \"20m\"\nidle_timeout = 0\ndrain_timeout = \"5s\"";
-    let provider = "byok = false\nsend_actor = true\nkeys = [\"env:KEY_2\", \"env:KEY_1\"]\n[provider.failover]\nunauthorized = \"10m\"\nforbidden = \"relay\"\ndefault_cooldown = \"5s\"\nmax_cooldown = \"10s\"\n[[client]]\nname = \"alice\"\ntoken = \"t-1\"";
+    let server = "max_body = \"1MiB\"\nheader_timeout = \"20m\"\nidle_timeout = 0\ndrain_timeout = \"5s\"\nclient_idle_timeout = \"7s\"\nmax_connections = 9\nmax_buffered = \"2MiB\"";
+    let provider = "byok = false\nsend_actor = true\nkeys = [\"env:KEY_2\", \"env:KEY_1\"]\n[provider.failover]\nunauthorized = \"10m\"\nforbidden = \"relay\"\ndefault_cooldown = \"5s\"\nmax_cooldown = \"10s\"\n[provider.circuit]\nfailures = 2\n[[client]]\nname = \"alice\"\ntoken = \"t-1\"\nmax_in_flight = 4\nrequests_per_minute = 60";
     let settings = read(&with(server, provider)).unwrap();
     let core = settings.core();
     assert_eq!(core.limits.body, 1 << 20);
@@ -287,7 +306,21 @@ fn configured_values_reach_the_core() {
     );
     assert_eq!(core.timeouts.idle, Duration::ZERO);
     assert_eq!(core.timeouts.drain, Duration::from_secs(5));
-    assert_eq!(&*core.clients[0].name, "alice");
+    assert_eq!(core.timeouts.client_idle, Duration::from_secs(7));
+    assert_eq!(
+        (core.capacity.connections, core.capacity.buffered),
+        (9, 2 << 20)
+    );
+    let client = &core.clients[0];
+    assert_eq!((&*client.name, client.max_in_flight), ("alice", Some(4)));
+    assert_eq!(client.requests_per_minute, Some(60));
+    assert!(
+        client
+            .token
+            .matches(aibridge_core::Secret::new("t-1").digest())
+    );
+    let breaker = core.providers[0].breaker.unwrap();
+    assert_eq!((breaker.failures, breaker.half_open), (2, 3));
     let provider = &core.providers[0];
     assert!(!provider.byok && provider.send_actor);
     assert_eq!(provider.keys[1].hint(), "sk-a...aaaa", "order is kept");

@@ -30,6 +30,19 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// Starts the binary on this configuration; listeners are chosen for it. `before` is run by a shell before it.
     pub(crate) fn start(config: &Path, level: &str, before: &str) -> Self {
+        let bridge = Self::launch(config, level, before);
+        bridge.until("ready", |bridge| bridge.get("/readyz").contains("\"ok\""));
+        bridge
+    }
+
+    /// The same where its listeners cannot be asked without TLS.
+    pub(crate) fn start_behind_tls(config: &Path) -> Self {
+        let bridge = Self::launch(config, "info", "");
+        bridge.until("ready", |bridge| bridge.log().contains("ready"));
+        bridge
+    }
+
+    fn launch(config: &Path, level: &str, before: &str) -> Self {
         let command = format!("{before} exec \"$0\" \"$@\"");
         let mut command_line = Command::new("bash");
         command_line
@@ -74,14 +87,12 @@ impl Bridge {
                     .map(str::to_owned),
             );
         }
-        let bridge = Self {
+        Self {
             child,
             clients: addresses.remove(0),
             admin: addresses.remove(0),
             log,
-        };
-        bridge.until("ready", |bridge| bridge.get("/readyz").contains("\"ok\""));
-        bridge
+        }
     }
 
     /// What it has logged so far.
@@ -95,15 +106,28 @@ impl Bridge {
 
     /// A reply of the admin listener.
     pub(crate) fn get(&self, path: &str) -> String {
+        self.request("GET", path)
+    }
+
+    pub(crate) fn request(&self, method: &str, path: &str) -> String {
         let mut reply = String::new();
         let asked = TcpStream::connect(&self.admin).and_then(|mut stream| {
             write!(
                 stream,
-                "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+                "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
             )?;
             stream.read_to_string(&mut reply)
         });
         asked.map_or_else(|error| error.to_string(), |_| reply)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .unwrap();
     }
 
     /// A metric that has no labels.

@@ -1,0 +1,146 @@
+//! Another configuration while the bridge runs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use crate::bridge::{Bridge, ask, blocking, field, folder, provider, question, streamed};
+
+/// A provider that answers with the key it was shown, as the reply's id.
+fn telling() -> String {
+    provider(Duration::ZERO, |head, body| {
+        let key = field(head, "x-api-key").unwrap_or_default().to_owned();
+        if body.contains("\"stream\":true") {
+            return streamed(&key);
+        }
+        vec![blocking(&key)]
+    })
+}
+
+fn write(folder: &Path, provider: &str, keys: &[&str], more: &str) -> PathBuf {
+    let keys: Vec<_> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+    let file = folder.join("aibridge.toml");
+    let text = format!(
+        "{more}\n[[provider]]\nname = \"anthropic\"\napi = \"anthropic\"\nbase_url = \"http://{provider}\"\nkeys = [{}]\n",
+        keys.join(", ")
+    );
+    fs::write(&file, text).unwrap();
+    file
+}
+
+fn key_used(bridge: &Bridge) -> String {
+    let seen = ask(&bridge.clients, "", &question("Who?", false)).unwrap();
+    assert_eq!(seen.status(), 200, "{}", seen.body);
+    let at = seen.body.find("\"id\":\"").unwrap() + 6;
+    seen.body[at..].split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn secrets_in_files_are_read_again_on_a_signal_and_on_request() {
+    let folder = folder("rotation");
+    let secret = folder.join("key");
+    fs::write(&secret, "key-of-monday\n").unwrap();
+    let file = write(&folder, &telling(), &["file:key"], "");
+    let bridge = Bridge::start(&file, "info", "");
+    assert_eq!(key_used(&bridge), "key-of-monday");
+
+    fs::write(&secret, "key-of-tuesday\n").unwrap();
+    assert_eq!(key_used(&bridge), "key-of-monday", "not before it is told");
+    bridge.signal("HUP");
+    bridge.until("reloaded", |bridge| {
+        bridge.log().contains("configuration reloaded")
+    });
+    assert_eq!(key_used(&bridge), "key-of-tuesday");
+
+    fs::write(&secret, "key-of-wednesday\n").unwrap();
+    let reply = bridge.request("POST", "/reload");
+    assert!(
+        reply.starts_with("HTTP/1.1 200") && reply.ends_with("{\"status\":\"ok\"}\n"),
+        "{reply}"
+    );
+    assert_eq!(key_used(&bridge), "key-of-wednesday");
+    let log = bridge.stop();
+    assert!(!log.contains("day"), "{log}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_changes_nothing() {
+    let folder = folder("refused");
+    let provider = telling();
+    let file = write(&folder, &provider, &["the-first-key"], "");
+    let bridge = Bridge::start(&file, "info", "");
+    for (text, why) in [
+        (
+            "[server]\nmax_bdy = \"1KiB\"",
+            "aibridge.toml:2: max_bdy: unknown field",
+        ),
+        (
+            "[records]\njsonl = \"x.jsonl\"",
+            "aibridge.toml: records cannot change while the bridge runs",
+        ),
+    ] {
+        write(&folder, &provider, &["the-second-key"], text);
+        let reply = bridge.request("POST", "/reload");
+        assert!(reply.starts_with("HTTP/1.1 400"), "{reply}");
+        assert!(reply.contains(why), "{reply}");
+        assert_eq!(key_used(&bridge), "the-first-key");
+    }
+    bridge.signal("HUP");
+    bridge.until("refused", |bridge| {
+        bridge.log().matches("reload refused").count() == 3
+    });
+    assert!(bridge.request("GET", "/reload").starts_with("HTTP/1.1 405"));
+    bridge.stop();
+}
+
+#[test]
+fn a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
+    let folder = folder("reloads");
+    let provider = telling();
+    let variants: [(&[&str], &str); 3] = [
+        (&["key-a", "key-b"], ""),
+        (&["key-b", "key-c"], "[server]\nmax_body = \"1MiB\""),
+        (
+            &["key-c"],
+            "[[mcp]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:9/mcp\"",
+        ),
+    ];
+    let file = write(&folder, &provider, variants[0].0, variants[0].1);
+    let bridge = Bridge::start(&file, "warn", "");
+    let (over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for client in 0..4 {
+            let (over, asked, bridge) = (&over, &asked, &bridge);
+            scope.spawn(move || {
+                while !over.load(Relaxed) {
+                    let body = question("Still there?", client % 2 == 0);
+                    let seen = ask(&bridge.clients, "", &body).unwrap();
+                    assert_eq!((seen.status(), seen.complete), (200, true), "{}", seen.body);
+                    assert!(!seen.body.contains("error"), "{}", seen.body);
+                    asked.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        for number in 1..=100 {
+            let (keys, more) = variants[number % variants.len()];
+            write(&folder, &provider, keys, more);
+            let reply = bridge.request("POST", "/reload");
+            // So that there is load between any two.
+            let before = asked.load(Relaxed);
+            while asked.load(Relaxed) == before {
+                thread::yield_now();
+            }
+            if !reply.starts_with("HTTP/1.1 200") {
+                over.store(true, Relaxed);
+                panic!("{reply}");
+            }
+        }
+        over.store(true, Relaxed);
+    });
+    assert!(asked.load(Relaxed) >= 100);
+    bridge.stop();
+}
