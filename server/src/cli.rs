@@ -29,6 +29,8 @@ pub(crate) enum Command {
     ///
     /// Exits with 2 if it is not valid, naming file, line, key and fix of everything that is wrong.
     Check(CheckArgs),
+    /// Write a configuration to begin with, every key explained
+    Init(InitArgs),
     /// See it work: a scripted provider, the bridge in front of it, a failover on each API. No keys, no network.
     ///
     /// Exits with 0 only if everything went as it should.
@@ -37,7 +39,7 @@ pub(crate) enum Command {
 
 const SERVE: &str = "Run the bridge.\n\n\
     Without --config the providers come from ANTHROPIC_API_KEY and OPENAI_API_KEY (comma-separated lists of keys), \
-    ANTHROPIC_BASE_URL and OPENAI_BASE_URL. SIGTERM and SIGINT let running requests finish; a second one exits at once.";
+    ANTHROPIC_BASE_URL and OPENAI_BASE_URL. SIGTERM and SIGINT let running requests finish; a second one exits at once. SIGHUP reads the configuration again.";
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
@@ -62,6 +64,14 @@ pub(crate) struct CheckArgs {
     /// Configuration file (TOML); without it, the environment is checked
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Where to; nothing that is there is overwritten
+    #[arg(value_name = "FILE", default_value = "aibridge.toml")]
+    pub(crate) file: PathBuf,
 }
 
 /// Options of `demo`.

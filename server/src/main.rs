@@ -9,6 +9,7 @@ mod cli;
 mod clients;
 mod config;
 mod demo;
+mod init;
 mod log;
 mod metrics;
 mod records;
@@ -27,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = match cli.command {
-        Command::Serve(_) | Command::Check(_) => LogLevel::Info,
+        Command::Serve(_) | Command::Check(_) | Command::Init(_) => LogLevel::Info,
         // The timeline tells it all; only what it does not expect may stand beside it.
         Command::Demo(_) => LogLevel::Error,
     };
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Init(args) => init::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -95,6 +95,30 @@ fn version_and_help_are_fine_and_wrong_usage_exits_with_2() {
 }
 
 #[test]
+fn init_writes_a_configuration_that_is_valid_and_overwrites_nothing() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("init");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("new.toml");
+    let shown = path.to_str().unwrap();
+    let (code, out, err) = run(&["init", shown]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("aibridge serve --config"), "{out}");
+    let check = aibridge(&["check", "--config", shown])
+        .env("ANTHROPIC_API_KEY", "sk-ant-of-the-environment")
+        .output();
+    assert_eq!(finished(&check.unwrap()).0, 0);
+    fs::write(&path, "mine").unwrap();
+    let (code, _, err) = run(&["init", shown]);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("new.toml") && err.contains("choose another file"),
+        "{err}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+}
+
+#[test]
 fn check_prints_the_configuration_with_its_secrets_masked() {
     let path = file(
         "good.toml",

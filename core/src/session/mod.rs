@@ -218,9 +218,17 @@ impl Session {
         self
     }
 
-    /// The request that is in, as the bridge knows it.
+    /// The request that is in, as the bridge knows it. One that has ended is still in while the bridge has not been told, which it never
+    /// is if the session is over with that.
     pub fn ticket(&self) -> Option<Ticket> {
-        self.ticket
+        let told_last = || {
+            let mut untold = self.out.queries.iter();
+            untold.find_map(|query| match query {
+                Query::Release(ticket) => Some(*ticket),
+                _ => None,
+            })
+        };
+        self.ticket.or_else(told_last)
     }
 
     /// A session without a client, which keeps an MCP server: connected, and its tools known. It asks and is driven as any other;
