@@ -1,5 +1,4 @@
 //! How much there may be: of one client, and of everything together. Each refusal as the client gets it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use aibridge_core::{
     Duration,

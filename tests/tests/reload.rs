@@ -1,5 +1,4 @@
 //! Another configuration in the middle of everything: what runs finishes on what it began with, what begins has the new one.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 

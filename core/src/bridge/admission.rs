@@ -222,7 +222,7 @@ impl Usage {
             if owed > MINUTE {
                 return Err(Refused::ClientTooFast {
                     limit,
-                    retry_after: owed - MINUTE,
+                    retry_after: owed.saturating_sub(MINUTE),
                 });
             }
             self.paid_at = Some(paid_at);

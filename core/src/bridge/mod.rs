@@ -155,13 +155,14 @@ impl Bridge {
             Query::Admit { .. } if self.draining => {
                 Answer::Admit(Err(Refused::Draining(RETRY_AFTER_DRAIN)))
             }
-            Query::Admit { bytes } => Answer::Admit(match self.paused {
-                Some(wait) => Err(Refused::Unrecorded(wait)),
-                None => {
-                    let admitted = self.admission.admit(self.epoch, bytes, &self.config);
-                    admitted.map(|ticket| (Arc::clone(&self.config), ticket))
-                }
-            }),
+            Query::Admit { bytes } => {
+                let unrecorded = self.paused.map(Refused::Unrecorded);
+                let admitted = unrecorded.map_or_else(
+                    || self.admission.admit(self.epoch, bytes, &self.config),
+                    Err,
+                );
+                Answer::Admit(admitted.map(|ticket| (Arc::clone(&self.config), ticket)))
+            }
             Query::Connect { target, fresh } => {
                 let parked = if fresh {
                     None

@@ -187,7 +187,13 @@ fn client_of<'a>(config: &'a Config, token: &[u8]) -> Option<&'a Client> {
     let mut clients = config.clients.iter().peekable();
     clients.peek()?;
     let shown = Digest::of(token);
-    clients.filter(|client| client.token.matches(shown)).last()
+    clients.fold(None, |found, client| {
+        if client.token.matches(shown) {
+            Some(client)
+        } else {
+            found
+        }
+    })
 }
 
 fn unknown_token() -> ApiError {
