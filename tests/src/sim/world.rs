@@ -3,21 +3,24 @@
 use std::collections::VecDeque;
 
 use aibridge_core::{
-    ConnId, Fault, Frame, Instant, Target,
+    ConnId, Duration, Fault, Frame, Instant, Target,
     record::Record,
     session::{Action, Event},
 };
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Conn, Sim, Wire, tail};
-use crate::{Connect, Peer, Step};
+use crate::{
+    Connect, Peer, Step,
+    history::{Called, Fact},
+};
 
 impl Sim {
-    pub(super) fn next_moment(&self) -> Option<Instant> {
+    pub(crate) fn next_moment(&self) -> Option<Instant> {
         let sessions = self
-            .clients
+            .live
             .iter()
-            .filter_map(|client| client.session.as_ref()?.poll_timeout());
+            .filter_map(|index| self.clients[*index].session.as_ref()?.poll_timeout());
         let upstreams = self
             .conns
             .values()
@@ -31,16 +34,37 @@ impl Sim {
 
     /// Does one thing, if there is one to do.
     pub(super) fn step(&mut self) -> bool {
-        (0..self.clients.len()).any(|index| self.step_client(index))
-            || self
-                .conns
-                .keys()
-                .copied()
-                .collect::<Vec<_>>()
-                .into_iter()
-                .any(|conn| self.step_conn(conn))
-            || (0..self.clients.len()).any(|index| self.time_client(index))
+        let conns: Vec<_> = self.conns.keys().copied().collect();
+        let (first_client, first_conn, conns_first) = self.first(conns.len());
+        let clients = |sim: &mut Self| {
+            let count = sim.live.len();
+            (0..count).any(|at| sim.step_client(sim.live[(at + first_client) % count]))
+        };
+        let upstreams = |sim: &mut Self| {
+            let count = conns.len();
+            (0..count).any(|at| sim.step_conn(conns[(at + first_conn) % count]))
+        };
+        let moved = if conns_first {
+            upstreams(self) || clients(self)
+        } else {
+            clients(self) || upstreams(self)
+        };
+        moved
+            || (0..self.live.len()).any(|at| self.time_client(self.live[at]))
             || self.time_bridge()
+    }
+
+    /// With which client and which connection to begin, and whether connections come first.
+    fn first(&mut self, conns: usize) -> (usize, usize, bool) {
+        let clients = self.live.len();
+        let Some(rng) = &mut self.shuffle else {
+            return (0, 0, false);
+        };
+        let mut below = |bound: usize| {
+            let drawn = rng.next_u64() % bound.max(1) as u64;
+            usize::try_from(drawn).unwrap_or_default()
+        };
+        (below(clients), below(conns), below(2) == 1)
     }
 
     fn step_client(&mut self, index: usize) -> bool {
@@ -98,6 +122,15 @@ impl Sim {
             return false;
         }
         conn.wakes = None;
+        if let Some(peer) = conn.coming.take() {
+            conn.peer = Some(peer);
+            conn.inbox.push_back(Wire::Opened);
+            let early = conn.early.split().freeze();
+            if !early.is_empty() {
+                self.arrived(id, early);
+            }
+            return true;
+        }
         let Some(peer) = &mut conn.peer else {
             return false;
         };
@@ -105,19 +138,34 @@ impl Sim {
         if peer.peek() == Some(&Step::Stall) {
             return false;
         }
-        match peer.next_step() {
+        let owner = conn.owner;
+        let fact = match peer.next_step() {
             None | Some(Step::Stall) => return false,
-            Some(Step::Bytes(bytes)) => conn.inbox.push_back(Wire::Bytes(bytes)),
-            Some(Step::Confirm) => conn.confirms += 1,
+            Some(Step::Bytes(bytes)) => {
+                conn.inbox.push_back(Wire::Bytes(bytes.clone()));
+                Fact::Sent(id, bytes)
+            }
+            Some(Step::Confirm) => {
+                conn.confirms += 1;
+                return true;
+            }
             Some(Step::End) => {
                 conn.dead = true;
                 conn.inbox.push_back(Wire::End);
+                Fact::Broke(id, "ends")
             }
             Some(Step::Reset) => {
                 conn.dead = true;
                 conn.inbox.push_back(Wire::Failed(Fault::Reset));
+                Fact::Broke(id, "resets")
             }
-            Some(Step::Wait(wait)) => conn.wakes = Some(now + wait),
+            Some(Step::Wait(wait)) => {
+                conn.wakes = Some(now + wait);
+                return true;
+            }
+        };
+        if let Some(owner) = owner {
+            self.note(owner, || fact);
         }
         true
     }
@@ -170,22 +218,39 @@ impl Sim {
                 } else {
                     format!("{query:?}")
                 };
+                let asked = self.watch.as_mut().map(|watch| watch.asked(&query));
                 let answer = self.bridge.answer(self.now, query);
+                if let (Some(watch), Some(asked)) = (&mut self.watch, asked) {
+                    watch.answered(self.now, index, asked, &answer);
+                }
                 session.handle_answer(self.now, answer);
                 self.log(|| format!("s{index} ? {}", first_word(&shown)));
                 self.unshelve();
                 continue;
             }
-            assert!(
-                !self.clients[index].owes_bytes,
-                "an interception's last record behind its reply's last bytes:\n{}",
-                tail(&self.timeline)
-            );
+            let owes = std::mem::take(&mut self.clients[index].owes_bytes);
+            if owes {
+                self.wrong(
+                    index,
+                    "an interception's last record behind its reply's last bytes",
+                );
+            }
             return;
         }
     }
 
+    /// A session broke its contract.
+    fn wrong(&mut self, index: usize, what: &str) {
+        if self.watch.is_none() {
+            panic!("{what}:\n{}", tail(&self.timeline));
+        }
+        self.note(index, || Fact::Wrong(what.to_owned()));
+    }
+
     fn act(&mut self, index: usize, action: Action) {
+        if let Some(watch) = &mut self.watch {
+            watch.shows(&action);
+        }
         match &action {
             Action::Send(conn, frame) => {
                 let len = frame.remaining();
@@ -213,6 +278,9 @@ impl Sim {
             _ => {}
         }
         match action {
+            Action::Emit(record) if self.watch.is_some() => {
+                self.note(index, || Fact::Recorded(record));
+            }
             Action::Emit(record) => self.records.0.push(*record),
             Action::Done => self.done(index),
             Action::Send(ConnId::CLIENT, mut frame) => {
@@ -261,11 +329,13 @@ impl Sim {
             .filter(|(_, conn)| conn.owner == Some(index))
             .map(|(id, _)| *id)
             .collect();
-        assert!(
-            left.is_empty(),
-            "a session is done and has not closed {left:?}:\n{}",
-            tail(&self.timeline)
-        );
+        if !left.is_empty() {
+            self.wrong(
+                index,
+                &format!("a session is done and has not closed {left:?}"),
+            );
+        }
+        self.live.retain(|live| *live != index);
         self.clients[index].session = None;
         self.clients[index].closed = true;
     }
@@ -286,13 +356,18 @@ impl Sim {
             None => panic!("nothing is at {target}"),
         };
         let mut conn = Conn::new(index);
-        match upstream.connect() {
-            Connect::Accept(number) => {
+        conn.server = self.watch.as_ref().and_then(|watch| watch.server(target));
+        match upstream.dial() {
+            (Connect::Accept(number), Duration::ZERO) => {
                 conn.peer = Some(Peer::new(upstream, number));
                 conn.inbox.push_back(Wire::Opened);
             }
-            Connect::Fail(fault) => conn.inbox.push_back(Wire::Failed(fault)),
-            Connect::NoAnswer => {}
+            (Connect::Accept(number), takes) => {
+                conn.coming = Some(Peer::new(upstream, number));
+                conn.wakes = Some(self.now + takes);
+            }
+            (Connect::Fail(fault), _) => conn.inbox.push_back(Wire::Failed(fault)),
+            (Connect::NoAnswer, _) => {}
         }
         let known = self.conns.insert(id, conn);
         assert!(known.is_none(), "{id} is opened twice");
@@ -304,15 +379,32 @@ impl Sim {
             panic!("bytes for {id}, which is not there");
         };
         conn.credit += bytes.len();
-        let Some(peer) = &mut conn.peer else {
+        if conn.peer.is_none() {
             return conn.early.extend_from_slice(&bytes);
+        }
+        self.arrived(id, bytes);
+    }
+
+    /// Bytes reach the upstream.
+    fn arrived(&mut self, id: ConnId, bytes: Bytes) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.dead) else {
+            return;
         };
-        let calls = if conn.dead {
-            Vec::new()
-        } else {
-            peer.push(bytes)
-        };
-        for call in calls {
+        let calls = conn.peer.as_mut().map(|peer| peer.push(bytes));
+        let (owner, server) = (conn.owner, conn.server);
+        for call in calls.unwrap_or_default() {
+            let conn = self.conns.get_mut(&id);
+            let is_reused = conn.is_some_and(|conn| std::mem::replace(&mut conn.is_used, true));
+            if let Some(owner) = owner {
+                self.note(owner, || {
+                    Fact::Called(Box::new(Called {
+                        conn: id,
+                        provider: server,
+                        is_reused,
+                        seen: call.clone(),
+                    }))
+                });
+            }
             let hint = aibridge_core::Secret::new(call.key.as_str()).hint();
             self.log(|| {
                 format!(
@@ -328,8 +420,9 @@ impl Sim {
         let client = &mut self.clients[index];
         if client.reads && !client.unsent.is_empty() {
             client.credit += client.unsent.len();
-            let bytes = client.unsent.split();
+            let bytes = client.unsent.split().freeze();
             client.got.extend_from_slice(&bytes);
+            self.note(index, || Fact::Delivered(bytes));
         }
     }
 
@@ -346,6 +439,9 @@ impl Conn {
         Self {
             owner: Some(owner),
             peer: None,
+            coming: None,
+            server: None,
+            is_used: false,
             inbox: VecDeque::new(),
             early: BytesMut::new(),
             credit: 0,
