@@ -93,6 +93,8 @@ pub enum Blip {
     EndAt(usize),
     /// The reply is no HTTP.
     Garbage,
+    /// The reply is a 429 that names a wait of so many seconds.
+    Limited(u64),
     /// The connection attempt is never answered.
     NoAnswer,
     /// The connection is refused.

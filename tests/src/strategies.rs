@@ -55,9 +55,9 @@ impl Default for Sizes {
             providers: 2,
             keys: 3,
             clients: 3,
-            requests: 4,
+            requests: 3,
             max_cooldown: Duration::from_secs(600),
-            tools: 10,
+            tools: 5,
         }
     }
 }
@@ -69,16 +69,17 @@ pub fn plan(sizes: Sizes) -> impl Strategy<Value = Plan> + Clone {
         1..=sizes.bridges,
         vec(provider(sizes), 1..=sizes.providers),
         vec(client(sizes), 1..=sizes.clients),
-        option::weighted(f64::from(sizes.tools) / 100.0, tools()),
+        (0..100u32, tools()),
         option::weighted(0.2, vec(reset(), 1..=3)),
     );
-    parts.prop_map(|(seed, bridges, providers, clients, tools, resets)| {
+    parts.prop_map(move |(seed, bridges, providers, clients, tools, resets)| {
+        let (drawn, tools) = tools;
         let plan = Plan {
             seed,
             bridges,
             providers,
             clients,
-            tools,
+            tools: (drawn + sizes.tools >= 100).then_some(tools),
             resets: resets.unwrap_or_default(),
         };
         plan.consistent()
@@ -177,6 +178,7 @@ pub fn faults(calls: usize) -> impl Strategy<Value = Vec<Option<Blip>>> + Clone 
 pub fn fault() -> impl Strategy<Value = Blip> + Clone {
     prop_oneof![
         2 => select(vec![500, 529, 503, 400, 404, 429, 401, 403]).prop_map(Blip::Status),
+        1 => (1..90u64).prop_map(Blip::Limited),
         1 => Just(Blip::Refuse),
         1 => (0..1_500usize).prop_map(Blip::ResetAt),
         1 => (0..1_500usize).prop_map(Blip::EndAt),

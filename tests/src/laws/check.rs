@@ -114,8 +114,8 @@ pub struct Counterexample {
     pub law: &'static str,
     /// Where it breaks, if there is a history.
     pub breach: Breach,
-    /// The seed of the world that it was made from.
-    pub seed: u64,
+    /// The seed of the world that it was made from, if it was drawn at random.
+    pub seed: Option<u64>,
     /// The world.
     pub plan: Plan,
     /// What happened in it; `None` where something panicked.
@@ -164,17 +164,16 @@ pub fn check_policy(
     for _ in 0..cases {
         let seed = checks.only.unwrap_or_else(|| seeds.next_u64());
         let plan = Plan::draw(seed, checks.sizes);
-        match judge(seed, plan, &policy, &checks.laws) {
+        match judge(plan, &policy, &checks.laws) {
             Ok(history) => report.add(&history),
-            Err(found) => return Err(smallest(found, checks, &policy)),
+            Err(found) => return Err(smallest(seed, found, checks, &policy)),
         }
     }
     Ok(report)
 }
 
 /// Runs one world.
-fn judge(
-    seed: u64,
+pub(super) fn judge(
     plan: Plan,
     policy: &Arc<dyn Policy>,
     laws: &[Law],
@@ -195,7 +194,7 @@ fn judge(
     Err(Box::new(Counterexample {
         law,
         breach,
-        seed,
+        seed: None,
         plan,
         history,
     }))
@@ -203,18 +202,18 @@ fn judge(
 
 /// Makes a counterexample as small as it gets while the same law breaks.
 fn smallest(
+    seed: u64,
     mut found: Box<Counterexample>,
     checks: &Checks,
     policy: &Arc<dyn Policy>,
 ) -> Box<Counterexample> {
-    let seed = found.seed;
     let mut tree = tree(seed, checks.sizes);
     let mut is_smaller = tree.simplify();
     for _ in 0..MAX_SHRINKS {
         if !is_smaller {
             break;
         }
-        let smaller = judge(seed, tree.current(), policy, &checks.laws);
+        let smaller = judge(tree.current(), policy, &checks.laws);
         is_smaller = match smaller {
             Err(smaller) if smaller.law == found.law => {
                 found = smaller;
@@ -223,11 +222,12 @@ fn smallest(
             _ => tree.complicate(),
         };
     }
+    found.seed = Some(seed);
     found
 }
 
 impl Report {
-    fn add(&mut self, history: &History) {
+    pub(super) fn add(&mut self, history: &History) {
         self.worlds += 1;
         for entry in &history.entries {
             let counter = match &entry.fact {
@@ -250,12 +250,15 @@ impl fmt::Display for Counterexample {
         if let Some(history) = &self.history {
             history.show(f, Some(&self.breach))?;
         }
-        writeln!(f, "the world: {:?}", self.plan)?;
-        write!(
-            f,
-            "once more: AIBRIDGE_SEED={:#x} cargo test, with the test's name",
-            self.seed
-        )
+        write!(f, "the world: {:?}", self.plan)?;
+        let Some(seed) = self.seed else {
+            return Ok(());
+        };
+        // A test's thread has its name.
+        let test = std::thread::current();
+        let test = test.name().filter(|name| *name != "main");
+        let test = test.unwrap_or_default();
+        write!(f, "\nonce more: AIBRIDGE_SEED={seed:#x} cargo test {test}")
     }
 }
 

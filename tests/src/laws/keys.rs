@@ -38,8 +38,15 @@ pub fn no_key_twice(history: &History) -> Result<(), Breach> {
                     return Err(Breach::new(at, format!("key {key} is leased again")));
                 }
             }
+            // A request with a key of its own has no walks: its turns are told apart by the tools between them.
             Fact::Asked(_) => called.retain(|(known, _)| *known != place),
-            Fact::Called(call) if call.provider.is_some() && !is_lost(history, at) => {
+            Fact::Called(call) if call.provider.is_none() => {
+                let asked = context.session(entry).asked;
+                if asked.is_some_and(|asked| asked.own_key.is_some()) {
+                    called.retain(|(known, _)| *known != place);
+                }
+            }
+            Fact::Called(call) if !is_lost(history, at) => {
                 if !called.insert((place, call.seen.key.as_str())) {
                     return Err(Breach::new(at, "the same key is sent again".to_owned()));
                 }

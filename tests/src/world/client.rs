@@ -22,6 +22,8 @@ pub(super) struct Client {
     at: usize,
     retries: u32,
     conn: Option<ClientId>,
+    /// How many bytes of its reply it has looked at.
+    seen: usize,
     state: State,
     rng: Rng,
 }
@@ -46,6 +48,7 @@ impl Client {
             at: 0,
             retries: 0,
             conn: None,
+            seen: 0,
             state,
             rng: Rng::new(seed),
         }
@@ -129,6 +132,7 @@ impl Client {
                 None
             }
         };
+        self.seen = 0;
         self.state = State::Waiting(wakes);
     }
 
@@ -163,7 +167,9 @@ impl Client {
         let Some(conn) = self.conn else {
             return false;
         };
-        if let Some(answer) = sim.take_complete(conn) {
+        let (got, is_closed) = (sim.got(conn).len(), sim.is_closed(conn));
+        let is_news = is_closed || got != std::mem::replace(&mut self.seen, got);
+        if let Some(answer) = is_news.then(|| sim.take_complete(conn)).flatten() {
             let next = self.next(now, Some(&answer));
             sim.note(conn.0, || {
                 Fact::Answered(Some(Box::new(answer)), Ending::Complete)
@@ -171,7 +177,7 @@ impl Client {
             self.go_on(sim, next);
             return true;
         }
-        if sim.is_closed(conn) && sim.unsent(conn) == 0 {
+        if is_closed && sim.unsent(conn) == 0 {
             self.answered(sim, conn, Ending::Closed);
             self.conn = None;
             let next = self.next(now, None);
@@ -180,7 +186,7 @@ impl Client {
         }
         let is_due = wakes.is_some_and(|at| at <= now);
         match self.plan.requests[self.at].manner {
-            Manner::LeavesAt(bytes) if sim.got(conn).len() >= bytes => sim.end(conn),
+            Manner::LeavesAt(bytes) if got >= bytes => sim.end(conn),
             Manner::ResetsAfter(_) if is_due => sim.reset(conn),
             Manner::ReadsLate(_) if is_due => {
                 sim.set_reading(conn, true);

@@ -118,6 +118,7 @@ impl Host for Provider {
         let blip = at.and_then(|at| state.blips.remove(at)).flatten();
         let reply = match blip {
             Some(Blip::Status(status)) => Reply::status(status),
+            Some(Blip::Limited(wait)) => Reply::status(429).retry_after(wait),
             Some(Blip::Garbage) => return Reply::garbage(),
             _ => state.answer(seen),
         };
