@@ -164,6 +164,14 @@ impl History {
         })
     }
 
+    /// What bridges said when sessions asked for keys: a key, or none.
+    pub fn leases(&self) -> impl Iterator<Item = &Leased> {
+        self.entries.iter().filter_map(|entry| match &entry.fact {
+            Fact::Leased(leased) => Some(&**leased),
+            _ => None,
+        })
+    }
+
     /// Time since the world began.
     pub fn since(&self, at: Instant) -> Duration {
         at.since(self.began)

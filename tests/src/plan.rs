@@ -33,7 +33,7 @@ pub struct ProviderPlan {
     pub keys: Vec<KeyPlan>,
     /// From a connection attempt to the connection.
     pub connects_in: Duration,
-    /// From a request to its reply's head.
+    /// From a request to its reply's head; errors come ten times as fast.
     pub latency: Duration,
     /// Silence between two events of a stream.
     pub pace: Duration,

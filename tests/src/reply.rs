@@ -254,6 +254,11 @@ impl Reply {
         self
     }
 
+    /// Whether it is no error.
+    pub(crate) fn is_success(&self) -> bool {
+        matches!(&self.message, Message::Http { status, .. } if status.is_success())
+    }
+
     /// How the connection does not come up, if it does not.
     pub(crate) fn failed_connect(&self) -> Option<Connect> {
         match self.message {

@@ -78,6 +78,8 @@ pub struct Sim {
 struct Client {
     /// `None` once it is over.
     session: Option<Session>,
+    /// When the session wants to be told the time.
+    due: Option<Instant>,
     /// On its way to the session.
     inbox: VecDeque<Wire>,
     /// `Sent` to be told.
@@ -99,6 +101,7 @@ struct Client {
 impl Client {
     fn of(session: Session) -> Self {
         Self {
+            due: session.poll_timeout(),
             session: Some(session),
             inbox: VecDeque::new(),
             credit: 0,
@@ -110,6 +113,11 @@ impl Client {
             left: false,
             owes_bytes: false,
         }
+    }
+
+    /// Whether there can be something to do.
+    fn may_step(&self) -> bool {
+        self.credit > 0 || !self.inbox.is_empty()
     }
 }
 

@@ -20,7 +20,7 @@ impl Sim {
         let sessions = self
             .live
             .iter()
-            .filter_map(|index| self.clients[*index].session.as_ref()?.poll_timeout());
+            .filter_map(|index| self.clients[*index].due);
         let upstreams = self
             .conns
             .values()
@@ -34,15 +34,21 @@ impl Sim {
 
     /// Does one thing, if there is one to do.
     pub(super) fn step(&mut self) -> bool {
-        let conns: Vec<_> = self.conns.keys().copied().collect();
-        let (first_client, first_conn, conns_first) = self.first(conns.len());
+        let clients = self.live.iter().copied();
+        let clients: Vec<_> = clients.filter(|at| self.clients[*at].may_step()).collect();
+        let now = self.now;
+        let conns = self.conns.iter().filter(|(_, conn)| conn.may_step(now));
+        let conns: Vec<_> = conns.map(|(id, _)| *id).collect();
+        let (first_client, first_conn, conns_first) = self.first(clients.len(), conns.len());
         let clients = |sim: &mut Self| {
-            let count = sim.live.len();
-            (0..count).any(|at| sim.step_client(sim.live[(at + first_client) % count]))
+            let (before, after) = clients.split_at(first_client);
+            let mut clients = after.iter().chain(before);
+            clients.any(|index| sim.step_client(*index))
         };
         let upstreams = |sim: &mut Self| {
-            let count = conns.len();
-            (0..count).any(|at| sim.step_conn(conns[(at + first_conn) % count]))
+            let (before, after) = conns.split_at(first_conn);
+            let mut conns = after.iter().chain(before);
+            conns.any(|conn| sim.step_conn(*conn))
         };
         let moved = if conns_first {
             upstreams(self) || clients(self)
@@ -55,8 +61,7 @@ impl Sim {
     }
 
     /// With which client and which connection to begin, and whether connections come first.
-    fn first(&mut self, conns: usize) -> (usize, usize, bool) {
-        let clients = self.live.len();
+    fn first(&mut self, clients: usize, conns: usize) -> (usize, usize, bool) {
         let Some(rng) = &mut self.shuffle else {
             return (0, 0, false);
         };
@@ -172,12 +177,14 @@ impl Sim {
 
     fn time_client(&mut self, index: usize) -> bool {
         let now = self.now;
-        let Some(session) = &mut self.clients[index].session else {
+        let client = &mut self.clients[index];
+        let Some(session) = client
+            .session
+            .as_mut()
+            .filter(|_| client.due.is_some_and(|at| at <= now))
+        else {
             return false;
         };
-        if session.poll_timeout().is_none_or(|at| at > now) {
-            return false;
-        }
         session.handle_timeout(now);
         self.log(|| format!("s{index} timeout"));
         self.pump(index);
@@ -228,6 +235,7 @@ impl Sim {
                 self.unshelve();
                 continue;
             }
+            self.clients[index].due = session.poll_timeout();
             let owes = std::mem::take(&mut self.clients[index].owes_bytes);
             if owes {
                 self.wrong(
@@ -435,6 +443,14 @@ impl Sim {
 }
 
 impl Conn {
+    /// Whether there can be something to do.
+    fn may_step(&self, now: Instant) -> bool {
+        let is_awake = self.wakes.is_none_or(|at| at <= now);
+        let has_step =
+            self.coming.is_some() || self.peer.as_ref().is_some_and(|peer| peer.peek().is_some());
+        self.credit > 0 || !self.inbox.is_empty() || (is_awake && has_step)
+    }
+
     fn new(owner: usize) -> Self {
         Self {
             owner: Some(owner),

@@ -122,7 +122,11 @@ impl Host for Provider {
             Some(Blip::Garbage) => return Reply::garbage(),
             _ => state.answer(seen),
         };
-        let reply = reply.after(state.plan.latency).cut(state.plan.cut.clone());
+        let latency = match reply.is_success() {
+            true => state.plan.latency,
+            false => state.plan.latency / 10,
+        };
+        let reply = reply.after(latency).cut(state.plan.cut.clone());
         let reply = match state.plan.pace {
             Duration::ZERO => reply,
             pace => reply.pausing(pace),
@@ -131,7 +135,7 @@ impl Host for Provider {
             Some(Blip::EndAt(at)) => reply.end_at(at),
             Some(Blip::ResetAt(at)) => reply.reset_at(at),
             Some(Blip::StallAt(at)) => reply.stall_at(at),
-            Some(Blip::Wait(more)) => reply.after(state.plan.latency + more),
+            Some(Blip::Wait(more)) => reply.after(latency + more),
             _ => reply,
         }
     }
