@@ -92,10 +92,8 @@ fn client(mut rng: Rng) -> ClientPlan {
     let mut at = Duration::ZERO;
     let mut requests = Vec::new();
     loop {
-        let mean = match (RUSH.0..RUSH.1).contains(&at) {
-            true => 15_000,
-            false => 37_500,
-        };
+        let is_rush = (RUSH.0..RUSH.1).contains(&at);
+        let mean = if is_rush { 15_000 } else { 37_500 };
         // Between nothing and twice the mean; the first one anywhere in its time.
         let wait = Duration::from_millis(rng.next_u64() % (2 * mean));
         at += wait;

@@ -55,6 +55,8 @@ pub enum Fact {
     Broke(ConnId, &'static str),
     /// An upstream saw a request.
     Called(Box<Called>),
+    /// The bridge began to shut down.
+    Draining,
     /// A client was handed bytes.
     Delivered(Bytes),
     /// The policy said what becomes of a key.
@@ -115,6 +117,8 @@ pub struct Asked {
     pub own_key: Option<String>,
     /// Whether all of it was sent.
     pub is_whole: bool,
+    /// Whether it was sent at once, as far as it was.
+    pub is_swift: bool,
 }
 
 /// A request as an upstream saw it.
@@ -122,7 +126,7 @@ pub struct Asked {
 pub struct Called {
     /// On which connection.
     pub conn: ConnId,
-    /// Which provider it is; `None`: the MCP server.
+    /// Which provider it is; `None`: an MCP server.
     pub provider: Option<usize>,
     /// Whether the connection had served an earlier request.
     pub is_reused: bool,
@@ -238,6 +242,7 @@ impl fmt::Display for Fact {
                 }
             }
             Self::Delivered(_) => Ok(()),
+            Self::Draining => f.write_str("administrator      shuts the bridge down"),
             Self::Judged {
                 provider,
                 key,
@@ -311,6 +316,9 @@ impl fmt::Display for Asked {
         }
         if !self.is_whole {
             f.write_str(", but sends only a part")?;
+        }
+        if !self.is_swift {
+            f.write_str(", slowly")?;
         }
         Ok(())
     }

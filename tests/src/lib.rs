@@ -33,7 +33,7 @@ pub mod strategies;
 mod streamed;
 pub mod tool_server;
 pub mod txtar;
-mod world;
+pub mod world;
 
 pub use answer::Answer;
 pub use ask::{APIS, Ask, path};

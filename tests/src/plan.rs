@@ -18,10 +18,12 @@ pub struct Plan {
     pub providers: Vec<ProviderPlan>,
     /// Clients.
     pub clients: Vec<ClientPlan>,
-    /// The MCP server whose tool the models call, if there is one.
-    pub tools: Option<ToolPlan>,
+    /// MCP servers, named `t0`, `t1`, …, whose tools the models call, all in one turn.
+    pub tools: Vec<ToolPlan>,
     /// What an administrator does.
     pub resets: Vec<ResetPlan>,
+    /// When the first bridge begins to shut down, if it does.
+    pub drain: Option<Duration>,
 }
 
 /// A provider and its organisation's keys.
@@ -172,9 +174,11 @@ pub enum Manner {
     ResetsAfter(Duration),
     /// It sends only so many bytes of its request, and then ends its side.
     SendsOnly(usize),
+    /// It pauses so long between the pieces of its request.
+    SendsSlowly(Duration),
 }
 
-/// The MCP server `desk` with the tool `look`.
+/// An MCP server with the tool `look`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToolPlan {
     /// How long a call takes.
@@ -265,8 +269,9 @@ impl Plan {
             bridges: 1,
             providers: vec![provider],
             clients: clients.into_iter().collect(),
-            tools: None,
+            tools: Vec::new(),
             resets: Vec::new(),
+            drain: None,
         }
     }
 }

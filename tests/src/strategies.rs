@@ -1,4 +1,4 @@
-//! Worlds at random, and their parts, for [`proptest`].
+//! Worlds at random, and their parts, for [`mod@proptest`].
 //!
 //! What is drawn stays meaningful when it is made smaller: fewer clients, requests, keys and faults, shorter waits, later
 //! cuts; and what one part says of another (which provider, which bridge) always holds.
@@ -69,21 +69,26 @@ pub fn plan(sizes: Sizes) -> impl Strategy<Value = Plan> + Clone {
         1..=sizes.bridges,
         vec(provider(sizes), 1..=sizes.providers),
         vec(client(sizes), 1..=sizes.clients),
-        (0..100u32, tools()),
+        (0..100u32, vec(tools(), 1..=2)),
         option::weighted(0.2, vec(reset(), 1..=3)),
+        option::weighted(0.1, millis(0..=120_000)),
     );
-    parts.prop_map(move |(seed, bridges, providers, clients, tools, resets)| {
-        let (drawn, tools) = tools;
-        let plan = Plan {
-            seed,
-            bridges,
-            providers,
-            clients,
-            tools: (drawn + sizes.tools >= 100).then_some(tools),
-            resets: resets.unwrap_or_default(),
-        };
-        plan.consistent()
-    })
+    parts.prop_map(
+        move |(seed, bridges, providers, clients, tools, resets, drain)| {
+            let (drawn, tools) = tools;
+            let has_tools = drawn + sizes.tools >= 100;
+            let plan = Plan {
+                seed,
+                bridges,
+                providers,
+                clients,
+                tools: if has_tools { tools } else { Vec::new() },
+                resets: resets.unwrap_or_default(),
+                drain,
+            };
+            plan.consistent()
+        },
+    )
 }
 
 impl Plan {
@@ -235,6 +240,7 @@ pub fn conversation(
         1 => millis(1..=50_000).prop_map(Manner::ReadsLate),
         1 => millis(0..=10_000).prop_map(Manner::ResetsAfter),
         1 => (0..300usize).prop_map(Manner::SendsOnly),
+        1 => millis(1..=40_000).prop_map(Manner::SendsSlowly),
     ];
     let request = (
         rarely(millis(1..=60_000)),

@@ -97,7 +97,7 @@ pub struct Report {
     pub requests: u64,
     /// Calls to providers.
     pub calls: u64,
-    /// Calls of the MCP server.
+    /// Calls of MCP servers.
     pub tool_calls: u64,
     /// Times that a session was told that there is no key.
     pub exhausted: u64,
@@ -256,9 +256,13 @@ impl fmt::Display for Counterexample {
         };
         // A test's thread has its name.
         let test = std::thread::current();
-        let test = test.name().filter(|name| *name != "main");
-        let test = test.unwrap_or_default();
-        write!(f, "\nonce more: AIBRIDGE_SEED={seed:#x} cargo test {test}")
+        match test.name().filter(|name| *name != "main") {
+            Some(test) => write!(f, "\nonce more: AIBRIDGE_SEED={seed:#x} cargo test {test}"),
+            None => write!(
+                f,
+                "\nonce more: the same command with AIBRIDGE_SEED={seed:#x}"
+            ),
+        }
     }
 }
 

@@ -128,8 +128,7 @@ impl<'a> Context<'a> {
                     sent.push(bytes.clone());
                 }
             }
-            Fact::Answered(..) | Fact::Called(_) | Fact::Delivered(_) => {}
-            Fact::Recorded(_) | Fact::Wrong(_) => {}
+            _ => {}
         }
     }
 
@@ -220,19 +219,15 @@ fn excuse(at: Instant, verdict: &Verdict, heard: Option<&Answer>) -> Instant {
     const FOR_EVER: Instant = Instant::FAR_FUTURE;
     let status = heard.map(|answer| answer.status);
     match (verdict.fate, status) {
-        (Fate::Keep, _) => NEVER,
         (Fate::Retire(_), Some(401..=403)) => FOR_EVER,
-        (Fate::Retire(_), _) => NEVER,
+        (Fate::Keep | Fate::Retire(_), _) => NEVER,
         (Fate::Cool(..), Some(429)) => {
             let wait = heard.and_then(|answer| named_wait(at, answer));
             // Twice as long is caution; longer is waste.
             let wait = wait.filter(|wait| !wait.is_zero());
             wait.map_or(FOR_EVER, |wait| at + wait * 2 + Duration::from_secs(1))
         }
-        (Fate::Cool(..), Some(..400)) => match heard.is_some_and(is_used_up) {
-            true => FOR_EVER,
-            false => NEVER,
-        },
+        (Fate::Cool(..), Some(..400)) if !heard.is_some_and(is_used_up) => NEVER,
         (Fate::Cool(..), _) => FOR_EVER,
     }
 }

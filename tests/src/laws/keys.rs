@@ -46,10 +46,10 @@ pub fn no_key_twice(history: &History) -> Result<(), Breach> {
                     called.retain(|(known, _)| *known != place);
                 }
             }
-            Fact::Called(call) if !is_lost(history, at) => {
-                if !called.insert((place, call.seen.key.as_str())) {
-                    return Err(Breach::new(at, "the same key is sent again".to_owned()));
-                }
+            Fact::Called(call)
+                if !is_lost(history, at) && !called.insert((place, call.seen.key.as_str())) =>
+            {
+                return Err(Breach::new(at, "the same key is sent again".to_owned()));
             }
             _ => {}
         }
@@ -123,7 +123,7 @@ pub fn retired_keys_rest(history: &History) -> Result<(), Breach> {
 pub fn cooling_keys_rest(history: &History) -> Result<(), Breach> {
     let mut context = Context::new(history);
     // What providers named, by bridge, provider, key and model.
-    let mut named: Vec<((usize, usize, usize, Option<&str>), Instant)> = Vec::new();
+    let mut named = Vec::new();
     for (at, entry) in history.entries.iter().enumerate() {
         match &entry.fact {
             Fact::Leased(leased) => {
@@ -140,7 +140,8 @@ pub fn cooling_keys_rest(history: &History) -> Result<(), Breach> {
                 }
                 let place = (entry.bridge, provider, key, model);
                 let until = named.iter().filter(|(known, _)| *known == place);
-                if let Some((_, until)) = until.clone().find(|(_, until)| entry.at < *until) {
+                let until: Option<Instant> = until.map(|(_, until)| *until).max();
+                if let Some(until) = until.filter(|until| entry.at < *until) {
                     let left = until.since(entry.at);
                     let why = format!("key {key} cools for {left:?} more, as the provider said");
                     return Err(Breach::new(at, why));

@@ -1,4 +1,4 @@
-//! The laws of failover, for any [`Policy`]: what must hold in every world, whatever a policy decides.
+//! The laws of failover, for any [`Policy`](aibridge_core::keypool::Policy): what must hold in every world, whatever a policy decides.
 //!
 //! Each law is a function of a [`History`]. [`check_policy`] tries all of them on thousands of random worlds, takes the first
 //! one in which a law breaks, makes it as small as it can, and shows it as a timeline:

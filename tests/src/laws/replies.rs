@@ -1,6 +1,6 @@
 //! Laws of replies: what a client gets, how it ends, and what is on record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aibridge_core::{
     api::{Api, Vendor},
@@ -17,21 +17,29 @@ use crate::{
 
 /// Every interception ends exactly once, with exactly one terminal outcome and record, and that is what the client saw.
 ///
-/// Nobody waits for ever, no session outlives its world, and none breaks the contract with its adapter.
+/// Nobody waits for ever, no session outlives its world, and none breaks the contract with its adapter. A request that is turned
+/// away while the bridge shuts down, or because it came too slowly, is no interception.
 ///
 /// # Errors
 /// One does not.
 pub fn ends_once(history: &History) -> Result<(), Breach> {
     // By interception: whether it has ended, and the status that is on record.
     let mut known = BTreeMap::new();
+    let mut context = Context::new(history);
+    let mut draining = BTreeSet::new();
     for (at, entry) in history.entries.iter().enumerate() {
+        context.read(entry);
         let breach = |why: &str| Err(Breach::new(at, why.to_owned()));
         match &entry.fact {
             Fact::Answered(_, Ending::Waiting) => return breach("a client waits for ever"),
             Fact::Wrong(why) => return breach(why),
+            Fact::Draining => {
+                draining.insert(entry.bridge);
+            }
             Fact::Recorded(record) => match &**record {
                 Record::Started(id, _) => {
-                    if known.insert(id.to_string(), None).is_some() {
+                    let known = known.insert(id.to_string(), None);
+                    if known.is_some() {
                         return breach("an interception begins twice");
                     }
                 }
@@ -45,7 +53,8 @@ pub fn ends_once(history: &History) -> Result<(), Breach> {
                 | Record::Thought(id, _)
                 | Record::TokenUsage(id, _)
                 | Record::ToolUsage(id, _) => {
-                    if !matches!(known.get(&id.to_string()), Some(None)) {
+                    let runs = matches!(known.get(&id.to_string()), Some(None));
+                    if !runs {
                         return breach("a record of an interception that does not run");
                     }
                 }
@@ -65,7 +74,15 @@ pub fn ends_once(history: &History) -> Result<(), Breach> {
                     Some(None) => {
                         return breach("a reply is complete before its interception has ended");
                     }
-                    None => return breach("a reply of no interception"),
+                    None => {
+                        let asked = context.session(entry).asked;
+                        let is_swift = asked.is_none_or(|asked| asked.is_swift);
+                        match answer.status {
+                            503 if draining.contains(&entry.bridge) => {}
+                            408 if !is_swift => {}
+                            _ => return breach("a reply of no interception"),
+                        }
+                    }
                 }
             }
             _ => {}
@@ -89,7 +106,7 @@ pub fn ends_once(history: &History) -> Result<(), Breach> {
 /// # Errors
 /// A byte is missing, added or changed.
 pub fn relays_exactly(history: &History) -> Result<(), Breach> {
-    if history.plan.tools.is_some() {
+    if !history.plan.tools.is_empty() {
         return Ok(());
     }
     let mut context = Context::new(history);
@@ -136,9 +153,10 @@ pub fn relays_exactly(history: &History) -> Result<(), Breach> {
 /// Compares what the client got with what was sent.
 fn copy(asked: &Asked, heard: &Answer, got: &Answer, ending: Ending) -> Result<(), String> {
     let is_stream = got.is_stream();
-    let pieces = match is_stream {
-        true => split_events(&heard.body),
-        false => vec![heard.body.clone()],
+    let pieces = if is_stream {
+        split_events(&heard.body)
+    } else {
+        vec![heard.body.clone()]
     };
     let keep_alive: &[u8] = match asked.api.vendor() {
         Vendor::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
@@ -170,8 +188,8 @@ fn copy(asked: &Asked, heard: &Answer, got: &Answer, ending: Ending) -> Result<(
         rest = behind;
     }
     let upstream_broke = !heard.is_complete();
-    let is_error = || memmem::find(rest, b"error").is_some();
-    if !rest.is_empty() && !(is_stream && upstream_broke && is_error()) {
+    let is_error = is_stream && upstream_broke && memmem::find(rest, b"error").is_some();
+    if !rest.is_empty() && !is_error {
         let text = String::from_utf8_lossy(&rest[..rest.len().min(60)]);
         return Err(format!("behind {copied} bytes, the client got {text:?}"));
     }

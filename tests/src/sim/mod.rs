@@ -5,21 +5,20 @@
 //! next. The network has no latency and loses nothing: what is late or lost, a script says. Two runs of one test are the
 //! same to the byte, and a test that fails prints the timeline of its run.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt::Write as _,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use aibridge_core::{
     Bridge, ConnId, Duration, Fault, Instant, Rng, Session, Target, config::Config, session::Event,
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
-use crate::{Answer, Ask, Peer, Records, Script, Upstream, history::Fact};
+use crate::{Answer, Ask, Records, Script, Upstream, history::Fact};
 
+mod parts;
 mod watch;
 mod world;
+
+use parts::{Client, Conn, Wire};
 
 pub(crate) use watch::Watch;
 
@@ -70,91 +69,6 @@ pub struct Sim {
     /// Which of two things that are ready is done first, where that is left to chance.
     shuffle: Option<Rng>,
     watch: Option<Box<Watch>>,
-}
-
-/// A client and the session that serves it.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-struct Client {
-    /// `None` once it is over.
-    session: Option<Session>,
-    /// When the session wants to be told the time.
-    due: Option<Instant>,
-    /// On its way to the session.
-    inbox: VecDeque<Wire>,
-    /// `Sent` to be told.
-    credit: usize,
-    /// Written by the session and not taken by the client.
-    unsent: BytesMut,
-    reads: bool,
-    got: BytesMut,
-    /// The bridge has ended its side, or dropped the connection.
-    closed: bool,
-    /// The client ends its side once the bridge has ended its own.
-    polite: bool,
-    /// The client has ended its side or reset the connection.
-    left: bool,
-    /// An interception's last record was emitted, and nothing has been sent since.
-    owes_bytes: bool,
-}
-
-impl Client {
-    fn of(session: Session) -> Self {
-        Self {
-            due: session.poll_timeout(),
-            session: Some(session),
-            inbox: VecDeque::new(),
-            credit: 0,
-            unsent: BytesMut::new(),
-            reads: true,
-            got: BytesMut::new(),
-            closed: false,
-            polite: true,
-            left: false,
-            owes_bytes: false,
-        }
-    }
-
-    /// Whether there can be something to do.
-    fn may_step(&self) -> bool {
-        self.credit > 0 || !self.inbox.is_empty()
-    }
-}
-
-/// A connection to the upstream.
-#[derive(Debug)]
-struct Conn {
-    /// The client whose session has it; `None` while it is on the shelf.
-    owner: Option<usize>,
-    /// The upstream's end, once the connection is up.
-    peer: Option<Peer>,
-    /// The same, while the connection is coming up.
-    coming: Option<Peer>,
-    /// Which of the watched providers the upstream is.
-    server: Option<usize>,
-    /// A request came over it.
-    is_used: bool,
-    /// On its way to the session.
-    inbox: VecDeque<Wire>,
-    /// Sent before the connection was up.
-    early: BytesMut,
-    /// `Sent` to be told.
-    credit: usize,
-    /// The upstream does nothing until then.
-    wakes: Option<Instant>,
-    /// How many confirmations the upstream waits for.
-    confirms: u64,
-    /// Neither side sends any more.
-    dead: bool,
-}
-
-/// What travels towards a session.
-#[derive(Debug)]
-enum Wire {
-    Bytes(Bytes),
-    End,
-    Failed(Fault),
-    Opened,
 }
 
 impl Sim {

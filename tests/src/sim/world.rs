@@ -7,9 +7,13 @@ use aibridge_core::{
     record::Record,
     session::{Action, Event},
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
-use super::{Conn, Sim, Wire, tail};
+use super::{
+    Sim,
+    parts::{Conn, Wire},
+    tail,
+};
 use crate::{
     Connect, Peer, Step,
     history::{Called, Fact},
@@ -50,12 +54,9 @@ impl Sim {
             let mut conns = after.iter().chain(before);
             conns.any(|conn| sim.step_conn(*conn))
         };
-        let moved = if conns_first {
-            upstreams(self) || clients(self)
-        } else {
-            clients(self) || upstreams(self)
-        };
-        moved
+        (conns_first && upstreams(self))
+            || clients(self)
+            || upstreams(self)
             || (0..self.live.len()).any(|at| self.time_client(self.live[at]))
             || self.time_bridge()
     }
@@ -249,9 +250,7 @@ impl Sim {
 
     /// A session broke its contract.
     fn wrong(&mut self, index: usize, what: &str) {
-        if self.watch.is_none() {
-            panic!("{what}:\n{}", tail(&self.timeline));
-        }
+        assert!(self.watch.is_some(), "{what}:\n{}", tail(&self.timeline));
         self.note(index, || Fact::Wrong(what.to_owned()));
     }
 
@@ -438,40 +437,6 @@ impl Sim {
     fn unshelve(&mut self) {
         while let Some(conn) = self.bridge.poll_close() {
             self.conns.remove(&conn);
-        }
-    }
-}
-
-impl Conn {
-    /// Whether there can be something to do.
-    fn may_step(&self, now: Instant) -> bool {
-        let is_awake = self.wakes.is_none_or(|at| at <= now);
-        let has_step =
-            self.coming.is_some() || self.peer.as_ref().is_some_and(|peer| peer.peek().is_some());
-        self.credit > 0 || !self.inbox.is_empty() || (is_awake && has_step)
-    }
-
-    fn new(owner: usize) -> Self {
-        Self {
-            owner: Some(owner),
-            peer: None,
-            coming: None,
-            server: None,
-            is_used: false,
-            inbox: VecDeque::new(),
-            early: BytesMut::new(),
-            credit: 0,
-            wakes: None,
-            confirms: 0,
-            dead: false,
-        }
-    }
-
-    /// A connection that is asked for and was closed long ago.
-    fn gone() -> Self {
-        Self {
-            dead: true,
-            ..Self::new(0)
         }
     }
 }

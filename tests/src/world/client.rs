@@ -22,6 +22,8 @@ pub(super) struct Client {
     at: usize,
     retries: u32,
     conn: Option<ClientId>,
+    /// Pieces of its request that it has not sent, the next one last.
+    unsent: Vec<Bytes>,
     /// How many bytes of its reply it has looked at.
     seen: usize,
     state: State,
@@ -48,6 +50,7 @@ impl Client {
             at: 0,
             retries: 0,
             conn: None,
+            unsent: Vec::new(),
             seen: 0,
             state,
             rng: Rng::new(seed),
@@ -85,7 +88,7 @@ impl Client {
     /// The world ends.
     pub(super) fn give_up(&mut self, sim: &mut Sim) {
         if let (State::Waiting(_), Some(conn)) = (self.state, self.conn) {
-            self.answered(sim, conn, Ending::Waiting);
+            answered(sim, conn, Ending::Waiting);
         }
         self.state = State::Done;
     }
@@ -110,6 +113,7 @@ impl Client {
             streaming: request.streaming,
             own_key: own_key.clone(),
             is_whole: !matches!(request.manner, Manner::SendsOnly(_)),
+            is_swift: !matches!(request.manner, Manner::SendsSlowly(_)),
         };
         sim.note(conn.0, || Fact::Asked(Box::new(asked)));
 
@@ -117,9 +121,16 @@ impl Client {
         if let Manner::SendsOnly(part) = request.manner {
             bytes.truncate(part.min(bytes.len() - 1));
         }
-        for piece in pieces(bytes, &self.plan.cut) {
-            sim.send(conn, piece);
+        let mut pieces: Vec<_> = pieces(bytes, &self.plan.cut).collect();
+        pieces.reverse();
+        self.unsent = pieces;
+        match request.manner {
+            Manner::SendsSlowly(_) => {
+                self.send(sim, conn);
+            }
+            _ => while self.send(sim, conn) {},
         }
+        let request = &self.plan.requests[self.at];
         let wakes = match request.manner {
             Manner::LeavesAt(_) | Manner::Patient => None,
             Manner::ReadsLate(wait) => {
@@ -127,6 +138,7 @@ impl Client {
                 Some(now + wait)
             }
             Manner::ResetsAfter(wait) => Some(now + wait),
+            Manner::SendsSlowly(pause) => Some(now + pause),
             Manner::SendsOnly(_) => {
                 sim.end(conn);
                 None
@@ -134,6 +146,15 @@ impl Client {
         };
         self.seen = 0;
         self.state = State::Waiting(wakes);
+    }
+
+    /// Sends the next piece; says whether there was one.
+    fn send(&mut self, sim: &mut Sim, conn: ClientId) -> bool {
+        let Some(piece) = self.unsent.pop() else {
+            return false;
+        };
+        sim.send(conn, piece);
+        true
     }
 
     fn bytes(&self, api: Api, request: &RequestPlan, own_key: Option<&str>) -> Bytes {
@@ -178,7 +199,7 @@ impl Client {
             return true;
         }
         if is_closed && sim.unsent(conn) == 0 {
-            self.answered(sim, conn, Ending::Closed);
+            answered(sim, conn, Ending::Closed);
             self.conn = None;
             let next = self.next(now, None);
             self.go_on(sim, next);
@@ -188,6 +209,11 @@ impl Client {
         match self.plan.requests[self.at].manner {
             Manner::LeavesAt(bytes) if got >= bytes => sim.end(conn),
             Manner::ResetsAfter(_) if is_due => sim.reset(conn),
+            Manner::SendsSlowly(pause) if is_due => {
+                let more = self.send(sim, conn);
+                self.state = State::Waiting(more.then_some(now + pause));
+                return true;
+            }
             Manner::ReadsLate(_) if is_due => {
                 sim.set_reading(conn, true);
                 self.state = State::Waiting(None);
@@ -195,7 +221,7 @@ impl Client {
             }
             _ => return false,
         }
-        self.answered(sim, conn, Ending::Left);
+        answered(sim, conn, Ending::Left);
         self.conn = None;
         let next = self.next(now, None);
         self.go_on(sim, next);
@@ -231,12 +257,12 @@ impl Client {
             (None, None) => State::Done,
         };
     }
+}
 
-    /// Notes as much of a reply as there is.
-    fn answered(&self, sim: &mut Sim, conn: ClientId, ending: Ending) {
-        let answer = sim.answer(conn).map(Box::new);
-        sim.note(conn.0, || Fact::Answered(answer, ending));
-    }
+/// Notes as much of a reply as there is.
+fn answered(sim: &mut Sim, conn: ClientId, ending: Ending) {
+    let answer = sim.answer(conn).map(Box::new);
+    sim.note(conn.0, || Fact::Answered(answer, ending));
 }
 
 /// Which API a request takes.

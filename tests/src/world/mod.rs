@@ -28,18 +28,19 @@ pub(crate) mod provider;
 use std::{fmt, sync::Arc};
 
 use aibridge_core::{
-    Duration, Instant, Rng,
+    Duration, Instant, Rng, Target,
     api::Vendor,
     config::{self, Config},
     keypool::Policy,
+    mcp,
 };
 
 use crate::{
     Ran, Reply, Script, Sim,
     history::{Entry, Fact, History},
-    plan::{Plan, ToolPlan},
+    plan::{Plan, ProviderPlan, ToolPlan},
     sim::Watch,
-    tool_server, tools_origin, with_tools,
+    tool_server,
 };
 use client::Client;
 use provider::Provider;
@@ -98,9 +99,9 @@ impl World {
             .iter()
             .map(|provider| Script::hosted(provider.clone()))
             .collect();
-        scripts.extend(plan.tools.map(tools));
+        scripts.extend(plan.tools.iter().copied().map(tools));
 
-        let config = config(plan, &policy);
+        let config = config(plan, policy);
         let mut targets: Vec<_> = (0..providers.len()).map(Provider::target).collect();
         let sims = (0..plan.bridges).map(|bridge| {
             let knows = providers.clone();
@@ -115,7 +116,7 @@ impl World {
                 .watched(watch)
         });
         let mut sims: Vec<_> = sims.collect();
-        targets.extend(plan.tools.map(|_| tools_origin()));
+        targets.extend((0..plan.tools.len()).map(server));
         sims = sims
             .into_iter()
             .map(|sim| sim.with_servers(targets.iter().zip(&scripts)))
@@ -141,7 +142,12 @@ impl World {
         resets.sort_by_key(|reset| reset.at);
         let mut resets = resets.into_iter().peekable();
         let mut horizon = BEGAN + PATIENCE;
+        let mut drain = self.plan.drain.map(|at| BEGAN + at);
         loop {
+            if drain.take_if(|at| *at <= self.now).is_some() {
+                self.sims[0].note(0, || Fact::Draining);
+                self.sims[0].drain();
+            }
             while let Some(reset) = resets.next_if(|reset| BEGAN + reset.at <= self.now) {
                 self.reset(reset.provider, reset.key);
             }
@@ -154,7 +160,12 @@ impl World {
                 horizon = horizon.max(wakes + PATIENCE);
             }
             let reset = resets.peek().map(|reset| BEGAN + reset.at);
-            let next = self.next_moment().into_iter().chain(wakes).chain(reset);
+            let next = self
+                .next_moment()
+                .into_iter()
+                .chain(wakes)
+                .chain(reset)
+                .chain(drain);
             let Some(next) = next.min().filter(|next| *next <= horizon) else {
                 break;
             };
@@ -263,8 +274,8 @@ impl World {
 }
 
 /// What every bridge is told at its start.
-fn config(plan: &Plan, policy: &Arc<dyn Policy>) -> Config {
-    let provider = |(index, of): (usize, &crate::plan::ProviderPlan)| {
+fn config(plan: &Plan, policy: Arc<dyn Policy>) -> Config {
+    let provider = move |(index, of): (usize, &ProviderPlan)| {
         let base = match of.vendor {
             Vendor::Anthropic => "",
             Vendor::OpenAi => "/v1",
@@ -272,7 +283,7 @@ fn config(plan: &Plan, policy: &Arc<dyn Policy>) -> Config {
         let keys = (0..of.keys.len()).map(|key| History::key(index, key));
         let name = format!("p{index}");
         Arc::new(config::Provider {
-            policy: Arc::clone(policy),
+            policy: Arc::clone(&policy),
             default_cooldown: of.default_cooldown,
             max_cooldown: of.max_cooldown,
             ..config::Provider::new(&name, of.vendor, Provider::target(index), base).with_keys(keys)
@@ -282,19 +293,32 @@ fn config(plan: &Plan, policy: &Arc<dyn Policy>) -> Config {
         providers: (0..).zip(&plan.providers).map(provider).collect(),
         ..Config::default()
     };
-    match plan.tools {
-        Some(_) => with_tools(config, &tools_origin()),
-        None => config,
+    let servers = (0..plan.tools.len()).map(|index| {
+        let server = mcp::Server::new(&format!("t{index}"), server(index), "/mcp");
+        Arc::new(server)
+    });
+    Config {
+        mcp: servers.collect(),
+        ..config
     }
 }
 
-/// The MCP server.
+/// Where the MCP server of this number is.
+fn server(index: usize) -> Target {
+    Target {
+        host: format!("t{index}.test").into(),
+        port: 80,
+        tls: false,
+    }
+}
+
+/// An MCP server.
 fn tools(plan: ToolPlan) -> Script {
     tool_server(&["look"], move |_, _| {
         let content = serde_json::json!({"content": [{"type": "text", "text": "a river"}]});
-        match plan.fails {
-            true => Ran::Reply(Box::new(Reply::status(500).after(plan.latency))),
-            false => Ran::Late(plan.latency, content),
+        if plan.fails {
+            return Ran::Reply(Box::new(Reply::status(500).after(plan.latency)));
         }
+        Ran::Late(plan.latency, content)
     })
 }

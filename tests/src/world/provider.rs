@@ -122,10 +122,7 @@ impl Host for Provider {
             Some(Blip::Garbage) => return Reply::garbage(),
             _ => state.answer(seen),
         };
-        let latency = match reply.is_success() {
-            true => state.plan.latency,
-            false => state.plan.latency / 10,
-        };
+        let latency = state.plan.latency / if reply.is_success() { 1 } else { 10 };
         let reply = reply.after(latency).cut(state.plan.cut.clone());
         let reply = match state.plan.pace {
             Duration::ZERO => reply,
@@ -179,10 +176,10 @@ impl State {
         if taken.left.is_none() {
             return self.refusal(limit.told, taken.next_in);
         }
-        match self.plan.announces {
-            true => self.announced(said(seen), limit, &taken),
-            false => said(seen),
+        if self.plan.announces {
+            return self.announced(said(seen), limit, &taken);
         }
+        said(seen)
     }
 
     /// How long a request has to wait for a token.
@@ -261,22 +258,23 @@ fn bucket(key: usize, limit: Limit, model: Option<&str>) -> (usize, String) {
     (key, model.to_owned())
 }
 
-/// The name of the tool that models call where it is on offer.
-pub(super) const TOOL: &str = "bmcp_desk_look";
-/// The id of its call.
+/// The names of the tools that models call where they are on offer.
+const TOOLS: [&str; 2] = ["bmcp_t0_look", "bmcp_t1_look"];
+/// What the ids of their calls begin with.
 const CALL: &str = "worlds_call";
 
-/// What a model says, rendered once: by API, and whether it streams; a word, and a call of the tool.
-static SAID: LazyLock<Vec<[Reply; 2]>> = LazyLock::new(|| {
+/// What a model says, rendered once: by API, and whether it streams; without a call, with one, and with two.
+static SAID: LazyLock<Vec<[Reply; 3]>> = LazyLock::new(|| {
     let said = Turn::new().thinks(&["Hm."], "c2ln").says(&[
         "A bridge ",
         "carries you ",
         "over what would ",
         "stop you.",
     ]);
-    let called = Turn::new()
-        .says(&["Let me look."])
-        .calls(CALL, TOOL, r#"{"at":"sky"}"#);
+    let arguments = r#"{"at":"sky"}"#;
+    let call = |turn: Turn, at: usize| turn.calls(&format!("{CALL}_{at}"), TOOLS[at], arguments);
+    let called = call(Turn::new().says(&["Let me look."]), 0);
+    let called_both = call(called.clone(), 1);
     let forms = crate::APIS
         .into_iter()
         .flat_map(|api| [(api, false), (api, true)]);
@@ -285,12 +283,13 @@ static SAID: LazyLock<Vec<[Reply; 2]>> = LazyLock::new(|| {
             [
                 said.reply(api, streaming, 1),
                 called.reply(api, streaming, 0),
+                called_both.reply(api, streaming, 0),
             ]
         })
         .collect()
 });
 
-/// The model answers; where it has the tool and has not called it yet, it calls it.
+/// The model answers; where it has tools and has not called them yet, it calls them.
 fn said(seen: &Seen) -> Reply {
     let has = |text: &str| memchr::memmem::find(&seen.body, text.as_bytes()).is_some();
     let api = match seen.path.as_str() {
@@ -303,7 +302,8 @@ fn said(seen: &Seen) -> Reply {
         .position(|known| *known == api)
         .unwrap_or_default();
     let streaming = usize::from(has(r#""stream":true"#));
-    let calls = usize::from(has(TOOL) && !has(CALL));
+    let offered = TOOLS.into_iter().take_while(|tool| has(tool)).count();
+    let calls = if has(CALL) { 0 } else { offered };
     SAID[2 * place + streaming][calls].clone()
 }
 
