@@ -47,6 +47,8 @@ enum Follow {
     Error(BytesMut),
     Events(Box<Sieve>),
     Whole(BytesMut),
+    /// Behind the start of the client's reply, one that cannot be its continuation, and why.
+    Unreadable(&'static str),
 }
 
 impl Turn {
@@ -107,8 +109,8 @@ impl Interception {
         let Pending {
             status, headers, ..
         } = &reply;
-        let is_readable = status.is_success() && !is_encoded(headers);
-        if !is_readable && !agent.started {
+        let is_encoded = is_encoded(headers);
+        if !agent.started && (is_encoded || !status.is_success()) {
             return self.begin_plain_relay(now, &request, call.id, reply, rest);
         }
         let Pending {
@@ -118,10 +120,13 @@ impl Interception {
             ..
         } = reply;
         let is_stream = is_stream(status, &headers, agent.streaming);
-        let follow = match (is_readable, is_stream) {
-            (false, _) => Follow::Error(BytesMut::new()),
-            (true, true) => Follow::Events(Box::new(Sieve::new())),
-            (true, false) => Follow::Whole(BytesMut::new()),
+        let follow = match is_stream {
+            _ if !status.is_success() => Follow::Error(BytesMut::new()),
+            _ if is_encoded => Follow::Unreadable("upstream's reply is encoded"),
+            true => Follow::Events(Box::new(Sieve::new())),
+            // What was asked to stream did not, and what the client has is a stream.
+            false if agent.started => Follow::Unreadable("upstream's reply is no stream"),
+            false => Follow::Whole(BytesMut::new()),
         };
         let mut head = None;
         if !agent.started {
@@ -211,6 +216,7 @@ impl Interception {
                 return self.loop_failed(now, turn.request, turn.agent, &error);
             }
             Follow::Whole(body) => body.extend_from_slice(&bytes),
+            Follow::Unreadable(_) => {}
         }
         State::Turning(turn)
     }
@@ -246,14 +252,10 @@ impl Interception {
                 }
                 turn.agent.turns.end()
             }
-            Follow::Whole(body) => {
-                let body = body.split().freeze();
-                if turn.agent.started {
-                    // What was asked to stream did not, and what the client has is a stream.
-                    let error = ApiError::loop_failed("upstream's reply is no stream");
-                    return self.loop_failed(now, turn.request, turn.agent, &error);
-                }
-                turn.agent.turns.body(body)
+            Follow::Whole(body) => turn.agent.turns.body(body.split().freeze()),
+            Follow::Unreadable(why) => {
+                let error = ApiError::loop_failed(*why);
+                return self.loop_failed(now, turn.request, turn.agent, &error);
             }
         };
         let told = turn.agent.turns.told();

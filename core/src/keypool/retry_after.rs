@@ -33,7 +33,8 @@ fn decimal(text: &str, unit: f64) -> Option<Duration> {
 fn until(now: Instant, text: &str) -> Option<Duration> {
     let date = httpdate::parse_http_date(text).ok()?;
     let since_epoch = date.duration_since(std::time::UNIX_EPOCH).ok()?;
-    let wait = (Instant::EPOCH + since_epoch).since(now);
+    // As durations: a date may be later than the last `Instant`.
+    let wait = since_epoch.checked_sub(now.since(Instant::EPOCH))?;
     (!wait.is_zero()).then_some(wait)
 }
 
@@ -89,6 +90,13 @@ mod tests {
         ] {
             assert_eq!(wait(&[("retry-after", date)]), Some(10_000), "{date}");
         }
+    }
+
+    /// An [`Instant`] ends in 2554.
+    #[test]
+    fn a_date_in_centuries_is_read() {
+        let wait = wait(&[("retry-after", "Sun, 06 Nov 3988 08:49:37 GMT")]);
+        assert_eq!(wait, Some(62_924_601_610_000));
     }
 
     #[test]

@@ -1,0 +1,11 @@
+//! Fuzzes `aibridge_fuzz::turns`; a build that is not instrumented replays the files it is given.
+
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| aibridge_fuzz::turns::target(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    aibridge_fuzz::replay(aibridge_fuzz::turns::target)
+}

@@ -1,0 +1,104 @@
+//! What an MCP server replies to a call: in JSON or as a stream, it ends the call exactly once, and no split shows.
+
+use std::{iter, sync::Arc};
+
+use aibridge_core::{
+    Fault, Instant, Rng, Target,
+    mcp::{Action, CallEvent, CallLimits, Calls, Input, Server, Terms, Tool, Version},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+
+use crate::pieces;
+
+/// Stands in an input for the id of the call's request.
+const ID: &[u8] = b"$ID";
+
+/// More deadlines than any call has.
+const ROUNDS: usize = 1000;
+
+/// Takes `data` as the reply to a call, as JSON and as a stream.
+///
+/// # Panics
+/// A property does not hold.
+pub fn target(data: &[u8]) {
+    for kind in ["application/json", "text/event-stream"] {
+        for version in [Version::V20250618, Version::V20260728] {
+            let whole = call(kind, version, data, |data| iter::once(data).collect());
+            let cut = call(kind, version, data, |data| pieces(data).collect());
+            assert_eq!(cut, whole, "{kind} {version:?}");
+            let done = |event: &&CallEvent| matches!(event, CallEvent::Done(..));
+            assert_eq!(whole.iter().filter(done).count(), 1, "{whole:?}");
+        }
+    }
+}
+
+fn call(
+    kind: &'static str,
+    version: Version,
+    data: &[u8],
+    cut: impl Fn(&[u8]) -> Vec<&[u8]>,
+) -> Vec<CallEvent> {
+    let target = Target {
+        host: "a".into(),
+        port: 1,
+        tls: false,
+    };
+    let server = Arc::new(Server::new("fuzz", target, "/mcp"));
+    let terms = Terms {
+        version,
+        session: None,
+    };
+    let tool = Tool::new("add", "", Bytes::from_static(b"{}"));
+    let mut now = Instant::from_secs(1);
+    let limits = CallLimits {
+        result: 200,
+        ..CallLimits::default()
+    };
+    let mut calls = Calls::new(limits, &mut Rng::new(1));
+    calls.begin(now, &server, &terms, &tool, b"{}");
+    let mut events = Vec::new();
+    let mut is_first = true;
+    for _ in 0..ROUNDS {
+        while let Some(action) = calls.poll_action() {
+            let Action::Request(on, request) = action else {
+                continue;
+            };
+            if !std::mem::take(&mut is_first) {
+                calls.handle(now, on, Input::Failed(Fault::Refused));
+                continue;
+            }
+            let reply = with_id(data, &request.body);
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            calls.handle(now, on, Input::Head(StatusCode::OK, headers));
+            for piece in cut(&reply) {
+                calls.handle(now, on, Input::Body(Bytes::copy_from_slice(piece)));
+            }
+            calls.handle(now, on, Input::End);
+        }
+        events.extend(iter::from_fn(|| calls.poll_event()));
+        let Some(at) = calls.poll_timeout() else {
+            return events;
+        };
+        now = now.max(at);
+        calls.handle_timeout(now);
+    }
+    panic!("the call does not end");
+}
+
+/// `data` with the request's id in its place.
+fn with_id(data: &[u8], request: &[u8]) -> Vec<u8> {
+    let id = serde_json::from_slice::<serde_json::Value>(request)
+        .ok()
+        .map(|request| request["id"].to_string())
+        .unwrap_or_default();
+    let mut reply = Vec::new();
+    let mut rest = data;
+    while let Some(at) = rest.windows(ID.len()).position(|window| window == ID) {
+        reply.extend_from_slice(&rest[..at]);
+        reply.extend_from_slice(id.as_bytes());
+        rest = &rest[at + ID.len()..];
+    }
+    reply.extend_from_slice(rest);
+    reply
+}
