@@ -7,7 +7,10 @@
 //! |---|---|---|
 //! | [`Drive`] | an `Interception`, at the level of messages | virtual |
 //! | [`Sim`] | `Session`s and a `Bridge`, at the level of bytes | virtual |
+//! | [`World`] | several of these at random: clients, bridges, providers with rate limits, MCP servers, faults | virtual |
 //! | [`sockets`] | an adapter, on real sockets | real, without sleeps |
+//!
+//! A [`Policy`](aibridge_core::keypool::Policy) of your own is tested with [`laws::check_policy`].
 //!
 //! [`Fixture`]s are whole conversations to do it with, read from `fixtures/`.
 

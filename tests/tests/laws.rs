@@ -62,13 +62,13 @@ fn laws_hold_for_the_default_policy_with_its_knobs_turned() {
         keys: 5,
         ..Sizes::default()
     };
-    holds(cautious, 3_000, sizes);
+    holds(cautious, 2_000, sizes);
     let trusting = Failover {
         unauthorized: Rejected::Relay,
         forbidden: Rejected::Cool(Duration::from_secs(300)),
         ..Failover::default()
     };
-    holds(trusting, 3_000, Sizes::default());
+    holds(trusting, 2_000, Sizes::default());
 }
 
 /// Whether the environment asks for a long run.
