@@ -134,7 +134,7 @@ pub struct ClientPlan {
 }
 
 /// One request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestPlan {
     /// How long the client thinks before it.
     pub after: Duration,

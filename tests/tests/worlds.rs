@@ -77,10 +77,7 @@ fn latencies_and_paces_take_their_time() {
         streaming: true,
         ..ASK
     };
-    let events = run(&Plan::new(
-        provider(1),
-        [ClientPlan::new([streamed.clone()])],
-    ));
+    let events = run(&Plan::new(provider(1), [ClientPlan::new([streamed])]));
     let events = events.answers().next().unwrap().events().len() as u128;
     let history = run(&Plan::new(slow, [ClientPlan::new([ASK, streamed])]));
     // The second request finds the connection of the first.

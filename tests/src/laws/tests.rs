@@ -29,9 +29,9 @@ fn history() -> History {
     };
     let own = RequestPlan {
         credential: Credential::Own(200),
-        ..request.clone()
+        ..request
     };
-    let requests = [request.clone(), request.clone(), own, request];
+    let requests = [request, request, own, request];
     let plan = Plan::new(ProviderPlan::new(keys), [ClientPlan::new(requests)]);
     World::new(&plan, Arc::new(Failover::default())).run()
 }
