@@ -176,14 +176,14 @@ pub fn key_pool(count: RangeInclusive<usize>) -> impl Strategy<Value = Vec<KeyPl
 
 /// What goes wrong at a provider, call by call: at most so many calls, and most of them go well.
 pub fn faults(calls: usize) -> impl Strategy<Value = Vec<Option<Blip>>> + Clone {
-    vec(option::weighted(0.25, fault()), 0..=calls)
+    vec(option::weighted(0.35, fault()), 0..=calls)
 }
 
 /// One thing that goes wrong.
 pub fn fault() -> impl Strategy<Value = Blip> + Clone {
     prop_oneof![
+        4 => (1..90u64).prop_map(Blip::Limited),
         2 => select(vec![500, 529, 503, 400, 404, 429, 401, 403]).prop_map(Blip::Status),
-        1 => (1..90u64).prop_map(Blip::Limited),
         1 => Just(Blip::Refuse),
         1 => (0..1_500usize).prop_map(Blip::ResetAt),
         1 => (0..1_500usize).prop_map(Blip::EndAt),

@@ -50,6 +50,34 @@ impl Policy for Fragile {
     }
 }
 
+/// Tries the next key after whatever is no success, and always picks the first that it is offered.
+#[derive(Debug)]
+struct Eager;
+
+impl Policy for Eager {
+    fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
+        let verdict = Failover::default().judge(attempt);
+        let is_success =
+            matches!(attempt.outcome, Outcome::Reply { status, .. } if status.is_success());
+        if verdict == Verdict::RELAY && !is_success {
+            return Verdict::next_key(Fate::Keep);
+        }
+        verdict
+    }
+
+    fn pick(&self, _: &Offer<'_>) -> Option<usize> {
+        Some(0)
+    }
+}
+
+#[test]
+fn a_walk_ends_however_eager_a_policy_is() {
+    let checks = Checks::default().from_env();
+    check_policy(Eager, &checks).unwrap_or_else(|found| panic!("{found}"));
+    exhaustive::check_sequences(Eager, 3, 4, &exhaustive::OUTCOMES, &ALL)
+        .unwrap_or_else(|found| panic!("{found}"));
+}
+
 /// The law that is found broken, and the counterexample's text.
 #[track_caller]
 fn found(policy: impl Policy + 'static) -> (&'static str, String) {

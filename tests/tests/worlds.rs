@@ -3,19 +3,22 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use aibridge_core::{
+    api::Api,
     keypool::Failover,
     record::{Outcome, Record},
 };
 use aibridge_testkit::{
-    Cut, World,
+    Ask, Cut, Script, Sim, World,
     history::{Ending, Fact, History},
     plan::{
         Blip, ClientPlan, Credential, KeyPlan, Manner, Plan, ProviderPlan, RequestPlan, ResetPlan,
         ToolPlan,
     },
+    setup,
     strategies::{self, Sizes},
 };
 use proptest::{
+    prelude::*,
     strategy::{Strategy, ValueTree},
     test_runner::TestRunner,
 };
@@ -315,6 +318,24 @@ fn random_worlds_have_all_that_can_happen() {
             seen_outcomes.contains(&outcome),
             "{outcome:?} is not in {seen_outcomes:?}"
         );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    /// Upstream scripts are for simulators without a world around them, too.
+    #[test]
+    fn every_script_of_replies_answers_every_client(replies in strategies::replies(1..=6)) {
+        let script = Script::in_order(replies.clone());
+        let mut sim = Sim::new(setup::config(&setup::KEYS), &script);
+        let mut asked = 0;
+        while asked < replies.len() && script.seen().len() < replies.len() {
+            let status = sim.ask(&Ask::new(Api::Messages, false)).status;
+            prop_assert!([200, 429, 500, 502, 504, 529].contains(&status), "{status}");
+            asked += 1;
+        }
+        script.abandon();
     }
 }
 
