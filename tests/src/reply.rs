@@ -254,6 +254,11 @@ impl Reply {
         self
     }
 
+    /// Whether it is no error.
+    pub(crate) fn is_success(&self) -> bool {
+        matches!(&self.message, Message::Http { status, .. } if status.is_success())
+    }
+
     /// How the connection does not come up, if it does not.
     pub(crate) fn failed_connect(&self) -> Option<Connect> {
         match self.message {
@@ -371,22 +376,34 @@ fn cut(steps: Vec<Step>, how: &Cut) -> Vec<Step> {
     let mut done = Vec::new();
     let mut offset = 0;
     for step in steps {
-        let Step::Bytes(mut bytes) = step else {
-            done.push(step);
-            continue;
-        };
-        while !bytes.is_empty() {
-            let next = match how {
-                Cut::At(points) => points.iter().find(|at| **at > offset).map(|at| at - offset),
-                Cut::Every(size) => Some((*size).max(1)),
-                Cut::None => None,
-            };
-            let piece = bytes.split_to(next.unwrap_or(usize::MAX).min(bytes.len()));
-            offset += piece.len();
-            done.push(Step::Bytes(piece));
+        match step {
+            Step::Bytes(bytes) => {
+                let end = offset + bytes.len();
+                done.extend(pieces_from(offset, bytes, how).map(Step::Bytes));
+                offset = end;
+            }
+            other => done.push(other),
         }
     }
     done
+}
+
+/// Bytes in pieces.
+pub(crate) fn pieces(bytes: Bytes, how: &Cut) -> impl Iterator<Item = Bytes> {
+    pieces_from(0, bytes, how)
+}
+
+fn pieces_from(mut offset: usize, mut bytes: Bytes, how: &Cut) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let next = match how {
+            Cut::At(points) => points.iter().find(|at| **at > offset).map(|at| at - offset),
+            Cut::Every(size) => Some((*size).max(1)),
+            Cut::None => None,
+        };
+        let piece = bytes.split_to(next.unwrap_or(usize::MAX).min(bytes.len()));
+        offset += piece.len();
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// A stream's events with their blank lines; what stands behind the last one is a piece of its own.

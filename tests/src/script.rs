@@ -113,11 +113,21 @@ struct State {
     is_down: bool,
 }
 
+/// An upstream that keeps a state of its own.
+pub trait Host: Send {
+    /// Somebody connects: how that goes, and how long a connection takes to come up. `number` is what it is called.
+    fn dial(&mut self, number: u64) -> (Connect, Duration);
+
+    /// Somebody calls.
+    fn call(&mut self, seen: &Seen) -> Reply;
+}
+
 /// Chooses a reply.
 type Chooser = Box<dyn FnMut(&Seen) -> Reply + Send>;
 
 enum Plan {
     Choose(Chooser),
+    Host(Box<dyn Host>),
     Keys(BTreeMap<String, VecDeque<Reply>>),
     Order(VecDeque<Reply>),
 }
@@ -139,6 +149,11 @@ impl Script {
     /// Replies chosen by the call, any number of times.
     pub fn choosing(choose: impl FnMut(&Seen) -> Reply + Send + 'static) -> Self {
         Self::new(Plan::Choose(Box::new(choose)))
+    }
+
+    /// Played by a host. What it sees is not kept.
+    pub fn hosted(host: impl Host + 'static) -> Self {
+        Self::new(Plan::Host(Box::new(host)))
     }
 
     fn new(plan: Plan) -> Self {
@@ -211,7 +226,7 @@ impl Script {
         let state = self.upstream.lock();
         let mut wrong = state.wrong.clone();
         let left = match &state.plan {
-            Plan::Choose(_) => 0,
+            Plan::Choose(_) | Plan::Host(_) => 0,
             Plan::Keys(keys) => keys.values().map(VecDeque::len).sum(),
             Plan::Order(replies) => replies.len(),
         };
@@ -244,18 +259,34 @@ impl Drop for Script {
 impl Upstream {
     /// Somebody connects.
     pub fn connect(&self) -> Connect {
+        self.dial().0
+    }
+
+    /// Somebody connects: how that goes, and how long a connection takes to come up where time is virtual.
+    pub fn dial(&self) -> (Connect, Duration) {
         let mut state = self.lock();
         if state.is_down {
-            return Connect::Fail(Fault::Refused);
+            return (Connect::Fail(Fault::Refused), Duration::ZERO);
+        }
+        let number = state.accepted + 1;
+        if let Plan::Host(host) = &mut state.plan {
+            let dialled = host.dial(number);
+            state.accepted += u64::from(matches!(dialled.0, Connect::Accept(_)));
+            return dialled;
         }
         if let Plan::Order(replies) = &mut state.plan
             && let Some(failed) = replies.front().and_then(Reply::failed_connect)
         {
             replies.pop_front();
-            return failed;
+            return (failed, Duration::ZERO);
         }
-        state.accepted += 1;
-        Connect::Accept(state.accepted)
+        state.accepted = number;
+        (Connect::Accept(number), Duration::ZERO)
+    }
+
+    /// What peers did that no peer may do.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        self.lock().wrong.clone()
     }
 
     /// Somebody calls. A call too many is answered with a 500 that says so, and noted.
@@ -263,6 +294,7 @@ impl Upstream {
         let mut state = self.lock();
         let reply = match &mut state.plan {
             Plan::Choose(choose) => Some(choose(&seen)),
+            Plan::Host(host) => return host.call(&seen),
             Plan::Keys(keys) => keys.get_mut(&seen.key).and_then(VecDeque::pop_front),
             Plan::Order(replies) => replies.pop_front(),
         };
@@ -318,6 +350,7 @@ impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Choose(_) => f.write_str("Choose"),
+            Self::Host(_) => f.write_str("Host"),
             Self::Keys(keys) => f.debug_tuple("Keys").field(keys).finish(),
             Self::Order(replies) => f.debug_tuple("Order").field(replies).finish(),
         }

@@ -5,28 +5,30 @@
 //! next. The network has no latency and loses nothing: what is late or lost, a script says. Two runs of one test are the
 //! same to the byte, and a test that fails prints the timeline of its run.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt::Write as _,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use aibridge_core::{
-    Bridge, ConnId, Duration, Fault, Instant, Session, Target, bridge::Invalid, config::Config,
-    session::Event,
+    Bridge, ConnId, Duration, Fault, Instant, Rng, Session, Target, bridge::Invalid,
+    config::Config, session::Event,
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
-use crate::{Answer, Ask, Peer, Records, Script, Upstream};
+use crate::{Answer, Ask, Records, Script, Upstream, history::Fact};
 
+mod parts;
+mod watch;
 mod world;
+
+use parts::{Client, Conn, Wire};
+
+pub(crate) use watch::Watch;
 
 /// Steps at one moment above which the world is said to run in circles.
 const MAX_STEPS: usize = 1_000_000;
 
 /// A client of a [`Sim`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientId(usize);
+pub struct ClientId(pub(crate) usize);
 
 /// A deterministic world around a [`Bridge`]: clients, sessions, connections, a scripted upstream and a clock.
 ///
@@ -58,82 +60,16 @@ pub struct Sim {
     /// What is at other origins.
     servers: BTreeMap<Target, Upstream>,
     clients: Vec<Client>,
+    /// Which of the sessions are not over.
+    live: Vec<usize>,
     /// Which of the sessions have no client.
     keepers: Vec<usize>,
     conns: BTreeMap<ConnId, Conn>,
     timeline: String,
     quiet: bool,
-}
-
-/// A client and the session that serves it.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-struct Client {
-    /// `None` once it is over.
-    session: Option<Session>,
-    /// On its way to the session.
-    inbox: VecDeque<Wire>,
-    /// `Sent` to be told.
-    credit: usize,
-    /// Written by the session and not taken by the client.
-    unsent: BytesMut,
-    reads: bool,
-    got: BytesMut,
-    /// The bridge has ended its side, or dropped the connection.
-    closed: bool,
-    /// The client ends its side once the bridge has ended its own.
-    polite: bool,
-    /// The client has ended its side or reset the connection.
-    left: bool,
-    /// An interception's last record was emitted, and nothing has been sent since.
-    owes_bytes: bool,
-}
-
-impl Client {
-    fn of(session: Session) -> Self {
-        Self {
-            session: Some(session),
-            inbox: VecDeque::new(),
-            credit: 0,
-            unsent: BytesMut::new(),
-            reads: true,
-            got: BytesMut::new(),
-            closed: false,
-            polite: true,
-            left: false,
-            owes_bytes: false,
-        }
-    }
-}
-
-/// A connection to the upstream.
-#[derive(Debug)]
-struct Conn {
-    /// The client whose session has it; `None` while it is on the shelf.
-    owner: Option<usize>,
-    /// The upstream's end, once the connection is up.
-    peer: Option<Peer>,
-    /// On its way to the session.
-    inbox: VecDeque<Wire>,
-    /// Sent before the connection was up.
-    early: BytesMut,
-    /// `Sent` to be told.
-    credit: usize,
-    /// The upstream does nothing until then.
-    wakes: Option<Instant>,
-    /// How many confirmations the upstream waits for.
-    confirms: u64,
-    /// Neither side sends any more.
-    dead: bool,
-}
-
-/// What travels towards a session.
-#[derive(Debug)]
-enum Wire {
-    Bytes(Bytes),
-    End,
-    Failed(Fault),
-    Opened,
+    /// Which of two things that are ready is done first, where that is left to chance.
+    shuffle: Option<Rng>,
+    watch: Option<Box<Watch>>,
 }
 
 impl Sim {
@@ -142,20 +78,45 @@ impl Sim {
     /// # Panics
     /// The keys do not make pools.
     pub fn new(config: Config, script: &Script) -> Self {
+        Self::seeded(config, script, 7)
+    }
+
+    /// The same, with another seed for the bridge's ids.
+    ///
+    /// # Panics
+    /// The keys do not make pools.
+    pub fn seeded(config: Config, script: &Script, seed: u64) -> Self {
         let began = Instant::from_secs(1_700_000_000);
         Self {
             now: began,
-            bridge: Bridge::new(Arc::new(config), 7).expect("the keys make pools"),
+            bridge: Bridge::new(Arc::new(config), seed).expect("the keys make pools"),
             records: Records::default(),
             began,
             upstream: script.upstream(),
             servers: BTreeMap::new(),
             clients: Vec::new(),
+            live: Vec::new(),
             keepers: Vec::new(),
             conns: BTreeMap::new(),
             timeline: String::new(),
             quiet: false,
+            shuffle: None,
+            watch: None,
         }
+    }
+
+    /// The same, but of all that is ready, what this seed picks is done first.
+    #[must_use]
+    pub fn shuffled(mut self, seed: u64) -> Self {
+        self.shuffle = Some(Rng::new(seed));
+        self
+    }
+
+    /// The same, watched.
+    #[must_use]
+    pub(crate) fn watched(mut self, watch: Watch) -> Self {
+        self.watch = Some(Box::new(watch));
+        self
     }
 
     /// The same, but keeps no timeline: for tests that run a world many times.
@@ -201,9 +162,9 @@ impl Sim {
 
     fn begin_keepers(&mut self) {
         for session in self.bridge.keepers(self.now) {
-            self.clients.push(Client::of(session));
-            self.keepers.push(self.clients.len() - 1);
-            self.pump(self.clients.len() - 1);
+            let index = self.begin(session);
+            self.keepers.push(index);
+            self.pump(index);
         }
         self.settle();
     }
@@ -213,10 +174,16 @@ impl Sim {
     /// A client connects.
     pub fn connect(&mut self) -> ClientId {
         let session = self.bridge.connected(self.now);
-        self.clients.push(Client::of(session));
-        let client = ClientId(self.clients.len() - 1);
+        let client = ClientId(self.begin(session));
         self.log(|| format!("s{} connected", client.0));
         client
+    }
+
+    fn begin(&mut self, session: Session) -> usize {
+        self.clients.push(Client::of(session));
+        let index = self.clients.len() - 1;
+        self.live.push(index);
+        index
     }
 
     /// A client sends one piece of bytes.
@@ -427,6 +394,38 @@ impl Sim {
 
     fn client(&mut self, id: ClientId) -> &mut Client {
         &mut self.clients[id.0]
+    }
+
+    /// Writes down what happened in a session, where somebody watches.
+    pub(crate) fn note(&mut self, session: usize, fact: impl FnOnce() -> Fact) {
+        if let Some(watch) = &mut self.watch {
+            watch.note(self.now, session, fact());
+        }
+    }
+
+    /// Whether a session of a client is not over.
+    pub(crate) fn has_sessions(&self) -> bool {
+        !self.live.is_empty()
+    }
+
+    /// The sessions that are not over.
+    pub(crate) fn sessions(&self) -> Vec<usize> {
+        self.live.clone()
+    }
+
+    /// What was watched.
+    pub(crate) fn take_watch(&mut self) -> Option<Box<Watch>> {
+        self.watch.take()
+    }
+
+    /// A client's complete reply, taken off.
+    pub(crate) fn take_complete(&mut self, client: ClientId) -> Option<Answer> {
+        let client = &mut self.clients[client.0];
+        let (answer, used) = Answer::read(&client.got, client.closed)?;
+        answer.is_complete().then(|| {
+            client.got.advance(used);
+            answer
+        })
     }
 
     fn log(&mut self, line: impl FnOnce() -> String) {

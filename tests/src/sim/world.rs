@@ -3,21 +3,28 @@
 use std::collections::VecDeque;
 
 use aibridge_core::{
-    ConnId, Fault, Frame, Instant, Target,
+    ConnId, Duration, Fault, Frame, Instant, Target,
     record::Record,
     session::{Action, Event},
 };
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes};
 
-use super::{Conn, Sim, Wire, tail};
-use crate::{Connect, Peer, Step};
+use super::{
+    Sim,
+    parts::{Conn, Wire},
+    tail,
+};
+use crate::{
+    Connect, Peer, Step,
+    history::{Called, Fact},
+};
 
 impl Sim {
-    pub(super) fn next_moment(&self) -> Option<Instant> {
+    pub(crate) fn next_moment(&self) -> Option<Instant> {
         let sessions = self
-            .clients
+            .live
             .iter()
-            .filter_map(|client| client.session.as_ref()?.poll_timeout());
+            .filter_map(|index| self.clients[*index].due);
         let upstreams = self
             .conns
             .values()
@@ -31,16 +38,39 @@ impl Sim {
 
     /// Does one thing, if there is one to do.
     pub(super) fn step(&mut self) -> bool {
-        (0..self.clients.len()).any(|index| self.step_client(index))
-            || self
-                .conns
-                .keys()
-                .copied()
-                .collect::<Vec<_>>()
-                .into_iter()
-                .any(|conn| self.step_conn(conn))
-            || (0..self.clients.len()).any(|index| self.time_client(index))
+        let clients = self.live.iter().copied();
+        let clients: Vec<_> = clients.filter(|at| self.clients[*at].may_step()).collect();
+        let now = self.now;
+        let conns = self.conns.iter().filter(|(_, conn)| conn.may_step(now));
+        let conns: Vec<_> = conns.map(|(id, _)| *id).collect();
+        let (first_client, first_conn, conns_first) = self.first(clients.len(), conns.len());
+        let clients = |sim: &mut Self| {
+            let (before, after) = clients.split_at(first_client);
+            let mut clients = after.iter().chain(before);
+            clients.any(|index| sim.step_client(*index))
+        };
+        let upstreams = |sim: &mut Self| {
+            let (before, after) = conns.split_at(first_conn);
+            let mut conns = after.iter().chain(before);
+            conns.any(|conn| sim.step_conn(*conn))
+        };
+        (conns_first && upstreams(self))
+            || clients(self)
+            || upstreams(self)
+            || (0..self.live.len()).any(|at| self.time_client(self.live[at]))
             || self.time_bridge()
+    }
+
+    /// With which client and which connection to begin, and whether connections come first.
+    fn first(&mut self, clients: usize, conns: usize) -> (usize, usize, bool) {
+        let Some(rng) = &mut self.shuffle else {
+            return (0, 0, false);
+        };
+        let mut below = |bound: usize| {
+            let drawn = rng.next_u64() % bound.max(1) as u64;
+            usize::try_from(drawn).unwrap_or_default()
+        };
+        (below(clients), below(conns), below(2) == 1)
     }
 
     fn step_client(&mut self, index: usize) -> bool {
@@ -98,6 +128,15 @@ impl Sim {
             return false;
         }
         conn.wakes = None;
+        if let Some(peer) = conn.coming.take() {
+            conn.peer = Some(peer);
+            conn.inbox.push_back(Wire::Opened);
+            let early = conn.early.split().freeze();
+            if !early.is_empty() {
+                self.arrived(id, early);
+            }
+            return true;
+        }
         let Some(peer) = &mut conn.peer else {
             return false;
         };
@@ -105,31 +144,48 @@ impl Sim {
         if peer.peek() == Some(&Step::Stall) {
             return false;
         }
-        match peer.next_step() {
+        let owner = conn.owner;
+        let fact = match peer.next_step() {
             None | Some(Step::Stall) => return false,
-            Some(Step::Bytes(bytes)) => conn.inbox.push_back(Wire::Bytes(bytes)),
-            Some(Step::Confirm) => conn.confirms += 1,
+            Some(Step::Bytes(bytes)) => {
+                conn.inbox.push_back(Wire::Bytes(bytes.clone()));
+                Fact::Sent(id, bytes)
+            }
+            Some(Step::Confirm) => {
+                conn.confirms += 1;
+                return true;
+            }
             Some(Step::End) => {
                 conn.dead = true;
                 conn.inbox.push_back(Wire::End);
+                Fact::Broke(id, "ends")
             }
             Some(Step::Reset) => {
                 conn.dead = true;
                 conn.inbox.push_back(Wire::Failed(Fault::Reset));
+                Fact::Broke(id, "resets")
             }
-            Some(Step::Wait(wait)) => conn.wakes = Some(now + wait),
+            Some(Step::Wait(wait)) => {
+                conn.wakes = Some(now + wait);
+                return true;
+            }
+        };
+        if let Some(owner) = owner {
+            self.note(owner, || fact);
         }
         true
     }
 
     fn time_client(&mut self, index: usize) -> bool {
         let now = self.now;
-        let Some(session) = &mut self.clients[index].session else {
+        let client = &mut self.clients[index];
+        let Some(session) = client
+            .session
+            .as_mut()
+            .filter(|_| client.due.is_some_and(|at| at <= now))
+        else {
             return false;
         };
-        if session.poll_timeout().is_none_or(|at| at > now) {
-            return false;
-        }
         session.handle_timeout(now);
         self.log(|| format!("s{index} timeout"));
         self.pump(index);
@@ -170,22 +226,38 @@ impl Sim {
                 } else {
                     format!("{query:?}")
                 };
+                let asked = self.watch.as_mut().map(|watch| watch.asked(&query));
                 let answer = self.bridge.answer(self.now, query);
+                if let (Some(watch), Some(asked)) = (&mut self.watch, asked) {
+                    watch.answered(self.now, index, asked, &answer);
+                }
                 session.handle_answer(self.now, answer);
                 self.log(|| format!("s{index} ? {}", first_word(&shown)));
                 self.unshelve();
                 continue;
             }
-            assert!(
-                !self.clients[index].owes_bytes,
-                "an interception's last record behind its reply's last bytes:\n{}",
-                tail(&self.timeline)
-            );
+            self.clients[index].due = session.poll_timeout();
+            let owes = std::mem::take(&mut self.clients[index].owes_bytes);
+            if owes {
+                self.wrong(
+                    index,
+                    "an interception's last record behind its reply's last bytes",
+                );
+            }
             return;
         }
     }
 
+    /// A session broke its contract.
+    fn wrong(&mut self, index: usize, what: &str) {
+        assert!(self.watch.is_some(), "{what}:\n{}", tail(&self.timeline));
+        self.note(index, || Fact::Wrong(what.to_owned()));
+    }
+
     fn act(&mut self, index: usize, action: Action) {
+        if let Some(watch) = &mut self.watch {
+            watch.shows(&action);
+        }
         match &action {
             Action::Send(conn, frame) => {
                 let len = frame.remaining();
@@ -213,6 +285,9 @@ impl Sim {
             _ => {}
         }
         match action {
+            Action::Emit(record) if self.watch.is_some() => {
+                self.note(index, || Fact::Recorded(record));
+            }
             Action::Emit(record) => self.records.0.push(*record),
             Action::Done => self.done(index),
             Action::Send(ConnId::CLIENT, mut frame) => {
@@ -261,11 +336,13 @@ impl Sim {
             .filter(|(_, conn)| conn.owner == Some(index))
             .map(|(id, _)| *id)
             .collect();
-        assert!(
-            left.is_empty(),
-            "a session is done and has not closed {left:?}:\n{}",
-            tail(&self.timeline)
-        );
+        if !left.is_empty() {
+            self.wrong(
+                index,
+                &format!("a session is done and has not closed {left:?}"),
+            );
+        }
+        self.live.retain(|live| *live != index);
         let client = &mut self.clients[index];
         client.closed = true;
         if let Some(session) = client.session.take() {
@@ -289,13 +366,18 @@ impl Sim {
             None => panic!("nothing is at {target}"),
         };
         let mut conn = Conn::new(index);
-        match upstream.connect() {
-            Connect::Accept(number) => {
+        conn.server = self.watch.as_ref().and_then(|watch| watch.server(target));
+        match upstream.dial() {
+            (Connect::Accept(number), Duration::ZERO) => {
                 conn.peer = Some(Peer::new(upstream, number));
                 conn.inbox.push_back(Wire::Opened);
             }
-            Connect::Fail(fault) => conn.inbox.push_back(Wire::Failed(fault)),
-            Connect::NoAnswer => {}
+            (Connect::Accept(number), takes) => {
+                conn.coming = Some(Peer::new(upstream, number));
+                conn.wakes = Some(self.now + takes);
+            }
+            (Connect::Fail(fault), _) => conn.inbox.push_back(Wire::Failed(fault)),
+            (Connect::NoAnswer, _) => {}
         }
         let known = self.conns.insert(id, conn);
         assert!(known.is_none(), "{id} is opened twice");
@@ -307,15 +389,32 @@ impl Sim {
             panic!("bytes for {id}, which is not there");
         };
         conn.credit += bytes.len();
-        let Some(peer) = &mut conn.peer else {
+        if conn.peer.is_none() {
             return conn.early.extend_from_slice(&bytes);
+        }
+        self.arrived(id, bytes);
+    }
+
+    /// Bytes reach the upstream.
+    fn arrived(&mut self, id: ConnId, bytes: Bytes) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.dead) else {
+            return;
         };
-        let calls = if conn.dead {
-            Vec::new()
-        } else {
-            peer.push(bytes)
-        };
-        for call in calls {
+        let calls = conn.peer.as_mut().map(|peer| peer.push(bytes));
+        let (owner, server) = (conn.owner, conn.server);
+        for call in calls.unwrap_or_default() {
+            let conn = self.conns.get_mut(&id);
+            let is_reused = conn.is_some_and(|conn| std::mem::replace(&mut conn.is_used, true));
+            if let Some(owner) = owner {
+                self.note(owner, || {
+                    Fact::Called(Box::new(Called {
+                        conn: id,
+                        provider: server,
+                        is_reused,
+                        seen: call.clone(),
+                    }))
+                });
+            }
             let hint = aibridge_core::Secret::new(call.key.as_str()).hint();
             self.log(|| {
                 format!(
@@ -331,8 +430,9 @@ impl Sim {
         let client = &mut self.clients[index];
         if client.reads && !client.unsent.is_empty() {
             client.credit += client.unsent.len();
-            let bytes = client.unsent.split();
+            let bytes = client.unsent.split().freeze();
             client.got.extend_from_slice(&bytes);
+            self.note(index, || Fact::Delivered(bytes));
         }
     }
 
@@ -340,29 +440,6 @@ impl Sim {
     fn unshelve(&mut self) {
         while let Some(conn) = self.bridge.poll_close() {
             self.conns.remove(&conn);
-        }
-    }
-}
-
-impl Conn {
-    fn new(owner: usize) -> Self {
-        Self {
-            owner: Some(owner),
-            peer: None,
-            inbox: VecDeque::new(),
-            early: BytesMut::new(),
-            credit: 0,
-            wakes: None,
-            confirms: 0,
-            dead: false,
-        }
-    }
-
-    /// A connection that is asked for and was closed long ago.
-    fn gone() -> Self {
-        Self {
-            dead: true,
-            ..Self::new(0)
         }
     }
 }

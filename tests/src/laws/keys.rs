@@ -1,0 +1,322 @@
+//! Laws of keys: when which one may be used, and when a client may be told that there is none.
+
+use aibridge_core::{
+    Instant,
+    keypool::Exhausted,
+    record::{Attempt, Record},
+};
+
+use super::{
+    Breach,
+    context::{Context, index, named_wait},
+};
+use crate::history::{Ending, Fact, History};
+
+/// No key is tried twice in one iteration.
+///
+/// An iteration is the first call of a request, or one turn of the loop of tools, with all that is tried for it. A call on a
+/// reused connection that was dead without a byte of a reply is not an attempt: it is made again on a fresh connection, with
+/// the same key.
+///
+/// # Errors
+/// One was.
+pub fn no_key_twice(history: &History) -> Result<(), Breach> {
+    let mut context = Context::new(history);
+    let mut called = std::collections::BTreeSet::new();
+    for (at, entry) in history.entries.iter().enumerate() {
+        let place = (entry.bridge, entry.session);
+        match &entry.fact {
+            Fact::Leased(leased) => {
+                if leased.is_first {
+                    called.retain(|(known, _)| *known != place);
+                }
+                let tried = &context.session(entry).tried;
+                if let Ok((_, key)) = leased.lease
+                    && !leased.is_first
+                    && tried.contains(&key)
+                {
+                    return Err(Breach::new(at, format!("key {key} is leased again")));
+                }
+            }
+            // A request with a key of its own has no walks: its turns are told apart by the tools between them.
+            Fact::Asked(_) => called.retain(|(known, _)| *known != place),
+            Fact::Called(call) if call.provider.is_none() => {
+                let asked = context.session(entry).asked;
+                if asked.is_some_and(|asked| asked.own_key.is_some()) {
+                    called.retain(|(known, _)| *known != place);
+                }
+            }
+            Fact::Called(call)
+                if !is_lost(history, at) && !called.insert((place, call.seen.key.as_str())) =>
+            {
+                return Err(Breach::new(at, "the same key is sent again".to_owned()));
+            }
+            _ => {}
+        }
+        context.read(entry);
+    }
+    Ok(())
+}
+
+/// An iteration makes at most as many attempts as there are keys, and none without a lease.
+///
+/// # Errors
+/// One made more.
+pub fn attempts_within_keys(history: &History) -> Result<(), Breach> {
+    let mut context = Context::new(history);
+    let mut calls = std::collections::BTreeMap::new();
+    for (at, entry) in history.entries.iter().enumerate() {
+        context.read(entry);
+        let calls = calls.entry((entry.bridge, entry.session)).or_insert(0usize);
+        let session = context.session(entry);
+        match &entry.fact {
+            Fact::Asked(_) => *calls = 0,
+            Fact::Leased(leased) => {
+                if leased.is_first {
+                    *calls = 0;
+                }
+                let keys = history.plan.providers[index(&leased.provider)].keys.len();
+                let leases = session.tried.len();
+                if leases > keys {
+                    let why = format!("{leases} attempts with {keys} keys");
+                    return Err(Breach::new(at, why));
+                }
+            }
+            Fact::Called(call) if call.provider.is_some() && !is_lost(history, at) => {
+                *calls += 1;
+                let is_pooled = session.asked.is_some_and(|asked| asked.own_key.is_none());
+                let leases = session.tried.len();
+                if is_pooled && *calls > leases {
+                    let why = format!("{calls} calls with {leases} leases");
+                    return Err(Breach::new(at, why));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A key that was retired is not used again until an administrator resets it. Attempts that had it before may go on.
+///
+/// # Errors
+/// It was.
+pub fn retired_keys_rest(history: &History) -> Result<(), Breach> {
+    let mut context = Context::new(history);
+    for (at, entry) in history.entries.iter().enumerate() {
+        if let Fact::Leased(leased) = &entry.fact
+            && let Ok((_, key)) = leased.lease
+            && context.key(entry, index(&leased.provider), key).is_retired
+        {
+            return Err(Breach::new(at, format!("key {key} is retired")));
+        }
+        context.read(entry);
+    }
+    Ok(())
+}
+
+/// A key is not used inside its cooldown, neither the one that the policy gave it nor the one that the provider's 429 named
+/// (as far as that is within the longest cooldown configured). Attempts that had the key before may go on.
+///
+/// # Errors
+/// It was.
+pub fn cooling_keys_rest(history: &History) -> Result<(), Breach> {
+    let mut context = Context::new(history);
+    // What providers named, by bridge, provider, key and model.
+    let mut named = Vec::new();
+    for (at, entry) in history.entries.iter().enumerate() {
+        match &entry.fact {
+            Fact::Leased(leased) => {
+                let Ok((_, key)) = leased.lease else {
+                    context.read(entry);
+                    continue;
+                };
+                let (provider, model) = (index(&leased.provider), leased.model.as_deref());
+                let until = context.key(entry, provider, key).cools_until(model);
+                if entry.at < until {
+                    let left = until.since(entry.at);
+                    let why = format!("key {key} cools for {left:?} more, as the policy said");
+                    return Err(Breach::new(at, why));
+                }
+                let place = (entry.bridge, provider, key, model);
+                let until = named.iter().filter(|(known, _)| *known == place);
+                let until: Option<Instant> = until.map(|(_, until)| *until).max();
+                if let Some(until) = until.filter(|until| entry.at < *until) {
+                    let left = until.since(entry.at);
+                    let why = format!("key {key} cools for {left:?} more, as the provider said");
+                    return Err(Breach::new(at, why));
+                }
+            }
+            Fact::Recorded(record) => {
+                let session = context.session(entry);
+                if let Record::Attempt(
+                    _,
+                    Attempt {
+                        result: Ok(429),
+                        key_index: Some(key),
+                        ..
+                    },
+                ) = &**record
+                    && let (Some(leased), Some(answer)) = (session.leased, session.heard())
+                    && let Some(wait) = named_wait(entry.at, &answer)
+                {
+                    let provider = index(&leased.provider);
+                    let wait = wait.min(history.plan.providers[provider].max_cooldown);
+                    let place = (entry.bridge, provider, *key, leased.model.as_deref());
+                    named.push((place, entry.at + wait));
+                }
+            }
+            Fact::Reset { provider, key } => {
+                let place = (entry.bridge, index(provider), *key);
+                named.retain(|((bridge, provider, key, _), _)| (*bridge, *provider, *key) != place);
+            }
+            _ => {}
+        }
+        context.read(entry);
+    }
+    Ok(())
+}
+
+/// If any key would have succeeded, the client is not told that all are exhausted.
+///
+/// A key would have succeeded if its provider had served it at that moment. It may be left out for two reasons only: it was
+/// in use by then in another state (tried on this walk, or resting when the walk began), or it rests for a reason that the
+/// provider gave: a 429, for at most twice the wait that it named and a second; a reply that said that none is left; any other
+/// failure. Only 401, 402 and 403 are reasons to retire a key.
+///
+/// # Errors
+/// A key was left out without a reason.
+pub fn exhausted_only_when_so(history: &History) -> Result<(), Breach> {
+    let mut context = Context::new(history);
+    for (at, entry) in history.entries.iter().enumerate() {
+        context.read(entry);
+        let Fact::Leased(leased) = &entry.fact else {
+            continue;
+        };
+        if leased.lease.is_ok() {
+            continue;
+        }
+        let session = context.session(entry);
+        let (began, tried) = (session.walk_began, session.tried.clone());
+        for key in leased.able.iter().filter(|key| !tried.contains(key)) {
+            let state = context.key(entry, index(&leased.provider), *key);
+            let until = state.cools_until(leased.model.as_deref());
+            let rests = state.is_retired || entry.at < until;
+            if rests && state.excused_until <= entry.at {
+                let why = format!("key {key} would do, and nothing that was said of it forbids it");
+                return Err(Breach::new(at, why));
+            }
+            if !rests && until <= began && state.reset_at <= began {
+                let why = format!("key {key} would do, is valid, and was not tried");
+                return Err(Breach::new(at, why));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `Retry-After` never promises earlier than the pool recovers: at that time at least one key is valid, if nothing else
+/// happens. And a client is told to come back if and only if some key is not retired.
+///
+/// # Errors
+/// None is.
+pub fn retry_after_is_honest(history: &History) -> Result<(), Breach> {
+    let mut context = Context::new(history);
+    for (at, entry) in history.entries.iter().enumerate() {
+        context.read(entry);
+        match &entry.fact {
+            Fact::Leased(leased) => {
+                let Err(exhausted) = leased.lease else {
+                    continue;
+                };
+                let provider = index(&leased.provider);
+                let model = leased.model.as_deref();
+                let back = (0..history.plan.providers[provider].keys.len()).filter_map(|key| {
+                    let key = context.key(entry, provider, key);
+                    (!key.is_retired).then(|| key.cools_until(model))
+                });
+                let why = match (exhausted, back.min()) {
+                    (Exhausted::RateLimited(wait), Some(back)) if back <= entry.at + wait => {
+                        continue;
+                    }
+                    (Exhausted::Unauthorized, None) => continue,
+                    (Exhausted::RateLimited(wait), Some(back)) => {
+                        format!(
+                            "the pool recovers in {:?}, and promises {wait:?}",
+                            back.since(entry.at)
+                        )
+                    }
+                    (Exhausted::RateLimited(_), None) => "every key is retired".to_owned(),
+                    (Exhausted::Unauthorized, Some(_)) => "a key is not retired".to_owned(),
+                };
+                return Err(Breach::new(at, why));
+            }
+            Fact::Answered(Some(answer), Ending::Complete) => {
+                let leased = context.session(entry).leased;
+                let Some(Err(Exhausted::RateLimited(wait))) = leased.map(|leased| leased.lease)
+                else {
+                    continue;
+                };
+                let said = answer
+                    .header("retry-after")
+                    .and_then(|text| text.parse().ok());
+                if answer.status == 429 && said.is_none_or(|said: u64| said < wait.as_secs()) {
+                    let why = format!("the pool says {wait:?}, and the client is told {said:?}");
+                    return Err(Breach::new(at, why));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A client's own key is the client's own: a request that brings one never touches the pool and is sent with this key alone, and
+/// every other one is sent with a key of its provider's pool.
+///
+/// # Errors
+/// Keys were mixed up.
+pub fn own_keys_stay_apart(history: &History) -> Result<(), Breach> {
+    let mut context = Context::new(history);
+    for (at, entry) in history.entries.iter().enumerate() {
+        context.read(entry);
+        let Some(asked) = context.session(entry).asked else {
+            continue;
+        };
+        match (&entry.fact, &asked.own_key) {
+            (Fact::Judged { .. } | Fact::Leased(_), Some(_)) => {
+                let why = "the pool is asked for a request with a key of its own".to_owned();
+                return Err(Breach::new(at, why));
+            }
+            (Fact::Called(call), Some(own)) if call.provider.is_some() && call.seen.key != *own => {
+                let why = "another key than the client's own is sent".to_owned();
+                return Err(Breach::new(at, why));
+            }
+            (Fact::Called(call), None) => {
+                let Some(provider) = call.provider else {
+                    continue;
+                };
+                let keys = history.plan.providers[provider].keys.len();
+                let is_known = (0..keys).any(|key| History::key(provider, key) == call.seen.key);
+                if !is_known || provider != asked.provider {
+                    let why = "a key is sent that is not in this provider's pool".to_owned();
+                    return Err(Breach::new(at, why));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the call at this entry went over a connection that turned out to be dead.
+fn is_lost(history: &History, at: usize) -> bool {
+    let Fact::Called(call) = &history.entries[at].fact else {
+        return false;
+    };
+    let bridge = history.entries[at].bridge;
+    let has_reply = history.entries[at + 1..].iter().any(|entry| {
+        matches!(&entry.fact, Fact::Sent(conn, _) if *conn == call.conn && entry.bridge == bridge)
+    });
+    call.is_reused && !has_reply
+}

@@ -1,0 +1,275 @@
+//! Laws of replies: what a client gets, how it ends, and what is on record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aibridge_core::{
+    api::{Api, Vendor},
+    record::Record,
+};
+use memchr::memmem;
+
+use super::{Breach, context::Context};
+use crate::{
+    Answer,
+    history::{Asked, Called, Ending, Fact, History, MARK},
+    reply::split_events,
+};
+
+/// Every interception ends exactly once, with exactly one terminal outcome and record, and that is what the client saw.
+///
+/// Nobody waits for ever, no session outlives its world, and none breaks the contract with its adapter. A request that is turned
+/// away while the bridge shuts down, or because it came too slowly, is no interception.
+///
+/// # Errors
+/// One does not.
+pub fn ends_once(history: &History) -> Result<(), Breach> {
+    // By interception: whether it has ended, and the status that is on record.
+    let mut known = BTreeMap::new();
+    let mut context = Context::new(history);
+    let mut draining = BTreeSet::new();
+    for (at, entry) in history.entries.iter().enumerate() {
+        context.read(entry);
+        let breach = |why: &str| Err(Breach::new(at, why.to_owned()));
+        match &entry.fact {
+            Fact::Answered(_, Ending::Waiting) => return breach("a client waits for ever"),
+            Fact::Wrong(why) => return breach(why),
+            Fact::Draining => {
+                draining.insert(entry.bridge);
+            }
+            Fact::Recorded(record) => match &**record {
+                Record::Started(id, _) => {
+                    let known = known.insert(id.to_string(), None);
+                    if known.is_some() {
+                        return breach("an interception begins twice");
+                    }
+                }
+                Record::Ended(id, ended) => match known.get_mut(&id.to_string()) {
+                    None => return breach("what has not begun ends"),
+                    Some(Some(_)) => return breach("an interception ends twice"),
+                    Some(status) => *status = Some((at, ended.status)),
+                },
+                Record::Attempt(id, _)
+                | Record::Prompt(id, _)
+                | Record::Thought(id, _)
+                | Record::TokenUsage(id, _)
+                | Record::ToolUsage(id, _) => {
+                    let runs = matches!(known.get(&id.to_string()), Some(None));
+                    if !runs {
+                        return breach("a record of an interception that does not run");
+                    }
+                }
+                _ => {}
+            },
+            Fact::Answered(Some(answer), Ending::Complete) => {
+                let Some(id) = answer.header("x-aibridge-id") else {
+                    return breach("a reply without an id");
+                };
+                match known.get(id) {
+                    Some(Some((_, Some(status)))) if *status == answer.status => {}
+                    Some(Some((_, status))) => {
+                        let why =
+                            format!("the client got {}, on record is {status:?}", answer.status);
+                        return Err(Breach::new(at, why));
+                    }
+                    Some(None) => {
+                        return breach("a reply is complete before its interception has ended");
+                    }
+                    None => {
+                        let asked = context.session(entry).asked;
+                        let is_swift = asked.is_none_or(|asked| asked.is_swift);
+                        match answer.status {
+                            503 if draining.contains(&entry.bridge) => {}
+                            408 if !is_swift => {}
+                            _ => return breach("a reply of no interception"),
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    match known.iter().find(|(_, ended)| ended.is_none()) {
+        None => Ok(()),
+        Some((id, _)) => {
+            let why = format!("interception {id} has no end on record");
+            Err(Breach::new(history.entries.len().saturating_sub(1), why))
+        }
+    }
+}
+
+/// What was relayed is an exact copy of the upstream's bytes, from the first on.
+///
+/// The bridge may add keep-alives between events, and, where the upstream broke off, an error event behind the last byte. It
+/// may withhold the usage chunk of a chat stream that only it had asked for. Requests with injected tools, whose turns are
+/// joined, are not looked at; nor are replies that the bridge gives itself.
+///
+/// # Errors
+/// A byte is missing, added or changed.
+pub fn relays_exactly(history: &History) -> Result<(), Breach> {
+    if !history.plan.tools.is_empty() {
+        return Ok(());
+    }
+    let mut context = Context::new(history);
+    // The verdict of the last attempt, by session.
+    let mut relayed = BTreeMap::new();
+    for (at, entry) in history.entries.iter().enumerate() {
+        context.read(entry);
+        let place = (entry.bridge, entry.session);
+        let (answer, ending) = match &entry.fact {
+            Fact::Asked(_) => {
+                relayed.remove(&place);
+                continue;
+            }
+            Fact::Recorded(record) => {
+                if let Record::Attempt(_, attempt) = &**record {
+                    let is_relayed = attempt.verdict == "relay" && attempt.result.is_ok();
+                    relayed.insert(place, is_relayed);
+                }
+                continue;
+            }
+            Fact::Answered(Some(answer), ending) if relayed.get(&place) == Some(&true) => {
+                (answer, *ending)
+            }
+            _ => continue,
+        };
+        let session = context.session(entry);
+        let (Some(asked), Some(heard)) = (session.asked, session.heard()) else {
+            let why = "a reply is relayed that no upstream sent".to_owned();
+            return Err(Breach::new(at, why));
+        };
+        let what = match copy(asked, &heard, answer, ending) {
+            Ok(()) if heard.status == answer.status => continue,
+            Ok(()) => format!(
+                "upstream said {}, the client got {}",
+                heard.status, answer.status
+            ),
+            Err(why) => why,
+        };
+        return Err(Breach::new(at, what));
+    }
+    Ok(())
+}
+
+/// Compares what the client got with what was sent.
+fn copy(asked: &Asked, heard: &Answer, got: &Answer, ending: Ending) -> Result<(), String> {
+    let is_stream = got.is_stream();
+    let pieces = if is_stream {
+        split_events(&heard.body)
+    } else {
+        vec![heard.body.clone()]
+    };
+    let keep_alive: &[u8] = match asked.api.vendor() {
+        Vendor::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        Vendor::OpenAi => b": keep-alive\n\n",
+    };
+    let mut rest = &got.body[..];
+    let mut copied = 0;
+    let mut missing = false;
+    for piece in &pieces {
+        while let Some(behind) = rest.strip_prefix(keep_alive).filter(|_| is_stream) {
+            rest = behind;
+        }
+        if let Some(behind) = rest.strip_prefix(&piece[..]) {
+            rest = behind;
+            copied += piece.len();
+            continue;
+        }
+        let is_usage = memmem::find(piece, br#""choices":[]"#).is_some();
+        if asked.api == Api::ChatCompletions && is_stream && is_usage {
+            continue;
+        }
+        let same = rest.iter().zip(piece).take_while(|(a, b)| a == b).count();
+        rest = &rest[same..];
+        copied += same;
+        missing = true;
+        break;
+    }
+    while let Some(behind) = rest.strip_prefix(keep_alive).filter(|_| is_stream) {
+        rest = behind;
+    }
+    let upstream_broke = !heard.is_complete();
+    let is_error = is_stream && upstream_broke && memmem::find(rest, b"error").is_some();
+    if !rest.is_empty() && !is_error {
+        let text = String::from_utf8_lossy(&rest[..rest.len().min(60)]);
+        return Err(format!("behind {copied} bytes, the client got {text:?}"));
+    }
+    if missing && ending == Ending::Complete && !upstream_broke {
+        return Err(format!(
+            "the client got only {copied} of {} bytes",
+            heard.body.len()
+        ));
+    }
+    Ok(())
+}
+
+/// No secret leaves except in its own credential header.
+///
+/// Searched are all bytes that clients got, paths, header fields and bodies that upstreams saw, records, and the debug form of
+/// everything else, which is what a log could show. The one place is the field of a call in which its provider expects
+/// the key.
+///
+/// # Errors
+/// One did.
+pub fn no_secret_leaves(history: &History) -> Result<(), Breach> {
+    let finder = memmem::Finder::new(MARK);
+    let has = |bytes: &[u8]| finder.find(bytes).is_some();
+    let mut delivered: BTreeMap<_, (usize, Vec<u8>)> = BTreeMap::new();
+    let mut text = String::new();
+    for (at, entry) in history.entries.iter().enumerate() {
+        let where_to = match &entry.fact {
+            Fact::Called(call) => called_with(call, has),
+            Fact::Delivered(bytes) => {
+                let (_, all) = delivered
+                    .entry((entry.bridge, entry.session))
+                    .or_insert((at, Vec::new()));
+                all.extend_from_slice(bytes);
+                None
+            }
+            Fact::Recorded(record) => {
+                use std::fmt::Write as _;
+                text.clear();
+                let _ = write!(text, "{record:?}");
+                has(text.as_bytes()).then(|| "is on record".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(where_to) = where_to {
+            return Err(Breach::new(at, format!("a secret {where_to}")));
+        }
+    }
+    if let Some((_, (at, _))) = delivered.iter().find(|(_, (_, bytes))| has(bytes)) {
+        return Err(Breach::new(*at, "a secret goes to a client".to_owned()));
+    }
+    match finder.find(history.log.as_bytes()) {
+        None => Ok(()),
+        Some(at) => {
+            let line = history.log[..at].rfind('\n').map_or(0, |begin| begin + 1);
+            let what: String = history.log[line..].chars().take(60).collect();
+            let why = format!("a secret is shown in the debug form of {what}…");
+            Err(Breach::new(history.entries.len().saturating_sub(1), why))
+        }
+    }
+}
+
+/// Where in a call there is a secret that does not belong there.
+fn called_with(call: &Called, has: impl Fn(&[u8]) -> bool) -> Option<String> {
+    let seen = &call.seen;
+    if has(seen.path.as_bytes()) {
+        return Some("is in a path".to_owned());
+    }
+    if has(&seen.body) {
+        return Some("is in a body".to_owned());
+    }
+    let mut credentials = 0;
+    for (name, value) in &seen.headers {
+        if !has(value.as_bytes()) {
+            continue;
+        }
+        let is_credential = name == "x-api-key" || name == "authorization";
+        if !is_credential || call.provider.is_none() {
+            return Some(format!("is in the field {name}"));
+        }
+        credentials += 1;
+    }
+    (credentials > 1).then(|| "is sent twice".to_owned())
+}
