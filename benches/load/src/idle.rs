@@ -23,7 +23,7 @@ pub struct Options {
     pub path: String,
     /// Streams open at the same time.
     pub connections: usize,
-    /// For buffers that are given back once a stream is silent.
+    /// For buffers that are given back once a stream is silent; how long they stay open.
     pub settle: Duration,
     /// Processes whose memory is measured.
     pub pids: Vec<u32>,
@@ -38,7 +38,7 @@ impl Options {
                 .last("path")?
                 .unwrap_or_else(|| "/anthropic/v1/messages".to_owned()),
             connections: args.last("connections")?.unwrap_or(1000).clamp(1, 10_000),
-            settle: Duration::from_secs(1),
+            settle: Duration::from_secs(args.last("settle")?.unwrap_or(1)),
             pids: args.all("pid")?,
         })
     }

@@ -3,7 +3,8 @@
 //! ```text
 //! aibridge-load mock      [--listen ADDR] [--seconds N]
 //! aibridge-load load      --target ADDR --kind KIND [--path P] [--connections N] [--warmup S] [--seconds S] [--pid N]…
-//! aibridge-load idle      --target ADDR [--path P] [--connections N] --pid N…
+//! aibridge-load idle      --target ADDR [--path P] [--connections N] [--settle S] --pid N…
+//! aibridge-load slow      --target ADDR [--connections N] [--seconds S]
 //! aibridge-load free-port
 //! aibridge-load report    < RESULTS
 //! ```
@@ -24,6 +25,7 @@ mod mock;
 mod proc;
 mod reply;
 mod report;
+mod slow;
 mod tools;
 mod wire;
 
@@ -57,6 +59,11 @@ fn run() -> io::Result<()> {
             print!("{outcome}");
             Ok(())
         }),
+        "slow" => block_on(async {
+            let outcome = slow::run(&slow::Options::from_args(&args)?).await?;
+            print!("{outcome}");
+            Ok(())
+        }),
         "free-port" => {
             println!("{}", TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
             Ok(())
@@ -65,7 +72,9 @@ fn run() -> io::Result<()> {
             print!("{}", report::render(&io::read_to_string(io::stdin())?)?);
             Ok(())
         }
-        _ => Err(args::usage("one of mock, load, idle, free-port, report")),
+        _ => Err(args::usage(
+            "one of mock, load, idle, slow, free-port, report",
+        )),
     }
 }
 
