@@ -102,8 +102,10 @@ impl admin::Keys for Running {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let panics = self.server.panics();
+        let (now, panics) = (self.server.now(), self.server.panics());
         self.server.with_bridge(|bridge| Snapshot {
+            circuits: bridge.circuits(now),
+            refusals: bridge.refusals().clone(),
             connections: bridge.connections(),
             load: bridge.load(),
             panics,

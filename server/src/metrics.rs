@@ -6,14 +6,14 @@
 //! What belongs to an interception is looked up once, when it begins ([`Series`]); from then on, to count is to add to a number.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use aibridge_core::{
     api::{Api, Usage},
-    bridge::{Connections, Load, ProviderKeys},
+    bridge::{CircuitStatus, Connections, Load, ProviderKeys},
     keypool::{Exhausted, KeyState, Transition},
     record::{CredentialKind, Ended, Outcome, Passthrough, ToolUsage},
 };
@@ -60,6 +60,7 @@ pub(crate) struct Metrics {
     failover: HistogramVec,
     transitions: IntCounterVec,
     exhaustions: IntCounterVec,
+    reloads: IntCounterVec,
     /// What is known elsewhere, and asked for when it is to be told.
     asked: Mutex<Asked>,
     series: RwLock<HashMap<PerApi, Arc<Series>>>,
@@ -69,14 +70,19 @@ pub(crate) struct Metrics {
 type PerApi = (Arc<str>, &'static str);
 
 /// What a running bridge says of itself.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
+    pub(crate) circuits: Vec<CircuitStatus>,
+    /// Requests turned away, by reason.
+    pub(crate) refusals: BTreeMap<&'static str, u64>,
     pub(crate) connections: Connections,
     pub(crate) load: Load,
     pub(crate) panics: u64,
 }
 
 struct Asked {
+    circuit_state: IntGaugeVec,
+    refusals: IntCounterVec,
     key_state: IntGaugeVec,
     connections_idle: IntGauge,
     connections_opened: IntCounter,
@@ -189,7 +195,23 @@ impl Metrics {
                 "Requests for which there was no key.",
                 &["provider", "outcome"],
             ),
+            reloads: counters(
+                "reloads_total",
+                "Times that the configuration was read again.",
+                &["outcome"],
+            ),
             asked: Mutex::new(Asked {
+                circuit_state: gauges(
+                    &registry,
+                    "circuit_state",
+                    "1 for the state that a provider's circuit breaker is in.",
+                    &["provider", "endpoint", "state"],
+                ),
+                refusals: counters(
+                    "refusals_total",
+                    "Requests turned away by a limit.",
+                    &["reason"],
+                ),
                 key_state: gauges(
                     &registry,
                     "key_pool_state",
@@ -294,6 +316,12 @@ impl Metrics {
         self.transitions.with_label_values(&labels).inc();
     }
 
+    /// The configuration was read again, and put in force or not.
+    pub(crate) fn reloaded(&self, is_in_force: bool) {
+        let outcome = if is_in_force { "ok" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
+    }
+
     /// There was no key.
     pub(crate) fn exhausted(&self, provider: &str, exhausted: Exhausted) {
         let outcome = match exhausted {
@@ -317,6 +345,17 @@ impl Metrics {
                 let gauge = asked.key_state.with_label_values(&labels);
                 gauge.set(signed(count as u64));
             }
+        }
+        asked.circuit_state.reset();
+        for circuit in &bridge.circuits {
+            for state in ["closed", "half_open", "open"] {
+                let labels = [&*circuit.provider, circuit.endpoint.as_str(), state];
+                let gauge = asked.circuit_state.with_label_values(&labels);
+                gauge.set(i64::from(state == circuit.state));
+            }
+        }
+        for (reason, count) in &bridge.refusals {
+            catch_up(&asked.refusals.with_label_values(&[*reason]), *count);
         }
         asked.connections_idle.set(signed(connections.idle as u64));
         catch_up(&asked.connections_opened, connections.opened);

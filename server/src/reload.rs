@@ -16,6 +16,7 @@ use crate::{
     admin::Admin,
     bridge::Running,
     config::{Overrides, Settings},
+    records::Recorder,
 };
 
 /// What it takes to read the configuration again.
@@ -23,6 +24,7 @@ pub(crate) struct Reloader {
     path: Option<PathBuf>,
     overrides: Overrides,
     running: Arc<Running>,
+    recorder: Arc<Recorder>,
     admin: Mutex<Weak<Admin>>,
     /// What is in force. One reload at a time.
     settings: Mutex<Settings>,
@@ -33,12 +35,14 @@ impl Reloader {
         path: Option<PathBuf>,
         overrides: Overrides,
         running: Arc<Running>,
+        recorder: Arc<Recorder>,
         settings: Settings,
     ) -> Self {
         Self {
             path,
             overrides,
             running,
+            recorder,
             admin: Mutex::default(),
             settings: Mutex::new(settings),
         }
@@ -56,6 +60,7 @@ impl Reloader {
     pub(crate) fn reload(&self) -> Result<(), String> {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = self.replace(&mut settings);
+        self.recorder.metrics().reloaded(outcome.is_ok());
         match &outcome {
             Ok(()) => info!(from = settings.origin, "configuration reloaded"),
             Err(why) => warn!(%why, "reload refused; the configuration in force stays"),

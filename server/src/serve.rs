@@ -103,8 +103,13 @@ async fn serve(
     }
     let access = reload::access(&settings);
     let admin_identity = settings.admin_tls.as_ref().map(|tls| tls.identity.clone());
-    let reloader = Reloader::new(path, overrides, Arc::clone(&running), settings);
-    let reloader = Arc::new(reloader);
+    let reloader = Arc::new(Reloader::new(
+        path,
+        overrides,
+        Arc::clone(&running),
+        Arc::clone(&recorder),
+        settings,
+    ));
     let of_admin = Arc::clone(&reloader);
     let admin = Arc::new(Admin::new(
         access,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Endpoint, Refused,
-    circuit::{Circuit, Health, Pass},
+    circuit::{Circuit, CircuitStatus, Health, Pass},
 };
 use crate::{
     config::{Breaker, Client, Config, Provider},
@@ -197,6 +197,17 @@ impl Admission {
     pub(super) fn connect(&mut self, config: &Config) -> bool {
         self.connections += 1;
         self.connections > config.capacity.connections
+    }
+
+    /// The circuits that have had requests so far.
+    pub(super) fn circuits(&self, now: Instant) -> Vec<CircuitStatus> {
+        let status =
+            |((provider, endpoint), circuit): (&(Arc<str>, Endpoint), &Circuit)| CircuitStatus {
+                provider: Arc::clone(provider),
+                endpoint: *endpoint,
+                state: circuit.state(now),
+            };
+        self.circuits.iter().map(status).collect()
     }
 
     /// Requests that are in, and the bytes that they hold.

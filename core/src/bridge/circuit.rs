@@ -11,6 +11,8 @@
 //! One per provider and endpoint, so there are as many as the configuration has, whatever clients send. What counts is what a
 //! provider says of its own health: 503, 504 and 529. A key's 429 or 401 is no failure, and a connection that breaks is neither.
 
+use std::sync::Arc;
+
 use crate::{
     api::Api,
     config::Breaker,
@@ -24,6 +26,27 @@ pub enum Endpoint {
     Api(Api),
     /// Everything else.
     Passthrough,
+}
+
+impl Endpoint {
+    /// As records and metrics call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api(api) => api.as_str(),
+            Self::Passthrough => "passthrough",
+        }
+    }
+}
+
+/// A circuit as an administrator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CircuitStatus {
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// What of it.
+    pub endpoint: Endpoint,
+    /// `closed`, `open` or `half_open`.
+    pub state: &'static str,
 }
 
 /// What came of a request.
@@ -127,6 +150,15 @@ impl Circuit {
             && pass.round == self.round
         {
             *trying = trying.saturating_sub(1);
+        }
+    }
+
+    /// `closed`, `open` or `half_open`.
+    pub(super) fn state(&self, now: Instant) -> &'static str {
+        match self.state {
+            State::Closed { .. } => "closed",
+            State::Open { until } if now < until => "open",
+            State::HalfOpen { .. } | State::Open { .. } => "half_open",
         }
     }
 

@@ -32,7 +32,7 @@ use reload::Departed;
 use tools::Tools;
 
 pub use admission::Ticket;
-pub use circuit::Endpoint;
+pub use circuit::{CircuitStatus, Endpoint};
 pub use query::{Answer, Query, Refused};
 pub use tools::ServerTools;
 
@@ -66,6 +66,8 @@ pub struct Bridge {
     epoch: u64,
     pools: BTreeMap<Arc<str>, Pool>,
     departed: Vec<Departed>,
+    /// How many requests were turned away, by reason.
+    refusals: BTreeMap<&'static str, u64>,
     admission: Admission,
     idle: Idle,
     tools: Tools,
@@ -139,6 +141,7 @@ impl Bridge {
             epoch: 0,
             pools,
             departed: Vec::new(),
+            refusals: Refused::REASONS.map(|reason| (reason, 0)).into(),
             admission: Admission::default(),
             idle: Idle::default(),
             rng,
@@ -151,6 +154,14 @@ impl Bridge {
 
     /// Answers a session's question.
     pub fn answer(&mut self, now: Instant, query: Query) -> Answer {
+        let answer = self.consider(now, query);
+        if let Answer::Admit(Err(refused)) | Answer::Granted(Err(refused)) = &answer {
+            self.count_refusal(refused.as_str());
+        }
+        answer
+    }
+
+    fn consider(&mut self, now: Instant, query: Query) -> Answer {
         match query {
             Query::Admit { .. } if self.draining => {
                 Answer::Admit(Err(Refused::Draining(RETRY_AFTER_DRAIN)))
@@ -271,6 +282,7 @@ impl Bridge {
         let is_one_too_many = self.admission.connect(&config);
         let session = Session::new(now, config, self.rng.fork()).counted();
         if is_one_too_many {
+            self.count_refusal(Refused::Busy(Duration::ZERO).as_str());
             return session.crowded(now);
         }
         session
@@ -284,6 +296,16 @@ impl Bridge {
         if let Some(ticket) = session.ticket() {
             self.release(ticket);
         }
+    }
+
+    /// How many requests were turned away so far, by reason. A connection too many counts as one.
+    pub fn refusals(&self) -> &BTreeMap<&'static str, u64> {
+        &self.refusals
+    }
+
+    /// The circuits of providers with a breaker that have had requests.
+    pub fn circuits(&self, now: Instant) -> Vec<CircuitStatus> {
+        self.admission.circuits(now)
     }
 
     /// What is in at the moment.
@@ -385,6 +407,10 @@ impl Bridge {
             opened: self.last_conn,
             reused: self.reused,
         }
+    }
+
+    fn count_refusal(&mut self, reason: &'static str) {
+        *self.refusals.entry(reason).or_default() += 1;
     }
 
     /// The number of a new connection.

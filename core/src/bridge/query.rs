@@ -116,3 +116,35 @@ pub enum Refused {
     /// What a request does could not be recorded. Come back after this long.
     Unrecorded(Duration),
 }
+
+impl Refused {
+    /// Every reason there is, as [`as_str`](Self::as_str) has it.
+    pub const REASONS: [&'static str; 6] = [
+        "busy",
+        "client_in_flight",
+        "client_rate",
+        "draining",
+        "circuit_open",
+        "unrecorded",
+    ];
+
+    /// The reason in a word, for counting.
+    pub const fn as_str(&self) -> &'static str {
+        let [
+            busy,
+            client_in_flight,
+            client_rate,
+            draining,
+            circuit_open,
+            unrecorded,
+        ] = Self::REASONS;
+        match self {
+            Self::Busy(_) => busy,
+            Self::ClientBusy { .. } => client_in_flight,
+            Self::ClientTooFast { .. } => client_rate,
+            Self::Draining(_) => draining,
+            Self::Failing(_) => circuit_open,
+            Self::Unrecorded(_) => unrecorded,
+        }
+    }
+}

@@ -39,6 +39,8 @@ impl Keys for ThreeKeys {
 
     fn snapshot(&self) -> Snapshot {
         Snapshot {
+            circuits: Vec::new(),
+            refusals: [("draining", 4)].into(),
             connections: Connections {
                 idle: 2,
                 opened: 5,

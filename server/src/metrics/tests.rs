@@ -3,6 +3,7 @@
 use aibridge_core::{
     Duration, Instant,
     api::ToolCall,
+    bridge::Endpoint,
     keypool::{KeyStatus, Reason},
 };
 
@@ -22,6 +23,12 @@ fn text(metrics: &Metrics) -> String {
         ],
     };
     let bridge = Snapshot {
+        circuits: vec![CircuitStatus {
+            provider: "anthropic".into(),
+            endpoint: Endpoint::Passthrough,
+            state: "open",
+        }],
+        refusals: [("busy", 11)].into(),
         connections: Connections {
             idle: 3,
             opened: 4,
@@ -155,6 +162,12 @@ fn what_happens_is_counted_under_the_names_that_dashboards_use() {
             "aibridge_upstream_connections_idle 3",
             "aibridge_upstream_connections_opened_total 4",
             "aibridge_upstream_connections_reused_total 5",
+            "aibridge_circuit_state{endpoint=\"passthrough\",provider=\"anthropic\",state=\"open\"} 1",
+            "aibridge_circuit_state{endpoint=\"passthrough\",provider=\"anthropic\",state=\"closed\"} 0",
+            "aibridge_refusals_total{reason=\"busy\"} 11",
+            "aibridge_client_connections 8",
+            "aibridge_buffered_bytes 4096",
+            "aibridge_panics_total 1",
             "aibridge_records_pending 6",
             "aibridge_records_lost_total 7",
             concat!(
