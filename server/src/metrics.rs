@@ -6,14 +6,14 @@
 //! What belongs to an interception is looked up once, when it begins ([`Series`]); from then on, to count is to add to a number.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use aibridge_core::{
     api::{Api, Usage},
-    bridge::{CircuitStatus, Connections, Load, ProviderKeys},
+    bridge::ProviderKeys,
     keypool::{Exhausted, KeyState, Transition},
     record::{CredentialKind, Ended, Outcome, Passthrough, ToolUsage},
 };
@@ -23,6 +23,11 @@ use prometheus::{
 };
 
 use crate::records::Counts;
+
+mod snapshot;
+
+use snapshot::Asked;
+pub(crate) use snapshot::Snapshot;
 
 /// Models of one provider that are told apart. Clients choose their names, so there is no end to them.
 const MODELS: usize = 100;
@@ -69,31 +74,6 @@ pub(crate) struct Metrics {
 /// A provider's name and an API.
 type PerApi = (Arc<str>, &'static str);
 
-/// What a running bridge says of itself.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Snapshot {
-    pub(crate) circuits: Vec<CircuitStatus>,
-    /// Requests turned away, by reason.
-    pub(crate) refusals: BTreeMap<&'static str, u64>,
-    pub(crate) connections: Connections,
-    pub(crate) load: Load,
-    pub(crate) panics: u64,
-}
-
-struct Asked {
-    circuit_state: IntGaugeVec,
-    refusals: IntCounterVec,
-    key_state: IntGaugeVec,
-    connections_idle: IntGauge,
-    connections_opened: IntCounter,
-    connections_reused: IntCounter,
-    client_connections: IntGauge,
-    buffered: IntGauge,
-    panics: IntCounter,
-    pending: IntGauge,
-    lost: IntCounter,
-}
-
 /// What interceptions of one provider and API are counted in.
 pub(crate) struct Series {
     provider: Arc<str>,
@@ -124,7 +104,6 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let counters = |name, help, labels: &[_]| counters(&registry, name, help, labels);
         let counter = |name, help| counters(name, help, &[]).with_label_values::<&str>(&[]);
-        let gauge = |name, help| gauges(&registry, name, help, &[]).with_label_values::<&str>(&[]);
         let histograms =
             |name, help, labels: &[_], buckets| histograms(&registry, name, help, labels, buckets);
         let per_api = &["provider", "api"];
@@ -200,51 +179,7 @@ impl Metrics {
                 "Times that the configuration was read again.",
                 &["outcome"],
             ),
-            asked: Mutex::new(Asked {
-                circuit_state: gauges(
-                    &registry,
-                    "circuit_state",
-                    "1 for the state that a provider's circuit breaker is in.",
-                    &["provider", "endpoint", "state"],
-                ),
-                refusals: counters(
-                    "refusals_total",
-                    "Requests turned away by a limit.",
-                    &["reason"],
-                ),
-                key_state: gauges(
-                    &registry,
-                    "key_pool_state",
-                    "Keys, by state.",
-                    &["provider", "state"],
-                ),
-                connections_idle: gauge(
-                    "upstream_connections_idle",
-                    "Connections to upstreams that are kept for the next request.",
-                ),
-                connections_opened: counter(
-                    "upstream_connections_opened_total",
-                    "Connections to upstreams opened, or tried to be.",
-                ),
-                connections_reused: counter(
-                    "upstream_connections_reused_total",
-                    "Calls made on a connection that was kept.",
-                ),
-                client_connections: gauge(
-                    "client_connections",
-                    "Connections of clients that are open.",
-                ),
-                buffered: gauge(
-                    "buffered_bytes",
-                    "Bytes of requests that are held in memory.",
-                ),
-                panics: counter(
-                    "panics_total",
-                    "Connections lost to a panic, each by itself.",
-                ),
-                pending: gauge("records_pending", "Records on their way to the store."),
-                lost: counter("records_lost_total", "Records that could not be stored."),
-            }),
+            asked: Mutex::new(Asked::new(&registry)),
             series: RwLock::default(),
             registry,
         }
@@ -334,39 +269,10 @@ impl Metrics {
 
     /// All of it, in Prometheus's text format, version 0.0.4.
     pub(crate) fn text(&self, keys: &[ProviderKeys], bridge: &Snapshot, counts: Counts) -> Vec<u8> {
-        let connections = bridge.connections;
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.key_state.reset();
-        for provider in keys {
-            for state in ["valid", "temporary", "permanent"] {
-                let count = provider.keys.iter();
-                let count = count.filter(|key| key.state.as_str() == state).count();
-                let labels = [&*provider.name, state];
-                let gauge = asked.key_state.with_label_values(&labels);
-                gauge.set(signed(count as u64));
-            }
-        }
-        asked.circuit_state.reset();
-        for circuit in &bridge.circuits {
-            for state in ["closed", "half_open", "open"] {
-                let labels = [&*circuit.provider, circuit.endpoint.as_str(), state];
-                let gauge = asked.circuit_state.with_label_values(&labels);
-                gauge.set(i64::from(state == circuit.state));
-            }
-        }
-        for (reason, count) in &bridge.refusals {
-            catch_up(&asked.refusals.with_label_values(&[*reason]), *count);
-        }
-        asked.connections_idle.set(signed(connections.idle as u64));
-        catch_up(&asked.connections_opened, connections.opened);
-        catch_up(&asked.connections_reused, connections.reused);
-        asked
-            .client_connections
-            .set(signed(bridge.load.connections as u64));
-        asked.buffered.set(signed(bridge.load.buffered));
-        catch_up(&asked.panics, bridge.panics);
-        asked.pending.set(signed(counts.pending));
-        catch_up(&asked.lost, counts.lost);
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .catch_up(keys, bridge, counts);
         let mut text = Vec::new();
         // Fails only where a metric has no name or no value.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
@@ -489,15 +395,6 @@ fn registered<C: Collector + Clone + 'static>(
         .register(Box::new(made.clone()))
         .expect("the name is new");
     made
-}
-
-/// Takes a counter to what somebody else has counted.
-fn catch_up(counter: &IntCounter, count: u64) {
-    counter.inc_by(count.saturating_sub(counter.get()));
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use aibridge_core::{
     Duration, Instant,
     api::ToolCall,
-    bridge::Endpoint,
+    bridge::{CircuitStatus, Connections, Endpoint, Load},
     keypool::{KeyStatus, Reason},
 };
 

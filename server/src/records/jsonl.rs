@@ -9,10 +9,10 @@ use std::{
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -25,6 +25,7 @@ use super::{
     journal::{Files, Journal},
     line::{Ended, Line, Texts},
     view::{self, Interception, Search},
+    writer::WriterThread,
 };
 
 /// How long lines wait for company before they are written.
@@ -40,8 +41,7 @@ const LOOKED_THROUGH: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct JsonLines {
     journal: Arc<Journal>,
-    ends: Arc<AtomicBool>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: WriterThread,
 }
 
 impl JsonLines {
@@ -62,17 +62,10 @@ impl JsonLines {
             end_interrupted(file).map_err(failed)?;
         }
         let journal = Arc::new(Journal::new(files, texts, None));
-        let ends = Arc::new(AtomicBool::new(false));
-        let (writes, stops) = (Arc::clone(&journal), Arc::clone(&ends));
-        let thread = thread::Builder::new()
-            .name("records".to_owned())
-            .spawn(move || write(&writes, &stops))
-            .map_err(failed)?;
-        journal.set_writer(thread.thread().clone());
+        let writer = WriterThread::start(&journal, |journal, ends| write(&journal, &ends));
         Ok(Self {
+            writer: writer.map_err(failed)?,
             journal,
-            ends,
-            writer: Mutex::new(Some(thread)),
         })
     }
 }
@@ -96,16 +89,7 @@ impl Store for JsonLines {
     }
 
     fn close(&self) {
-        self.ends.store(true, Relaxed);
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(writer) = writer {
-            writer.thread().unpark();
-            let _ = writer.join();
-        }
+        self.writer.end();
     }
 }
 

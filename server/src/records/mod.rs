@@ -13,6 +13,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 mod view;
+mod writer;
 
 use std::{
     cmp::Reverse,

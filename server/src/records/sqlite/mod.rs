@@ -18,17 +18,17 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use aibridge_core::record::Record;
 use rusqlite::Connection;
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use self::import::Importer;
 use super::{
@@ -37,6 +37,7 @@ use super::{
     line::Texts,
     spool::Reader,
     view::{self, Interception, Search},
+    writer::WriterThread,
 };
 
 /// How long lines wait for company before they are written.
@@ -70,8 +71,7 @@ pub(super) struct Terms {
 pub(super) struct Sqlite {
     file: PathBuf,
     journal: Arc<Journal>,
-    ends: Arc<AtomicBool>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: WriterThread,
 }
 
 impl Sqlite {
@@ -112,27 +112,23 @@ impl Sqlite {
             terms.texts,
             Some(terms.backlog),
         ));
-        let ends = Arc::new(AtomicBool::new(false));
-        let writer = Writer {
-            journal: Arc::clone(&journal),
-            ends: Arc::clone(&ends),
-            reader,
-            importer,
-            retention: terms.retention,
-            swept: None,
-            rests_until: Instant::now(),
-            failing: false,
-        };
-        let thread = thread::Builder::new()
-            .name("records".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|error| failed(&error))?;
-        journal.set_writer(thread.thread().clone());
+        let writer = WriterThread::start(&journal, move |journal, ends| {
+            let writer = Writer {
+                journal,
+                ends,
+                reader,
+                importer,
+                retention: terms.retention,
+                swept: None,
+                rests_until: Instant::now(),
+                failing: false,
+            };
+            writer.run();
+        });
         Ok(Self {
             file: file.to_owned(),
+            writer: writer.map_err(|error| failed(&error))?,
             journal,
-            ends,
-            writer: Mutex::new(Some(thread)),
         })
     }
 }
@@ -156,18 +152,7 @@ impl Store for Sqlite {
     }
 
     fn close(&self) {
-        self.ends.store(true, Relaxed);
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(writer) = writer {
-            writer.thread().unpark();
-            if writer.join().is_err() {
-                error!("the thread that keeps records has panicked");
-            }
-        }
+        self.writer.end();
     }
 }
 
