@@ -129,7 +129,9 @@ fn with_a_full_disk_requests_are_served_by_default_and_what_is_lost_is_counted()
     }
     let lost = bridge.metric("aibridge_records_lost_total");
     assert!(lost > 0, "4.5 MB do not fit in 0.5 and what is held");
-    assert!(bridge.log().contains("records cannot be written"));
+    bridge.until("said", |bridge| {
+        bridge.log().contains("records cannot be written")
+    });
 
     make_room(&bridge);
     bridge.until("written", |bridge| {
@@ -196,11 +198,9 @@ fn too_much_waiting_for_a_locked_database_refuses_requests_where_configured() {
     lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let mut answered = ask_until(&bridge, 503, "Still locked?");
     assert!(answered > 20, "there was some room: {answered}");
-    assert!(
-        bridge.log().contains("too many records wait"),
-        "{}",
-        bridge.log()
-    );
+    bridge.until("said", |bridge| {
+        bridge.log().contains("too many records wait")
+    });
 
     lock.execute_batch("COMMIT").unwrap();
     answered += served_again(&bridge);
