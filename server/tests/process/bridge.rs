@@ -25,6 +25,8 @@ pub(crate) struct Bridge {
     pub(crate) clients: String,
     pub(crate) admin: String,
     log: Arc<Mutex<String>>,
+    /// Reads the log to its end.
+    reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Bridge {
@@ -62,7 +64,7 @@ impl Bridge {
         let mut child = command_line.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, written) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 let mut written = written.lock().unwrap();
                 written.push_str(&line);
@@ -92,6 +94,7 @@ impl Bridge {
             clients: addresses.remove(0),
             admin: addresses.remove(0),
             log,
+            reader: Some(reader),
         }
     }
 
@@ -162,6 +165,7 @@ impl Bridge {
         let pid = self.pid().to_string();
         Command::new("kill").arg(pid).status().unwrap();
         let status = self.child.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
         assert!(status.success(), "{}", self.log());
         self.log()
     }
