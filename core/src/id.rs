@@ -20,6 +20,11 @@ impl ConnId {
         Self(number)
     }
 
+    /// Its number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
     /// Whether this is the client's connection.
     pub const fn is_client(self) -> bool {
         self.0 == 0

@@ -32,7 +32,8 @@
 //! # What is below
 //!
 //! [`keypool`] with the [`Policy`](keypool::Policy) trait that decides a key's fate; [`api`], what the three provider APIs look
-//! like; and the codecs: [`http1`], [`sse`] and [`json`]. Each layer uses only those below it.
+//! like; and the codecs: [`http1`], [`sse`] and [`json`]. Each layer uses only those below it. Beside all of it stands [`trace`]: what a
+//! session was told and did, written down and run again.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod api;
@@ -55,6 +56,7 @@ pub mod session;
 pub mod sse;
 mod target;
 mod time;
+pub mod trace;
 
 pub use bridge::Bridge;
 pub use fault::Fault;

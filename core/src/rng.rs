@@ -20,6 +20,11 @@ impl Rng {
         Self(seed)
     }
 
+    /// What [`new`](Self::new) makes the same generator of, as it is now.
+    pub(crate) const fn state(&self) -> u64 {
+        self.0
+    }
+
     /// The next 64 random bits.
     pub const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use aibridge_core::{Bridge, bridge::Invalid, config::Config, proxy::Proxies, record::Record};
+use aibridge_core::{
+    Bridge, bridge::Invalid, config::Config, proxy::Proxies, record::Record, trace::Tracer,
+};
 use tokio_rustls::rustls;
 
 use crate::{
@@ -18,6 +20,7 @@ pub struct Builder {
     config: Config,
     seed: u64,
     sink: Arc<dyn Sink>,
+    tracer: Option<Arc<dyn Tracer>>,
     roots: Roots,
     proxies: Proxies,
 }
@@ -35,6 +38,7 @@ impl Builder {
             config,
             seed: 0,
             sink: Arc::new(Nowhere),
+            tracer: None,
             roots: Roots::default(),
             proxies: Proxies::default(),
         }
@@ -49,6 +53,12 @@ impl Builder {
     /// Where records go. By default nowhere.
     pub fn sink(mut self, sink: Arc<dyn Sink>) -> Self {
         self.sink = sink;
+        self
+    }
+
+    /// Who records clients' sessions. By default nobody.
+    pub fn tracer(mut self, tracer: Arc<dyn Tracer>) -> Self {
+        self.tracer = Some(tracer);
         self
     }
 
@@ -72,7 +82,12 @@ impl Builder {
         let bridge = Bridge::new(Arc::new(self.config), self.seed).map_err(BuildError::Config)?;
         let tls = self.roots.connector().map_err(BuildError::Tls)?;
         let connector = Connector::new(tls, self.proxies);
-        Ok(Server::new(Shared::new(bridge, connector, self.sink)))
+        Ok(Server::new(Shared::new(
+            bridge,
+            connector,
+            self.sink,
+            self.tracer,
+        )))
     }
 }
 

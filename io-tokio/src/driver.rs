@@ -11,6 +11,7 @@ use std::{
 use aibridge_core::{
     ConnId, Fault, Session,
     session::{Action, Event},
+    trace::{Opening, Watched},
 };
 use tokio::sync::watch;
 
@@ -21,7 +22,7 @@ use crate::{server::Phase, shared::Shared, socket::Socket, timer::Timer};
 /// A session and what it stands on.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
-    session: Session,
+    session: Watched,
     /// Few: the client's, and one per call to upstream.
     sockets: Vec<Socket>,
     timer: Timer,
@@ -39,9 +40,11 @@ impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, client: Socket) -> Self {
         let now = shared.clock.now();
         let session = shared.with_bridge(|bridge| bridge.connected(now));
+        let tracer = shared.tracer.as_ref();
+        let observer = tracer.and_then(|tracer| tracer.begin(Opening::of(now, &session)));
         Self {
             shared,
-            session,
+            session: Watched::new(session, observer),
             sockets: vec![client],
             timer: Timer::new(),
             done: false,
@@ -52,7 +55,7 @@ impl Driver {
     pub(crate) fn without_client(shared: Arc<Shared>, session: Session) -> Self {
         Self {
             shared,
-            session,
+            session: Watched::new(session, None),
             sockets: Vec::new(),
             timer: Timer::new(),
             done: false,
@@ -192,7 +195,7 @@ impl Drop for Driver {
         let Self {
             shared, session, ..
         } = self;
-        shared.with_bridge(|bridge| bridge.disconnected(session));
+        shared.with_bridge(|bridge| bridge.disconnected(session.session()));
     }
 }
 

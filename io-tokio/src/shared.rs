@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use aibridge_core::{Bridge, ConnId, Instant, Target, record::Record};
+use aibridge_core::{Bridge, ConnId, Instant, Target, record::Record, trace::Tracer};
 
 use crate::{clock::Clock, connect::Connector, stream::Stream};
 
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) connector: Arc<Connector>,
     pub(crate) sink: Arc<dyn Sink>,
+    /// Who records clients' sessions, if anybody does.
+    pub(crate) tracer: Option<Arc<dyn Tracer>>,
     registry: Mutex<Registry>,
     panics: AtomicU64,
 }
@@ -36,11 +38,17 @@ struct Registry {
 }
 
 impl Shared {
-    pub(crate) fn new(bridge: Bridge, connector: Connector, sink: Arc<dyn Sink>) -> Self {
+    pub(crate) fn new(
+        bridge: Bridge,
+        connector: Connector,
+        sink: Arc<dyn Sink>,
+        tracer: Option<Arc<dyn Tracer>>,
+    ) -> Self {
         Self {
             clock: Clock::new(),
             connector: Arc::new(connector),
             sink,
+            tracer,
             registry: Mutex::new(Registry {
                 bridge,
                 shelf: HashMap::new(),

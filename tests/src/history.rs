@@ -29,6 +29,8 @@ pub struct History {
     /// What a program would have logged: every question and every action of every session in its debug form, and at the end the
     /// bridges' and sessions' own.
     pub log: String,
+    /// The trace of each client's session, if the world was [`traced`](crate::World::traced).
+    pub traces: Vec<Vec<u8>>,
 }
 
 /// Something that happened.

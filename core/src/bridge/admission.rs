@@ -20,7 +20,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// An admitted request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct Ticket(pub(crate) u64);
 
 /// What is in.
 #[derive(Debug, Default)]

@@ -44,6 +44,12 @@ pub trait Policy: fmt::Debug + Send + Sync {
         0
     }
 
+    /// The same policy as a value, where it is the shipped one: so a [trace](crate::trace) can say which policy judged, and be
+    /// replayed without the program that recorded it.
+    fn as_failover(&self) -> Option<&Failover> {
+        None
+    }
+
     /// Which of the candidates (valid now, not tried in this iteration, configured order) goes next.
     /// By default the first one behind the last one tried: a walk moves forward only.
     fn pick(&self, offer: &Offer<'_>) -> Option<usize> {
@@ -232,6 +238,10 @@ impl Default for Failover {
 }
 
 impl Policy for Failover {
+    fn as_failover(&self) -> Option<&Failover> {
+        Some(self)
+    }
+
     fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
         let Outcome::Reply {
             status, headers, ..

@@ -41,6 +41,20 @@ impl Walker {
         self.last
     }
 
+    /// The keys handed out, in order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = KeyId> {
+        self.first.iter().flatten().chain(&self.rest).copied()
+    }
+
+    /// A walk that has handed these out, the last of them from this place in the configuration.
+    pub(crate) fn resumed(keys: impl IntoIterator<Item = KeyId>, last: Option<usize>) -> Self {
+        let mut walker = Self::new();
+        for key in keys {
+            walker.take(key, 0);
+        }
+        Self { last, ..walker }
+    }
+
     pub(super) fn take(&mut self, key: KeyId, index: usize) {
         self.last = Some(index);
         match self.first.iter_mut().find(|slot| slot.is_none()) {

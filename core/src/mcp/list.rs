@@ -49,6 +49,19 @@ impl Tool {
     }
 }
 
+impl Tool {
+    /// Whether arguments are sent in header fields as well.
+    pub(crate) fn is_mirrored(&self) -> bool {
+        !self.mirrors.is_empty()
+    }
+
+    /// The same, with those arguments sent in header fields as well that its schema names.
+    pub(crate) fn mirrored(self) -> Self {
+        let mirrors = mirror::find(&self.schema).unwrap_or_default();
+        Self { mirrors, ..self }
+    }
+}
+
 impl fmt::Debug for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tool({:?}, schema {} B)", self.name, self.schema.len())

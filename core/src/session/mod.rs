@@ -62,7 +62,7 @@ use tools::{Keeping, Tools};
 use upstream::{Exchange, Whose};
 
 /// What happens to a session's connections.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Event {
     /// The bridge is shutting down: finish what runs, take nothing new.
     Drain,
@@ -82,7 +82,7 @@ pub enum Event {
 }
 
 /// What a session wants done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Action {
     /// Drop the connection at once, unsent bytes too.
     Close(ConnId),
@@ -205,6 +205,30 @@ impl Session {
     pub(crate) fn counted(mut self) -> Self {
         self.counted = true;
         self
+    }
+
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
+    pub(crate) const fn rng(&self) -> &Rng {
+        &self.rng
+    }
+
+    pub(crate) const fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Whether neither an action nor a question is left to take.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.out.actions.is_empty() && self.out.queries.is_empty()
+    }
+
+    /// The connections that it wants to read.
+    pub(crate) fn reading(&self) -> impl Iterator<Item = ConnId> {
+        let conns = self.exchanges.iter().filter_map(Exchange::conn);
+        let conns = [ConnId::CLIENT].into_iter().chain(conns);
+        conns.filter(|conn| self.wants_read(*conn))
     }
 
     pub(crate) fn is_counted(&self) -> bool {

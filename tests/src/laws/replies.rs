@@ -204,7 +204,7 @@ fn copy(asked: &Asked, heard: &Answer, got: &Answer, ending: Ending) -> Result<(
 
 /// No secret leaves except in its own credential header.
 ///
-/// Searched are all bytes that clients got, paths, header fields and bodies that upstreams saw, records, and the debug form of
+/// Searched are all bytes that clients got, paths, header fields and bodies that upstreams saw, records, traces, and the debug form of
 /// everything else, which is what a log could show. The one place is the field of a call in which its provider expects
 /// the key.
 ///
@@ -239,6 +239,10 @@ pub fn no_secret_leaves(history: &History) -> Result<(), Breach> {
     }
     if let Some((_, (at, _))) = delivered.iter().find(|(_, (_, bytes))| has(bytes)) {
         return Err(Breach::new(*at, "a secret goes to a client".to_owned()));
+    }
+    if history.traces.iter().any(|trace| has(trace)) {
+        let last = history.entries.len().saturating_sub(1);
+        return Err(Breach::new(last, "a secret is in a trace".to_owned()));
     }
     match finder.find(history.log.as_bytes()) {
         None => Ok(()),

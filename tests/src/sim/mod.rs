@@ -8,18 +8,23 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use aibridge_core::{
-    Bridge, ConnId, Duration, Fault, Instant, Rng, Session, Target, bridge::Invalid,
-    config::Config, session::Event,
+    Bridge, ConnId, Duration, Fault, Instant, Rng, Target,
+    bridge::Invalid,
+    config::Config,
+    session::Event,
+    trace::{Opening, Watched},
 };
 use bytes::{Buf, Bytes};
 
 use crate::{Answer, Ask, Records, Script, Upstream, history::Fact};
 
 mod parts;
+mod traces;
 mod watch;
 mod world;
 
 use parts::{Client, Conn, Wire};
+use traces::Traces;
 
 pub(crate) use watch::Watch;
 
@@ -70,6 +75,7 @@ pub struct Sim {
     /// Which of two things that are ready is done first, where that is left to chance.
     shuffle: Option<Rng>,
     watch: Option<Box<Watch>>,
+    traces: Option<Traces>,
 }
 
 impl Sim {
@@ -102,6 +108,7 @@ impl Sim {
             quiet: false,
             shuffle: None,
             watch: None,
+            traces: None,
         }
     }
 
@@ -117,6 +124,21 @@ impl Sim {
     pub(crate) fn watched(mut self, watch: Watch) -> Self {
         self.watch = Some(Box::new(watch));
         self
+    }
+
+    /// The same, and the session of every client is [recorded](aibridge_core::trace). Take the traces with
+    /// [`take_traces`](Self::take_traces).
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.traces = Some(Traces::default());
+        self
+    }
+
+    /// The traces of all sessions of clients so far, in the order in which they connected, if it is [`traced`](Self::traced). What
+    /// happens from then on is in none.
+    pub fn take_traces(&mut self) -> Vec<Vec<u8>> {
+        let traces = self.traces.take();
+        traces.map_or_else(Vec::new, Traces::finish)
     }
 
     /// The same, but keeps no timeline: for tests that run a world many times.
@@ -162,7 +184,7 @@ impl Sim {
 
     fn begin_keepers(&mut self) {
         for session in self.bridge.keepers(self.now) {
-            let index = self.begin(session);
+            let index = self.begin(Watched::new(session, None));
             self.keepers.push(index);
             self.pump(index);
         }
@@ -174,14 +196,17 @@ impl Sim {
     /// A client connects.
     pub fn connect(&mut self) -> ClientId {
         let session = self.bridge.connected(self.now);
-        let client = ClientId(self.begin(session));
+        let opening = Opening::of(self.now, &session);
+        let traces = self.traces.as_mut();
+        let observer = traces.map(|traces| traces.begin(opening));
+        let client = ClientId(self.begin(Watched::new(session, observer)));
         self.log(|| format!("s{} connected", client.0));
         client
     }
 
-    fn begin(&mut self, session: Session) -> usize {
+    fn begin(&mut self, session: Watched) -> usize {
+        let index = self.clients.len();
         self.clients.push(Client::of(session));
-        let index = self.clients.len() - 1;
         self.live.push(index);
         index
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use aibridge_core::{Fault, Instant, Session};
+use aibridge_core::{Fault, Instant, trace::Watched};
 use bytes::{Bytes, BytesMut};
 
 use crate::Peer;
@@ -12,7 +12,7 @@ use crate::Peer;
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Client {
     /// `None` once it is over.
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<Watched>,
     /// When the session wants to be told the time.
     pub(super) due: Option<Instant>,
     /// On its way to the session.
@@ -34,7 +34,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn of(session: Session) -> Self {
+    pub(super) fn of(session: Watched) -> Self {
         Self {
             due: session.poll_timeout(),
             session: Some(session),

@@ -346,7 +346,7 @@ impl Sim {
         let client = &mut self.clients[index];
         client.closed = true;
         if let Some(session) = client.session.take() {
-            self.bridge.disconnected(&session);
+            self.bridge.disconnected(session.session());
         }
     }
 

@@ -136,6 +136,13 @@ impl World {
         }
     }
 
+    /// The same, and the session of every client is [recorded](aibridge_core::trace): the [`History`] has the traces.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.sims = self.sims.into_iter().map(Sim::traced).collect();
+        self
+    }
+
     /// Lets everything happen.
     pub fn run(mut self) -> History {
         let mut resets = self.plan.resets.clone();
@@ -244,6 +251,7 @@ impl World {
             began: BEGAN,
             entries: Vec::new(),
             log: String::new(),
+            traces: Vec::new(),
         };
         for sim in &mut self.sims {
             for session in sim.sessions() {
@@ -251,6 +259,7 @@ impl World {
                     Fact::Wrong("the session has come to no end".to_owned())
                 });
             }
+            history.traces.extend(sim.take_traces());
             let Some(watch) = sim.take_watch() else {
                 continue;
             };

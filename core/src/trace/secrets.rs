@@ -1,0 +1,227 @@
+//! Secrets and what stands in their place.
+
+use std::collections::BTreeSet;
+
+use memchr::memmem::Finder;
+use zeroize::Zeroizing;
+
+use super::heads;
+use crate::secret::{Digest, Secret};
+
+/// Shorter ones are not looked for in contents: they would be found everywhere.
+const MIN: usize = 8;
+/// What SDKs are given where they insist on a key. It opens nothing.
+const NO_SECRET: &[u8] = b"aibridge";
+/// What placeholders are filled with.
+const FILL: &[u8] = b"secret";
+
+/// All secrets of a trace.
+#[derive(Default)]
+pub(super) struct Secrets {
+    /// In the order in which they were met.
+    known: Vec<Known>,
+    /// Places in `known` of those that are looked for, longest first.
+    sought: Vec<usize>,
+    /// Names, in lower case, of fields that are secret by configuration.
+    names: BTreeSet<Box<str>>,
+}
+
+struct Known {
+    secret: Zeroizing<Vec<u8>>,
+    placeholder: Vec<u8>,
+    /// It too, as the configuration knows it of clients.
+    digest: Digest,
+    finder: Finder<'static>,
+}
+
+impl Secrets {
+    /// A field of this name is a secret.
+    pub(super) fn add_name(&mut self, name: &str) {
+        self.names.insert(name.into());
+    }
+
+    /// Whether a field of this name, in any case, is a secret.
+    pub(super) fn is_secret(&self, name: &[u8]) -> bool {
+        heads::is_secret(name)
+            || str::from_utf8(name)
+                .is_ok_and(|name| self.names.contains(&*name.to_ascii_lowercase()))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// What stands in a secret's place.
+    pub(super) fn placeholder(&mut self, secret: &[u8]) -> &[u8] {
+        let at = self.add(secret);
+        at.map_or(NO_SECRET, |at| &self.known[at].placeholder)
+    }
+
+    /// The same, of a text.
+    pub(super) fn placeholder_text(&mut self, secret: &str) -> String {
+        if secret.is_empty() {
+            return String::new();
+        }
+        String::from_utf8_lossy(self.placeholder(secret.as_bytes())).into_owned()
+    }
+
+    /// Puts placeholders into a place where a secret stands.
+    pub(super) fn replace(&mut self, place: &mut [u8]) {
+        if !place.is_empty() {
+            let placeholder = self.placeholder(place);
+            place.copy_from_slice(placeholder);
+        }
+    }
+
+    /// The placeholder of the secret with this digest, if it was met.
+    pub(super) fn of_digest(&self, digest: Digest) -> Option<String> {
+        let known = self.known.iter().find(|known| known.digest == digest)?;
+        Some(String::from_utf8_lossy(&known.placeholder).into_owned())
+    }
+
+    /// Replaces all that are long enough, wherever they stand. Says whether there was any.
+    pub(super) fn scrub(&self, bytes: &mut [u8]) -> bool {
+        let mut found = false;
+        for known in self.sought.iter().map(|at| &self.known[*at]) {
+            let mut from = 0;
+            while let Some(at) = known.finder.find(&bytes[from..]) {
+                let (start, len) = (from + at, known.secret.len());
+                bytes[start..start + len].copy_from_slice(&known.placeholder);
+                from = start + len;
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// How many bytes at the end may be the beginning of one.
+    pub(super) fn open_end(&self, bytes: &[u8]) -> usize {
+        let open = |known: &Known| {
+            let longest = bytes.len().min(known.secret.len() - 1);
+            let mut lens = (1..=longest).rev();
+            lens.find(|len| bytes.ends_with(&known.secret[..*len]))
+        };
+        let sought = self.sought.iter().map(|at| &self.known[*at]);
+        sought.filter_map(open).max().unwrap_or(0)
+    }
+
+    /// Replaces the beginning of one at the end, if it is long enough to tell something. Says whether there was one.
+    pub(super) fn scrub_end(&self, bytes: &mut [u8]) -> bool {
+        for known in self.sought.iter().map(|at| &self.known[*at]) {
+            let longest = bytes.len().min(known.secret.len() - 1);
+            let mut lens = (MIN - 1..=longest).rev();
+            if let Some(len) = lens.find(|len| bytes.ends_with(&known.secret[..*len])) {
+                let start = bytes.len() - len;
+                bytes[start..].copy_from_slice(&known.placeholder[..len]);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The place of a secret, which is added if it is new; none if it is no secret.
+    fn add(&mut self, secret: &[u8]) -> Option<usize> {
+        if secret == NO_SECRET || secret.is_empty() {
+            return None;
+        }
+        let same = |known: &Known| known.secret[..] == *secret || known.placeholder == secret;
+        if let Some(at) = self.known.iter().position(same) {
+            return Some(at);
+        }
+        let at = self.known.len();
+        self.known.push(Known {
+            placeholder: placeholder(secret, at + 1),
+            digest: Digest::of(secret),
+            finder: Finder::new(secret).into_owned(),
+            secret: Zeroizing::new(secret.to_vec()),
+        });
+        if secret.len() >= MIN {
+            self.sought.push(at);
+            self.sought
+                .sort_by_key(|at| std::cmp::Reverse(self.known[*at].secret.len()));
+        }
+        Some(at)
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secrets({})", self.known.len())
+    }
+}
+
+/// As long as the secret and with its hint. Between the ends, letters and digits are replaced by the number and a word; bytes
+/// beyond ASCII by one such byte; all others, which are punctuation and mean something to parsers, stay.
+fn placeholder(secret: &[u8], number: usize) -> Vec<u8> {
+    let shown = str::from_utf8(secret).map_or(0, |text| {
+        let hint = Secret::new(text).hint();
+        hint.find("...").unwrap_or(0)
+    });
+    for number in number.. {
+        let mut fill = number.to_string().into_bytes();
+        fill.extend_from_slice(FILL);
+        let mut fill = fill.iter().cycle();
+        let mut out = secret.to_vec();
+        let end = out.len().saturating_sub(shown).max(shown);
+        for byte in &mut out[shown..end] {
+            match *byte {
+                0x80.. => *byte = 0xff,
+                it if it.is_ascii_alphanumeric() => *byte = *fill.next().unwrap_or(&b'x'),
+                _ => {}
+            }
+        }
+        if out != secret || !secret.iter().any(u8::is_ascii_alphanumeric) {
+            return out;
+        }
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placeholder_has_the_secrets_length_and_hint_and_nothing_else_of_it() {
+        for (secret, placeholder) in [
+            ("sk-ant-api03-abcdefgh", "sk-a1s-ecret-1secefgh"),
+            ("k0-pool-key", "k0-1sec-rey"),
+            ("short", "s1sert"),
+            ("abc", "1se"),
+            ("Q1s9", "1sec"),
+            ("a=b; c=d/e%41", "a=1; s=e/c%r1"),
+        ] {
+            let mut secrets = Secrets::default();
+            let text = secrets.placeholder_text(secret);
+            assert_eq!(text.len(), secret.len(), "{secret} {placeholder}");
+            assert_eq!(Secret::new(&*text).hint(), Secret::new(secret).hint());
+            assert_ne!(text, secret);
+            assert_eq!(secrets.placeholder_text(secret), text, "it is stable");
+            assert_eq!(secrets.placeholder_text(&text), text);
+        }
+        let mut secrets = Secrets::default();
+        assert_eq!(
+            secrets.placeholder_text("sk-ant-api03-abcdefgh"),
+            "sk-a1s-ecret-1secefgh"
+        );
+        assert_eq!(
+            secrets.placeholder_text("sk-ant-api03-zyxwefgh"),
+            "sk-a2s-ecret-2secefgh"
+        );
+        assert_eq!(secrets.placeholder_text("aibridge"), "aibridge");
+    }
+
+    #[test]
+    fn a_secret_is_found_anywhere_and_its_beginning_at_the_end() {
+        let mut secrets = Secrets::default();
+        let placeholder = secrets.placeholder_text("0123456789");
+        let mut bytes = b"a 0123456789 and 0123456789, 01234567".to_vec();
+        assert_eq!(secrets.open_end(&bytes), 8);
+        assert!(secrets.scrub(&mut bytes) && secrets.scrub_end(&mut bytes));
+        let start = &placeholder[..8];
+        let expected = format!("a {placeholder} and {placeholder}, {start}");
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        assert_eq!(secrets.open_end(b"no 1"), 0);
+    }
+}
