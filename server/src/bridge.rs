@@ -17,7 +17,9 @@ pub(crate) use aibridge_tokio::{Identity, InvalidIdentity};
 use aibridge_tokio::{Roots, Server, Sink};
 use tokio::net::TcpListener;
 
-use crate::{Failure, admin, config::Authority, metrics::Snapshot, records::Recorder};
+use crate::{
+    Failure, admin, config::Authority, metrics::Snapshot, records::Recorder, trace::Traces,
+};
 
 impl Sink for Recorder {
     fn keep(&self, record: Record) {
@@ -31,11 +33,13 @@ pub(crate) struct Links<'a> {
     pub(crate) authority: Option<&'a Authority>,
     pub(crate) identity: Option<Identity>,
     pub(crate) proxies: Proxies,
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 /// A server and its one listener.
 pub(crate) struct Running {
     server: Arc<Server>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl Running {
@@ -55,11 +59,15 @@ impl Running {
                 .with_pem(pem)
                 .map_err(|error| Failure::Runtime(format!("{}: {error}", path.display())))?;
         }
-        let server = Server::builder(config)
+        let mut builder = Server::builder(config)
             .seed(RandomState::new().hash_one("aibridge"))
             .sink(sink)
             .roots(roots)
-            .proxies(links.proxies)
+            .proxies(links.proxies);
+        if let Some(traces) = &links.traces {
+            builder = builder.tracer(Arc::clone(traces) as _);
+        }
+        let server = builder
             .build()
             .map_err(|error| Failure::Runtime(error.to_string()))?;
         let server = Arc::new(server);
@@ -70,7 +78,10 @@ impl Running {
                 None => serving.serve(listener).await,
             }
         });
-        Ok(Self { server })
+        Ok(Self {
+            server,
+            traces: links.traces,
+        })
     }
 
     /// Puts another configuration in force. What runs goes on with what it began with.
@@ -109,6 +120,7 @@ impl admin::Keys for Running {
             connections: bridge.connections(),
             load: bridge.load(),
             panics,
+            lost_traces: self.traces.as_ref().map_or(0, |traces| traces.lost()),
         })
     }
 

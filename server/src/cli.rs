@@ -31,6 +31,11 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Write a configuration to begin with, every key explained
     Init(InitArgs),
+    /// Feed recorded traces through the core again, and compare what it does bit for bit.
+    ///
+    /// `[trace] dir` of the configuration has `serve` write them. Exits with 0 if all is identical, with 1 if not, and says where it
+    /// first differs; with 2 if a file is no trace of this version's.
+    Replay(ReplayArgs),
     /// See it work: a scripted provider, the bridge in front of it, a failover on each API. No keys, no network.
     ///
     /// Exits with 0 only if everything went as it should.
@@ -72,6 +77,14 @@ pub(crate) struct InitArgs {
     /// Where to; nothing that is there is overwritten
     #[arg(value_name = "FILE", default_value = "aibridge.toml")]
     pub(crate) file: PathBuf,
+}
+
+/// Options of `replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The traces
+    #[arg(value_name = "TRACE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Options of `demo`.

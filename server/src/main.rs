@@ -14,7 +14,9 @@ mod log;
 mod metrics;
 mod records;
 mod reload;
+mod replay;
 mod serve;
+mod trace;
 
 use std::{fmt, io, process::ExitCode};
 
@@ -28,7 +30,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = match cli.command {
-        Command::Serve(_) | Command::Check(_) | Command::Init(_) => LogLevel::Info,
+        Command::Serve(_) | Command::Check(_) | Command::Init(_) | Command::Replay(_) => {
+            LogLevel::Info
+        }
         // The timeline tells it all; only what it does not expect may stand beside it.
         Command::Demo(_) => LogLevel::Error,
     };
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Init(args) => init::run(args),
+        Command::Replay(args) => replay::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,15 +58,19 @@ fn main() -> ExitCode {
 enum Failure {
     /// The configuration is wrong: exit code 2, as for wrong usage.
     Config(config::Error),
+    /// What was replayed went otherwise: exit code 1.
+    Differs(String),
     /// Something did not work: exit code 1.
     Runtime(String),
+    /// What was to be replayed is no trace: exit code 2.
+    Unreadable(String),
 }
 
 impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) => ExitCode::from(2),
-            Self::Runtime(_) => ExitCode::FAILURE,
+            Self::Config(_) | Self::Unreadable(_) => ExitCode::from(2),
+            Self::Differs(_) | Self::Runtime(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -70,6 +79,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
+            Self::Differs(what) | Self::Unreadable(what) => f.write_str(what),
             Self::Runtime(what) => write!(f, "aibridge: {what}"),
         }
     }

@@ -24,9 +24,10 @@ use crate::{
     bridge::{Links, Running},
     cli::ServeArgs,
     clients,
-    config::{OnFull, Overrides, Place, Settings},
+    config::{self, OnFull, Overrides, Place, Settings},
     records::Recorder,
     reload::{self, Reloader},
+    trace::Traces,
 };
 
 /// When a client that is turned away because nothing can be recorded is to come back.
@@ -81,6 +82,7 @@ async fn serve(
     let recorder = Recorder::open(&settings.records)
         .map_err(|error| Failure::Runtime(format!("records: {error}")))?;
     let recorder = Arc::new(recorder);
+    let traces = open_traces(&settings)?;
     let admin_listener = bind(settings.admin, "--admin").await?;
     let listener = bind(settings.listen, "--listen").await?;
     let (admin_address, address) = (admin_listener.local_addr()?, listener.local_addr()?);
@@ -90,6 +92,7 @@ async fn serve(
         authority: settings.upstream_ca.as_ref(),
         identity: settings.tls.as_ref().map(|tls| tls.identity.clone()),
         proxies: settings.proxies.clone(),
+        traces: traces.clone(),
     };
     let running = Arc::new(Running::start(settings.core(), listener, sink, links)?);
     if settings.records.on_full == OnFull::Refuse
@@ -131,7 +134,12 @@ async fn serve(
     );
     let drained = async {
         running.drain(limit).await;
-        let closed = tokio::task::spawn_blocking(move || recorder.close());
+        let closed = tokio::task::spawn_blocking(move || {
+            recorder.close();
+            if let Some(traces) = traces {
+                traces.close();
+            }
+        });
         if closed.await.is_err() {
             warn!("the records were not closed in order");
         }
@@ -141,6 +149,22 @@ async fn serve(
         () = signals.stop(&reloader) => return Err(Failure::Runtime("stopped at once by a second signal".to_owned())),
     }
     Ok(())
+}
+
+/// Begins to write traces, if they are wanted.
+fn open_traces(settings: &Settings) -> Result<Option<Arc<Traces>>, config::Error> {
+    let Some(dir) = &settings.trace else {
+        return Ok(None);
+    };
+    let traces = Traces::open(dir).map_err(|error| {
+        let shown = dir.display();
+        let what = format!(
+            "trace: dir: {shown} cannot be written to ({error}); name another folder, or let the bridge's user write there"
+        );
+        config::Error::new(&settings.origin, what)
+    })?;
+    warn!(dir = %dir.display(), "traces are written: they hold what clients and models say, though no secrets");
+    Ok(Some(Arc::new(traces)))
 }
 
 /// Turns new requests away for as long as they could not be recorded.

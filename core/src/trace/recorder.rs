@@ -313,7 +313,8 @@ impl Recorder {
         self.write(&Line::Unsure(why.to_owned()));
     }
 
-    fn give_up(&mut self, why: &str) {
+    /// Ends the trace here, for this reason; what is held back is left out, and no further step is taken.
+    pub fn give_up(&mut self, why: &str) {
         if !self.is_over {
             self.held.clear();
             self.end.early = Some(why.to_owned());

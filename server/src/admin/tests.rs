@@ -52,6 +52,7 @@ impl Keys for ThreeKeys {
                 buffered: 4096,
             },
             panics: 1,
+            lost_traces: 2,
         }
     }
 

@@ -86,6 +86,7 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
         providers,
         tool_servers: Vec::new(),
         records: Records::by_default(),
+        trace: None,
         warnings,
     };
     let settings = whole::check(settings, 0..0, 0..0, &mut problems);

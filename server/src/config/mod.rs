@@ -73,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) providers: Vec<Provider>,
     pub(crate) tool_servers: Vec<ToolServer>,
     pub(crate) records: Records,
+    /// Where traces of clients' sessions are written, if they are.
+    pub(crate) trace: Option<PathBuf>,
     /// How upstreams are reached.
     pub(crate) proxies: Proxies,
     /// What is allowed but probably not meant.
@@ -203,6 +205,7 @@ impl Settings {
             ),
             ("server: upstream_ca", roots(self) == roots(new)),
             ("records", self.records == new.records),
+            ("trace: dir", self.trace == new.trace),
             ("the proxy of the environment", self.proxies == new.proxies),
         ];
         checks

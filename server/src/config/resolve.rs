@@ -1,6 +1,6 @@
 //! From what is written to what is meant: checks every value and follows the references to secrets.
 
-use std::{fs, net::SocketAddr, ops::Range};
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 use aibridge_core::proxy::Proxies;
 use toml::Spanned;
@@ -25,7 +25,6 @@ pub(super) fn file(
     overrides: Overrides,
     problems: &mut Problems<'_>,
 ) -> Option<Settings> {
-    unsupported(&file, problems);
     let mut check = Check { sources, problems };
     let mut raw = file.server;
     let listen_span = raw.listen.as_ref().map_or(0..0, Spanned::span);
@@ -56,6 +55,10 @@ pub(super) fn file(
     let providers = check.providers(file.provider);
     let tool_servers = check.tool_servers(file.mcp);
     let records = records::resolve(file.records, &sources.folder, &mut check);
+    let trace = file
+        .trace
+        .dir
+        .and_then(|dir| check.folder("trace: dir", &dir));
 
     let settings = Settings {
         origin: origin.to_owned(),
@@ -74,22 +77,10 @@ pub(super) fn file(
         providers,
         tool_servers,
         records,
+        trace,
         warnings: Vec::new(),
     };
     whole::check(settings, listen_span, admin_span, problems)
-}
-
-/// Refuses what this version cannot honour: to ignore it would be to lie.
-fn unsupported(file: &raw::File, problems: &mut Problems<'_>) {
-    let mut refuse = |span: Range<usize>, what: &str, fix: &str| {
-        problems.add(
-            span,
-            format_args!("{what}: not supported by this version; {fix}"),
-        );
-    };
-    if let Some(dir) = &file.trace.dir {
-        refuse(dir.span(), "trace: dir", "remove it");
-    }
 }
 
 /// The checks of single values.
@@ -184,6 +175,21 @@ impl Check<'_, '_> {
         }
         let names = written.into_iter().map(Spanned::into_inner);
         names.map(|name| name.to_ascii_lowercase()).collect()
+    }
+
+    /// A folder that is there, or can be made.
+    fn folder(&mut self, key: &str, written: &Spanned<String>) -> Option<PathBuf> {
+        let path = self.sources.folder.join(written.get_ref());
+        let what = if written.get_ref().is_empty() {
+            "is empty; name a folder".to_owned()
+        } else if path.exists() && !path.is_dir() {
+            format!("{} is no folder; name another", path.display())
+        } else {
+            return Some(path);
+        };
+        self.problems
+            .add(written.span(), format_args!("{key}: {what}"));
+        None
     }
 
     fn authority(&mut self, written: &Spanned<String>) -> Option<Authority> {

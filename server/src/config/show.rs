@@ -70,7 +70,12 @@ impl Display for Settings {
         }
         records
             .iter()
-            .try_for_each(|(key, value)| writeln!(f, "{key} = {value}"))
+            .try_for_each(|(key, value)| writeln!(f, "{key} = {value}"))?;
+        if let Some(dir) = &self.trace {
+            writeln!(f, "\n[trace]")?;
+            text(f, "dir", &dir.display().to_string())?;
+        }
+        Ok(())
     }
 }
 

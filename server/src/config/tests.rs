@@ -240,8 +240,12 @@ fn every_complaint_names_file_line_key_and_fix() {
             "aibridge.toml:8: client \"a\": max_in_flight: must be a whole number from 1; remove it for the default",
         ),
         (
-            good.clone() + "[trace]\ndir = \"traces\"\n",
-            "aibridge.toml:6: trace: dir: not supported by this version; remove it",
+            good.clone() + "[trace]\ndir = \"\"\n",
+            "aibridge.toml:6: trace: dir: is empty; name a folder",
+        ),
+        (
+            good.clone() + "[trace]\ndir = \"/dev/null\"\n",
+            "aibridge.toml:6: trace: dir: /dev/null is no folder; name another",
         ),
     ];
     for (text, expected) in cases {

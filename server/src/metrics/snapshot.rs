@@ -17,6 +17,8 @@ pub(crate) struct Snapshot {
     pub(crate) connections: Connections,
     pub(crate) load: Load,
     pub(crate) panics: u64,
+    /// Traces not written to their end.
+    pub(crate) lost_traces: u64,
 }
 
 /// The metrics that are made of it.
@@ -32,6 +34,7 @@ pub(super) struct Asked {
     panics: IntCounter,
     pending: IntGauge,
     lost: IntCounter,
+    lost_traces: IntCounter,
 }
 
 impl Asked {
@@ -78,6 +81,7 @@ impl Asked {
             ),
             pending: gauge("records_pending", "Records on their way to the store."),
             lost: counter("records_lost_total", "Records that could not be stored."),
+            lost_traces: counter("traces_lost_total", "Traces not written to their end."),
         }
     }
 
@@ -118,6 +122,7 @@ impl Asked {
         catch_up(&self.panics, bridge.panics);
         self.pending.set(signed(counts.pending));
         catch_up(&self.lost, counts.lost);
+        catch_up(&self.lost_traces, bridge.lost_traces);
     }
 }
 

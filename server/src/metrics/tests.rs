@@ -40,6 +40,7 @@ fn text(metrics: &Metrics) -> String {
             buffered: 4096,
         },
         panics: 1,
+        lost_traces: 2,
     };
     let counts = Counts {
         pending: 6,
@@ -168,6 +169,7 @@ fn what_happens_is_counted_under_the_names_that_dashboards_use() {
             "aibridge_client_connections 8",
             "aibridge_buffered_bytes 4096",
             "aibridge_panics_total 1",
+            "aibridge_traces_lost_total 2",
             "aibridge_records_pending 6",
             "aibridge_records_lost_total 7",
             concat!(

@@ -7,4 +7,5 @@ mod descriptors;
 mod log;
 mod reload;
 mod tls;
+mod traces;
 mod trouble;
