@@ -1,6 +1,6 @@
 //! Whole sessions, driven by a script: whatever comes from either side, in whatever order, with any failure and at any
 //! time, a session ends when its client is gone, every interception of it ends exactly once, and no key goes where it
-//! does not belong.
+//! does not belong. The session is traced: the trace replays to the same outputs, and has no key in it.
 //!
 //! A script is lines. A line's first byte says what happens, its rest with what; `\n` in it stands for CR LF:
 //!
@@ -20,16 +20,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
 use aibridge_core::{
-    Bridge, ConnId, Fault, Instant, Session,
+    Bridge, ConnId, Fault, Instant,
     api::Vendor,
     config::{Config, Provider},
     record::Record,
     session::{Action, Event},
+    trace::{self, Opening, Recorder, Step, Watched},
 };
 use bytes::{Buf, Bytes};
 
@@ -50,7 +51,10 @@ type Written = BTreeMap<ConnId, Vec<u8>>;
 struct World {
     now: Instant,
     bridge: Bridge,
-    session: Session,
+    session: Watched,
+    recorder: Recorder,
+    /// What the recorder is still to be told.
+    steps: mpsc::Receiver<Step>,
     /// Connections to upstream, the newest last.
     upstreams: Vec<ConnId>,
     written: Written,
@@ -85,7 +89,28 @@ fn run(data: &[u8]) -> Written {
         world.running
     );
     world.check_secrets();
-    world.written
+    let World {
+        mut recorder,
+        steps,
+        written,
+        ..
+    } = world;
+    steps.try_iter().for_each(|step| recorder.record(step));
+    let trace = recorder.finish();
+    assert!(
+        KEYS.iter().all(|key| !contains(&trace, key)),
+        "a trace shows a key"
+    );
+    if let Err(trouble) = trace::replay(&trace) {
+        panic!("{trouble}\n{}", String::from_utf8_lossy(&trace));
+    }
+    written
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
 }
 
 impl World {
@@ -106,13 +131,21 @@ impl World {
         config.limits.head = 2 << 10;
         config.limits.body = 4 << 10;
         let config = Arc::new(config);
-        let Ok(mut bridge) = Bridge::new(Arc::clone(&config), 1) else {
+        let Ok(mut bridge) = Bridge::new(config, 1) else {
             panic!("a sound configuration");
         };
         let now = Instant::from_secs(1_700_000_000);
+        let session = bridge.connected(now);
+        let (tell, steps) = mpsc::channel();
+        let recorder = Recorder::new(Opening::of(now, &session), "aibridge-fuzz");
+        let tell = move |step: Step| {
+            let _ = tell.send(step);
+        };
         Self {
             now,
-            session: Session::new(now, config, bridge.fork_rng()),
+            session: Watched::new(session, Some(Box::new(tell))),
+            recorder,
+            steps,
             bridge,
             upstreams: Vec::new(),
             written: Written::new(),
@@ -256,10 +289,7 @@ impl World {
             .get(&ConnId::CLIENT)
             .map_or(&b""[..], |bytes| bytes);
         for key in KEYS {
-            let leaks = client
-                .windows(key.len())
-                .any(|window| window == key.as_bytes());
-            assert!(!leaks, "the client was shown a key");
+            assert!(!contains(client, key), "the client was shown a key");
         }
     }
 }

@@ -247,9 +247,13 @@ impl Recorder {
                     at,
                     conn,
                     len,
-                    decided,
+                    mut decided,
                 } => {
                     self.held_bytes -= len;
+                    // One that reaches from one message into the next.
+                    if self.secrets.scrub(&mut decided) && self.unsure.is_none() {
+                        self.write_unsure("a secret came in pieces");
+                    }
                     self.write_input(at, Input::Received(conn.number(), Text::of(decided)));
                 }
                 Held::Step(step) => self.write_step(step),
