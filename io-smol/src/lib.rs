@@ -1,7 +1,7 @@
 //! Runs [`aibridge_core`](https://docs.rs/aibridge-core) on smol: sockets and timers, and nothing else.
 //!
-//! A [`Server`] runs on smol's global executor, or on an executor of your own ([`Smol::on`]), on as many threads as that has; every
-//! connection is one task. All that is not smol's is in [`aibridge_io`]. `examples/serve.rs` is a whole program.
+//! A [`Server`]'s connections are tasks of smol's global executor, or of one that you [bring](Smol::on). All that is not smol's is in
+//! [`aibridge_io`], so that what holds of one adapter holds of the other.
 //!
 //! ```no_run
 //! use std::{net::TcpListener, sync::Arc};
@@ -9,17 +9,14 @@
 //! use aibridge_smol::Server;
 //! use smol::Async;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let target = Target { host: "api.anthropic.com".into(), port: 443, tls: true };
 //! let provider = Provider::new("anthropic", Vendor::Anthropic, target, "").with_keys(["key-one", "key-two"]);
 //! let config = Config { providers: vec![Arc::new(provider)], ..Config::default() };
 //!
 //! let server = Server::builder(config).seed(42).build()?;
-//! smol::block_on(async {
-//!     server.serve(Async::<TcpListener>::bind(([127, 0, 0, 1], 8787))?).await;
-//!     Ok(())
-//! })
-//! # }
+//! server.serve(Async::<TcpListener>::bind(([127, 0, 0, 1], 8787))?).await;
+//! # Ok(()) }
 //! ```
 
 mod runtime;

@@ -3,8 +3,8 @@
 use std::{
     cell::RefCell,
     future::Future,
-    io::{self, IoSlice},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::{self, IoSlice, Read, Write},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -13,26 +13,22 @@ use std::{
 
 use aibridge_io::Runtime;
 use bytes::BytesMut;
-use smol::{
-    Async, Executor, Timer,
-    io::{AsyncRead, AsyncWrite},
-    net::resolve,
-};
+use smol::{Async, Executor, Timer};
 
-/// How much is read at once.
+/// The most that is read at once.
 const ROOM: usize = 64 << 10;
 
 thread_local! {
-    /// Smol reads into memory that has been written to before, so that of an arena will not do.
-    static ROOM_TO_READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; ROOM].into());
+    /// What is read goes through here: memory can be read to only once it has a value, and this has had one from the beginning.
+    static ROOM_TO_READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; ROOM].into_boxed_slice());
 }
 
-/// An executor of smol's: the global one by default.
+/// Smol's reactor, and an executor: the global one, or yours.
 #[derive(Clone, Debug, Default)]
 pub struct Smol(Option<Arc<Executor<'static>>>);
 
 impl Smol {
-    /// This one, which somebody else runs. Connections last as long as it does.
+    /// Has tasks run on this executor. Somebody must run it.
     pub const fn on(executor: Arc<Executor<'static>>) -> Self {
         Self(Some(executor))
     }
@@ -48,13 +44,11 @@ impl Runtime for Smol {
         listener: &Async<TcpListener>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Async<TcpStream>>> {
-        loop {
-            match listener.get_ref().accept() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                accepted => return Poll::Ready(accepted.and_then(|(stream, _)| Async::new(stream))),
-            }
-            ready!(listener.poll_readable(context))?;
-        }
+        let accepted = until_done(
+            || listener.get_ref().accept(),
+            || listener.poll_readable(context),
+        );
+        accepted.map(|accepted| Async::new(accepted?.0))
     }
 
     fn connect(
@@ -64,20 +58,20 @@ impl Runtime for Smol {
         Async::<TcpStream>::connect(address)
     }
 
-    fn resolve(
-        &self,
-        host: &str,
-        port: u16,
-    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
-        resolve((host, port))
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let host = host.to_owned();
+        // The system's resolver blocks.
+        smol::unblock(move || Ok((host, port).to_socket_addrs()?.collect())).await
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let task = match &self.0 {
-            Some(executor) => executor.spawn(task),
-            None => smol::spawn(task),
-        };
-        task.detach();
+        match &self.0 {
+            Some(executor) => executor.spawn(task).detach(),
+            None => smol::spawn(task).detach(),
+        }
     }
 
     fn sleep_until(&self, at: Instant) -> Timer {
@@ -101,10 +95,13 @@ impl Runtime for Smol {
         context: &mut Context<'_>,
         room: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        ROOM_TO_READ.with_borrow_mut(|read| {
+        ROOM_TO_READ.with_borrow_mut(|bytes| {
             let most = (room.capacity() - room.len()).min(ROOM);
-            let count = ready!(Pin::new(stream).poll_read(context, &mut read[..most]))?;
-            room.extend_from_slice(&read[..count]);
+            let count = ready!(until_done(
+                || stream.get_ref().read(&mut bytes[..most]),
+                || stream.poll_readable(context),
+            ))?;
+            room.extend_from_slice(&bytes[..count]);
             Poll::Ready(Ok(count))
         })
     }
@@ -114,10 +111,29 @@ impl Runtime for Smol {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(stream).poll_write_vectored(context, slices)
+        until_done(
+            || stream.get_ref().write_vectored(slices),
+            || stream.poll_writable(context),
+        )
     }
 
     fn poll_finish(stream: &mut Async<TcpStream>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(stream.get_ref().shutdown(Shutdown::Write))
+    }
+}
+
+/// Tries at once, since most calls succeed at once, and again each time that the reactor finds it worth a try.
+fn until_done<T>(
+    mut attempt: impl FnMut() -> io::Result<T>,
+    mut poll_worth_a_try: impl FnMut() -> Poll<io::Result<()>>,
+) -> Poll<io::Result<T>> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready!(poll_worth_a_try())?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return Poll::Ready(done),
+        }
     }
 }

@@ -33,10 +33,8 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> Poll<io::Result<Self::Stream>>;
 
     /// Opens a connection. Dropping the future gives it up.
-    fn connect(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn connect(&self, address: SocketAddr)
+    -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
     /// The addresses of a name, or the address that it is.
     fn resolve(

@@ -105,8 +105,7 @@ impl<R: Runtime> Server<R> {
     fn poll_housekeeping(&self, due: &mut R::Sleep, context: &mut Context<'_>) {
         while R::poll_sleep(due, context).is_ready() {
             let now = self.now();
-            self.shared
-                .with_bridge(|bridge| bridge.handle_timeout(now));
+            self.shared.with_bridge(|bridge| bridge.handle_timeout(now));
             R::reset_sleep(due, time::Instant::now() + HOUSEKEEPING);
         }
     }

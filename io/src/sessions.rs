@@ -116,7 +116,9 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// Ready in another phase than this.
     pub(crate) fn poll_phase(&mut self, context: &mut Context<'_>, known: Phase) -> Poll<Phase> {
-        self.poll(context, |state| (state.phase != known).then_some(state.phase))
+        self.poll(context, |state| {
+            (state.phase != known).then_some(state.phase)
+        })
     }
 
     /// Ready once no session runs.
