@@ -12,6 +12,7 @@ use std::{
     error::Error,
     io::Read,
     net::{SocketAddr, TcpListener},
+    process::{self, ExitCode},
     sync::Arc,
     time::Duration,
 };
@@ -37,7 +38,17 @@ impl Sink for Stdout {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let keys = env::var("ANTHROPIC_API_KEYS")
         .map_err(|_| "set ANTHROPIC_API_KEYS to one key or more, with commas between them")?;
     let listen = env::args().nth(1);
@@ -55,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..Config::default()
     };
     // Ids of interceptions are drawn from the seed, so it is another one each time.
-    let seed = std::process::id().into();
+    let seed = process::id().into();
     let server = Server::builder(config)
         .seed(seed)
         .sink(Arc::new(Stdout))

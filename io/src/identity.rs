@@ -76,7 +76,7 @@ impl Identity {
             let shaken = poll_fn(|context| match shaking.as_mut().poll(context) {
                 Poll::Pending => R::poll_sleep(&mut patience, context)
                     .map(|()| Err(io::ErrorKind::TimedOut.into())),
-                ready => ready,
+                ready @ Poll::Ready(_) => ready,
             });
             shaken.await.map_err(|error| {
                 debug!(%error, "a client's TLS handshake failed");

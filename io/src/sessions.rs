@@ -93,9 +93,11 @@ impl Sessions {
         let mut state = self.state();
         change(&mut state);
         self.version.fetch_add(1, Ordering::Release);
-        let watchers: Vec<_> = state.watchers.drain().collect();
+        let watchers = std::mem::take(&mut state.watchers);
         drop(state); // a waker may run anything
-        watchers.into_iter().for_each(|(_, waker)| waker.wake());
+        for waker in watchers.into_values() {
+            waker.wake();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -70,16 +70,9 @@ fn without_times(text: &str) -> String {
         let unit = unit.filter(|behind| !behind.starts_with(char::is_alphanumeric));
         let is_whole_word = !before.ends_with(|c: char| c.is_alphanumeric() || c == '-');
         blanked.push_str(before);
-        match unit.filter(|_| is_whole_word) {
-            Some(behind) => {
-                blanked.push_str("<time>");
-                rest = behind;
-            }
-            None => {
-                blanked.push_str(number);
-                rest = behind;
-            }
-        }
+        let of_time = unit.filter(|_| is_whole_word);
+        blanked.push_str(of_time.map_or(number, |_| "<time>"));
+        rest = of_time.unwrap_or(behind);
     }
     blanked + rest
 }
