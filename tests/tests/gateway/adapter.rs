@@ -74,23 +74,28 @@ impl Adapter for Tokio {
 }
 
 /// Smol's reactor and global executor are always there.
+#[derive(Debug)]
+pub struct Global;
+
 impl Adapter for Smol {
-    type Host = ();
+    type Host = Global;
 
-    fn host() {}
+    fn host() -> Global {
+        Global
+    }
 
-    fn listen((): &()) -> (Async<TcpListener>, SocketAddr) {
+    fn listen(_: &Global) -> (Async<TcpListener>, SocketAddr) {
         let bound = Async::<TcpListener>::bind(([127, 0, 0, 1], 0));
         let listener = bound.expect("a free port");
         let addr = listener.get_ref().local_addr().expect("it is bound");
         (listener, addr)
     }
 
-    fn run((): &(), task: impl Future<Output = ()> + Send + 'static) {
+    fn run(_: &Global, task: impl Future<Output = ()> + Send + 'static) {
         smol::spawn(task).detach();
     }
 
-    fn block_on<T>((): &(), future: impl Future<Output = T>) -> T {
+    fn block_on<T>(_: &Global, future: impl Future<Output = T>) -> T {
         smol::block_on(future)
     }
 }
