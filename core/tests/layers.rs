@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "record"],
     &["interception"],
     &["session", "bridge"],
+    &["trace"],
 ];
 
 fn source() -> PathBuf {

@@ -95,7 +95,9 @@ fn run(data: &[u8]) -> Written {
         written,
         ..
     } = world;
-    steps.try_iter().for_each(|step| recorder.record(step));
+    for step in steps.try_iter() {
+        recorder.record(step);
+    }
     let trace = recorder.finish();
     assert!(
         KEYS.iter().all(|key| !contains(&trace, key)),

@@ -1,11 +1,7 @@
-//! Runs [`aibridge_core`] on tokio: sockets, TLS, timers, and nothing else.
+//! Runs [`aibridge_core`](https://docs.rs/aibridge-core) on tokio: sockets and timers, and nothing else.
 //!
-//! Every client connection is one task, which owns a [`Session`](aibridge_core::Session) and its sockets, and goes round
-//! one loop: do what the session wants done, answer what it asks, wait for whichever socket or deadline is ready first. No
-//! channels, no tasks besides, no locks held while waiting. What sessions share is one [`Bridge`](aibridge_core::Bridge) and one shelf of
-//! idle sockets, behind one lock that is held for microseconds.
-//!
-//! This crate knows bytes and time. What they mean is the core's business.
+//! A [`Server`] runs in the tokio runtime it is used in, on any number of threads; every connection is one task. All that is not tokio's
+//! is in [`aibridge_io`].
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -23,21 +19,13 @@
 //! # Ok(()) }
 //! ```
 
-mod arena;
-mod builder;
-mod clock;
-mod connect;
-mod driver;
-mod identity;
-mod server;
-mod shared;
-mod socket;
-mod stream;
-mod timer;
-mod tls;
+mod runtime;
 
-pub use builder::{BuildError, Builder};
-pub use identity::{Identity, InvalidIdentity};
-pub use server::Server;
-pub use shared::Sink;
-pub use tls::Roots;
+pub use aibridge_io::{BuildError, Identity, InvalidIdentity, Roots, Sink};
+pub use runtime::Tokio;
+
+/// A bridge that serves clients, on tokio.
+pub type Server = aibridge_io::Server<Tokio>;
+
+/// Puts a [`Server`] together. Begins with [`Server::builder`].
+pub type Builder = aibridge_io::Builder<Tokio>;

@@ -5,6 +5,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU8, Ordering},
@@ -27,10 +28,11 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task,
+    task, time,
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -46,6 +48,8 @@ const DEFAULT_LIMIT: usize = 100;
 const HIGHEST_LIMIT: usize = 10_000;
 /// More connections than this wait: nobody watches one bridge from so many windows.
 const MOST_CONNECTIONS: usize = 64;
+/// How long a client may take over its TLS handshake, and again over its request's head.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The keys, as an administrator may see and reset them.
 pub(crate) trait Keys: Send + Sync {
@@ -121,7 +125,7 @@ impl Admin {
                 Err(error) => {
                     // Out of descriptors, mostly: to try again at once would only spin.
                     warn!(%error, "admin connection not accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
@@ -130,7 +134,7 @@ impl Admin {
             tokio::spawn(async move {
                 match identity {
                     None => admin.serve_connection(stream).await,
-                    Some(identity) => match identity.accept(stream).await {
+                    Some(identity) => match shake_hands(&identity, stream).await {
                         Ok(stream) => admin.serve_connection(stream).await,
                         Err(error) => debug!(%error, "admin connection: TLS handshake failed"),
                     },
@@ -155,7 +159,7 @@ impl Admin {
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(10))
+            .header_read_timeout(PATIENCE)
             .serve_connection(TokioIo::new(stream), answer)
             .await;
         if let Err(error) = served {
@@ -291,6 +295,11 @@ impl Admin {
         reply.headers_mut().insert(header::CONTENT_TYPE, kind);
         reply
     }
+}
+
+async fn shake_hands(identity: &Identity, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let acceptor = TlsAcceptor::from(identity.config());
+    time::timeout(PATIENCE, acceptor.accept(stream)).await?
 }
 
 /// What of `GET /interceptions` is asked for.

@@ -51,14 +51,14 @@ fn shown(summary: &Summary) -> String {
         ending,
         unsure,
     } = summary;
-    let mut shown = format!("{inputs} inputs, {outputs} outputs, identical");
-    if let Some(why) = unsure {
-        shown += &format!("; not all contents were compared: {why}");
-    }
-    match ending {
-        Ending::Complete => {}
-        Ending::Cut => shown += "; the trace is cut off where writing it was interrupted",
-        Ending::Early(why) => shown += &format!("; the trace ends early: {why}"),
-    }
-    shown
+    let compared = match unsure {
+        None => String::new(),
+        Some(why) => format!("; not all contents were compared: {why}"),
+    };
+    let ends = match ending {
+        Ending::Complete => String::new(),
+        Ending::Cut => "; the trace is cut off where writing it was interrupted".to_owned(),
+        Ending::Early(why) => format!("; the trace ends early: {why}"),
+    };
+    format!("{inputs} inputs, {outputs} outputs, identical{compared}{ends}")
 }

@@ -16,7 +16,7 @@ pub enum Progress {
 }
 
 /// A reply.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Status code.
     pub status: u16,

@@ -26,7 +26,7 @@ use http::{HeaderMap, Method, Request};
 use crate::Reply;
 
 /// One call as the upstream saw it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The secret in `x-api-key`, or else the bearer token in `authorization`; empty without either.
     pub key: String,

@@ -1,25 +1,29 @@
 //! Failover, as two tables: 3 APIs × {blocking, streaming} × 8 scenarios, and × 3 with a tool called in between, each run
 //! three ways.
 //!
-//! The ways are an `Interception` alone, `Session`s in the simulator, and an adapter on real sockets. What is looked at
+//! The ways are an `Interception` alone, `Session`s in the simulator, and the adapters on real sockets. What is looked at
 //! is the same in all: status, `Retry-After`, the keys' states by index, the keys that upstream saw in order, the
 //! credential hint in the record, and the body.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use aibridge_core::{
     api::{Api, Vendor},
     record::Outcome,
 };
+use aibridge_smol::Smol;
 use aibridge_testkit::{
     APIS, Answer, Ask, Drive, Fixture, Ran, Records, Reply, Script, Sim, grammar, key_states,
     setup::{self, HINTS, KEYS},
     sockets::{Client, Server},
     tool_server, tool_turn, tools_origin, with_tools,
 };
+use aibridge_tokio::Tokio;
 use bytes::Bytes;
 use serde_json::Value;
 
 mod gateway;
-use gateway::Gateway;
+use gateway::{Adapter, Gateway};
 
 const BYOK: &str = "sk-client-own-key-0001";
 
@@ -356,11 +360,16 @@ fn on_session_bytes_in_the_simulator() {
 
 #[test]
 fn on_real_sockets() {
+    on_sockets_of::<Tokio>();
+    on_sockets_of::<Smol>();
+}
+
+fn on_sockets_of<A: Adapter>() {
     for case in cases() {
         let script = case.script();
         let server = Server::start(&script).unwrap();
         let config = setup::config_at(&server.target(), case.keys());
-        let gateway = Gateway::start(config);
+        let gateway = Gateway::<A>::start(config);
         let mut client = Client::connect(gateway.addr()).unwrap();
         let answer = client.ask(&case.ask()).unwrap();
         let records = gateway.records(1);
@@ -542,6 +551,11 @@ fn agentic_on_session_bytes_in_the_simulator() {
 
 #[test]
 fn agentic_on_real_sockets() {
+    agentic_on_sockets_of::<Tokio>();
+    agentic_on_sockets_of::<Smol>();
+}
+
+fn agentic_on_sockets_of<A: Adapter>() {
     for case in agentic_cases() {
         let (script, tools) = (case.script(), tool_server(TOOLS, weather));
         let (upstream, server) = (
@@ -549,7 +563,7 @@ fn agentic_on_real_sockets() {
             Server::start(&tools).unwrap(),
         );
         let config = setup::config_at(&upstream.target(), &KEYS[..2]);
-        let gateway = Gateway::start(with_tools(config, &server.target()));
+        let gateway = Gateway::<A>::start(with_tools(config, &server.target()));
         gateway.wait_for_tools(1);
         let mut client = Client::connect(gateway.addr()).unwrap();
         let answer = client.ask(&case.plain().ask()).unwrap();

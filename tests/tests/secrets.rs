@@ -1,7 +1,9 @@
 //! A secret appears in no output but the credential header that it belongs in.
 
-use aibridge_core::{api::Api, config::Config};
-use aibridge_testkit::{APIS, Ask, Drive, Fixture, Reply, Script, Seen, Sim, answer::find, setup};
+use aibridge_core::{api::Api, config::Config, trace};
+use aibridge_testkit::{
+    APIS, Ask, Cut, Drive, Fixture, Reply, Script, Seen, Sim, answer::find, setup,
+};
 
 const POOL: [&str; 2] = ["sk-pool-SECRET-aaaa-0001", "sk-pool-SECRET-bbbb-0002"];
 const TOKEN: &str = "token-SECRET-of-alice-01";
@@ -51,6 +53,17 @@ fn assert_calls_clean(calls: &[Seen], allowed: &[&str]) {
     }
 }
 
+/// The traces hold no secret, and are replayed nevertheless.
+#[track_caller]
+fn assert_traces_clean(mut sim: Sim) {
+    for trace in sim.take_traces() {
+        assert_clean("a trace", &trace);
+        if let Err(trouble) = trace::replay(&trace) {
+            panic!("{trouble}\n{}", String::from_utf8_lossy(&trace));
+        }
+    }
+}
+
 fn replies(api: Api) -> Vec<Reply> {
     let of_api = Fixture::all()
         .into_iter()
@@ -82,7 +95,7 @@ fn no_output_of_a_session_holds_a_secret() {
                 let limited = Reply::status(429).until_close();
                 let first = if own { Vec::new() } else { vec![limited] };
                 let script = Script::in_order(first.into_iter().chain([reply.clone()]));
-                let mut sim = Sim::new(config(), &script);
+                let mut sim = Sim::new(config(), &script).traced();
                 let mut ask = Ask::new(api, true).header("x-aibridge-token", TOKEN);
                 if own {
                     ask = ask.key(api, OWN);
@@ -107,6 +120,7 @@ fn no_output_of_a_session_holds_a_secret() {
                 );
                 let allowed: &[&str] = if own { &[OWN] } else { &POOL };
                 assert_calls_clean(&script.verify(), allowed);
+                assert_traces_clean(sim);
             }
         }
     }
@@ -139,13 +153,14 @@ fn refusals_do_not_repeat_what_they_refuse() {
     ] {
         for api in APIS {
             let script = Script::in_order([]);
-            let mut sim = Sim::new(config(), &script);
+            let mut sim = Sim::new(config(), &script).traced();
             let client = sim.connect();
             sim.send(client, Ask::new(api, false).header(name, value).bytes());
             sim.settle();
             assert_clean("a refusal", sim.got(client));
             assert_clean("the timeline", sim.timeline().as_bytes());
             script.verify();
+            assert_traces_clean(sim);
         }
     }
 }
@@ -153,4 +168,43 @@ fn refusals_do_not_repeat_what_they_refuse() {
 #[test]
 fn the_configuration_does_not_show_secrets() {
     assert_clean("the configuration", format!("{:?}", config()).as_bytes());
+}
+
+/// A key in a prompt, and in what an upstream says, cut into pieces of any length.
+#[test]
+fn a_trace_holds_no_secret_that_a_client_quotes_or_an_upstream_repeats() {
+    for (api, size) in APIS
+        .into_iter()
+        .flat_map(|api| [1, 7, 1000].map(|size| (api, size)))
+    {
+        let [one, two] = POOL;
+        let said = format!("{{\"error\":{{\"message\":\"no: {one} {two} {OWN}\"}}}}");
+        for reply in [
+            Reply::json(400, said.clone()),
+            Reply::json(400, said.clone()).with_length(),
+            Reply::sse(format!("data: {said}\n\n")),
+            Reply::status(404)
+                .header("set-cookie", two)
+                .header("x-repeats", OWN),
+        ] {
+            let script = Script::in_order([reply.cut(Cut::Every(size))]);
+            let mut sim = Sim::new(config(), &script).traced();
+            let client = sim.connect();
+            let mut ask = Ask::new(api, false)
+                .header("x-aibridge-token", TOKEN)
+                .key(api, OWN);
+            let quotes = format!("Name a river, not {OWN} or {one}.");
+            let body = String::from_utf8_lossy(&ask.body).replace("Name a river.", &quotes);
+            ask.body = body.into();
+            for piece in ask.bytes().chunks(size) {
+                sim.send(client, piece.to_vec());
+                sim.settle();
+            }
+            sim.take_answer(client);
+            sim.end(client);
+            sim.settle();
+            script.verify();
+            assert_traces_clean(sim);
+        }
+    }
 }

@@ -188,5 +188,7 @@ fn clip(text: &str, max: usize) -> &str {
 
 /// For all tool calls of a reply; and as much again for its thoughts. Bytes.
 const ROOM: usize = 1 << 20;
+/// A call in a body shorter than this is noted, if it is the first. Bytes.
+pub(super) const NOTED: usize = ROOM - size_of::<ToolCall>();
 /// For ids, stop reasons and errors. Bytes.
 const MAX_SHORT: usize = 1 << 10;

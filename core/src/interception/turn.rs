@@ -7,6 +7,7 @@ use super::{
     Action, Event, Interception, Outbox, Reply,
     ending::ending,
     headers,
+    journal::Ending,
     relay::{Finished, after, is_encoded, is_stream},
     sieve::Sieve,
     state::{Call, Pending, Request, Rest, State},
@@ -262,10 +263,12 @@ impl Interception {
         let finished = Finished {
             fault: None,
             complete: told.complete,
-            told: told.clone(),
+            told,
         };
+        let ending = ending(turn.status, &finished);
         let is_injected = |name: &str| turn.agent.is_injected(name);
-        self.journal.told(now, told, is_injected, &mut self.out);
+        self.journal
+            .told(now, finished.told, is_injected, &mut self.out);
         match end {
             TurnEnd::Calls(calls) => {
                 let Turn {
@@ -283,24 +286,18 @@ impl Interception {
                 let error = ApiError::loop_failed("the turn is too long to be continued");
                 self.loop_failed(now, turn.request, turn.agent, &error)
             }
-            TurnEnd::Final => self.last_turn(now, *turn, rest, &finished),
+            TurnEnd::Final => self.last_turn(now, *turn, rest, ending),
             TurnEnd::Refused { calls, why } => {
                 let what = format!("calls of injected tools were {}", refusal(why));
                 self.journal.warn(what, &mut self.out);
                 self.not_run(now, &turn.agent, calls, refusal(why));
-                self.last_turn(now, *turn, rest, &finished)
+                self.last_turn(now, *turn, rest, ending)
             }
         }
     }
 
     /// No more turns: the client is given what it has not had.
-    fn last_turn(
-        &mut self,
-        now: Instant,
-        mut turn: Turn,
-        rest: Bytes,
-        finished: &Finished,
-    ) -> State {
+    fn last_turn(&mut self, now: Instant, mut turn: Turn, rest: Bytes, ending: Ending) -> State {
         if let (Follow::Whole(_), Some(head)) = (&turn.follow, &mut turn.head) {
             head.length = Some(rest.len() as u64);
         }
@@ -310,8 +307,7 @@ impl Interception {
             self.journal.first_byte(now);
         }
         self.out.actions.push_back(Action::ReplyEnd);
-        self.journal
-            .end(now, ending(turn.status, finished), &mut self.out);
+        self.journal.end(now, ending, &mut self.out);
         State::Over
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Works line by line and not by a parser, so that what is no proper head, or not all of one, holds no secret either.
 
-use std::ops::Range;
+use std::{iter, ops::Range};
 
 use http::HeaderName;
 
@@ -45,7 +45,7 @@ pub(super) fn secrets_in(name: &[u8], value: &[u8]) -> Vec<Range<usize>> {
         .take_while(|byte| is_space(byte));
     let end = value.len() - blank.count();
     if !is_authorization {
-        return vec![start..end];
+        return iter::once(start..end).collect();
     }
     let mut words = Vec::new();
     let mut at = start;

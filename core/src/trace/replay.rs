@@ -274,7 +274,7 @@ impl Replay {
     fn compare(&mut self, expected: &Output, got: Option<Output>) -> Result<(), Trouble> {
         self.outputs += 1;
         let is_same = got.as_ref().is_some_and(|got| match self.unsure {
-            None => got == expected,
+            None => got.is(expected),
             Some(_) => got.is_like(expected),
         });
         if is_same {

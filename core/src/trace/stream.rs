@@ -122,10 +122,14 @@ impl Stream {
     /// A reply's head, and those of the interim replies before it.
     fn find_head(&mut self, secrets: &mut Secrets, decided: &mut Decided) {
         while let Part::Head(seen) = self.part {
-            let end = heads::end(&self.held, seen);
-            let Some(end) = end.or((self.held.len() > MAX_HEAD).then_some(self.held.len())) else {
-                self.part = Part::Head(self.held.len());
-                return;
+            let len = self.held.len();
+            let end = match heads::end(&self.held, seen) {
+                Some(end) => end,
+                None if len > MAX_HEAD => len,
+                None => {
+                    self.part = Part::Head(len);
+                    return;
+                }
             };
             let is_interim = self.held.starts_with(b"HTTP/1.1 1");
             self.give_head(end, secrets, decided);

@@ -153,9 +153,9 @@ impl World {
             let answer = self.bridge.answer(self.now, query);
             self.session.handle_answer(self.now, answer);
         }
-        self.steps
-            .try_iter()
-            .for_each(|step| self.recorder.record(step));
+        for step in self.steps.try_iter() {
+            self.recorder.record(step);
+        }
     }
 
     /// Bytes from the client, one by one.

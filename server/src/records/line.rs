@@ -249,6 +249,19 @@ pub(super) fn with_line(record: &Record, texts: Texts, with: impl FnOnce(&Line<'
 }
 
 impl Line<'_> {
+    /// The interception that it belongs to.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Started(Started { id, .. })
+            | Self::Attempt(Attempt { id, .. })
+            | Self::Ended(Ended { id, .. })
+            | Self::Prompt(Prompt { id, .. })
+            | Self::Thought(Thought { id, .. })
+            | Self::TokenUsage(TokenUsage { id, .. })
+            | Self::ToolUsage(ToolUsage { id, .. }) => id,
+        }
+    }
+
     /// Appends itself, with its line feed.
     pub(super) fn append_to(&self, text: &mut Vec<u8>) {
         // A writer of ours does not fail, and no map here has a key that is not a text.

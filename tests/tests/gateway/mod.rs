@@ -1,5 +1,7 @@
-//! The tokio adapter around a configuration, for suites that look at real sockets.
+//! An adapter around a configuration, for suites that look at real sockets.
 #![allow(dead_code, unreachable_pub, reason = "each suite uses a part of it")]
+
+mod adapter;
 
 use std::{
     net::SocketAddr,
@@ -8,20 +10,21 @@ use std::{
 };
 
 use aibridge_core::{config::Config, record::Record};
+use aibridge_io::{Builder, Server, Sink};
 use aibridge_testkit::{Records, key_states};
-use aibridge_tokio::{Builder, Server, Sink};
-use tokio::{net::TcpListener, runtime::Runtime};
+
+pub use adapter::Adapter;
 
 /// How long a record may be late before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running bridge. Ends when it is dropped.
 #[derive(Debug)]
-pub struct Gateway {
+pub struct Gateway<A: Adapter> {
     addr: SocketAddr,
-    server: Arc<Server>,
+    server: Arc<Server<A>>,
     kept: Arc<Kept>,
-    runtime: Option<Runtime>,
+    host: A::Host,
 }
 
 #[derive(Debug, Default)]
@@ -38,29 +41,24 @@ impl Sink for Kept {
     }
 }
 
-impl Gateway {
+impl<A: Adapter> Gateway<A> {
     /// A bridge of this configuration, on a free port of 127.0.0.1.
     pub fn start(config: Config) -> Self {
         Self::build(Server::builder(config))
     }
 
     /// A bridge built like this, on a free port of 127.0.0.1.
-    pub fn build(builder: Builder) -> Self {
+    pub fn build(builder: Builder<A>) -> Self {
         let kept = Arc::new(Kept::default());
         let server = builder.seed(7).sink(Arc::clone(&kept) as _).build();
         let server = Arc::new(server.expect("the configuration makes a server"));
-        let runtime = Runtime::new().expect("a runtime");
-        let listener = runtime
-            .block_on(TcpListener::bind("127.0.0.1:0"))
-            .expect("a free port");
-        let addr = listener.local_addr().expect("it is bound");
-        let serving = Arc::clone(&server);
-        runtime.spawn(async move { serving.serve(listener).await });
+        let host = A::host();
+        let addr = serve(&host, &server);
         Self {
             addr,
             server,
             kept,
-            runtime: Some(runtime),
+            host,
         }
     }
 
@@ -108,8 +106,7 @@ impl Gateway {
 
     /// Stops in order; true once nothing runs any more.
     pub fn drain(&self, limit: Duration) {
-        let runtime = self.runtime.as_ref().expect("it runs until it is dropped");
-        runtime.block_on(self.server.drain(limit));
+        A::block_on(&self.host, self.server.drain(limit));
     }
 
     /// How many clients are connected.
@@ -118,10 +115,10 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
+/// Has a bridge serve a free port of 127.0.0.1, and tells which.
+pub fn serve<A: Adapter>(host: &A::Host, server: &Arc<Server<A>>) -> SocketAddr {
+    let (listener, addr) = A::listen(host);
+    let serving = Arc::clone(server);
+    A::run(host, async move { serving.serve(listener).await });
+    addr
 }

@@ -59,7 +59,8 @@ use http::StatusCode;
 
 use crate::{
     api::{
-        Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body, request::ToolsSlot,
+        Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body, reply::NOTED,
+        request::ToolsSlot,
     },
     id::InterceptionId,
     sse,
@@ -238,7 +239,13 @@ impl Turns {
     /// Takes a whole blocking turn (a success: errors are not the loop's business). Gives the body for the client,
     /// which is empty where the loop goes on, and how the turn ended.
     pub fn body(&mut self, body: Bytes) -> (Bytes, TurnEnd) {
-        self.told = Some(read_body(self.api, &body));
+        let told = self.told.insert(read_body(self.api, &body));
+        // The common case needs no second look. A short body has room in the notes for any call.
+        let calls_nothing = told.complete && told.tool_calls.is_empty() && body.len() < NOTED;
+        if calls_nothing && self.turn.nth == 0 {
+            self.turn.end = Some(TurnEnd::Final);
+            return (body, TurnEnd::Final);
+        }
         let body = match &mut self.dialect {
             Dialect::ChatCompletions(_) => chat_completions::Merge::body(body, &mut self.turn),
             Dialect::Messages(messages) => messages.body(body, &mut self.turn),

@@ -80,29 +80,24 @@ impl Importer {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut took = Took::default();
-        let mut changes = Changes {
-            transaction: &transaction,
-            known: &self.running,
-            begun: Running::new(),
-            ended: Vec::new(),
-        };
+        let mut changes = Changes::new(&transaction, &self.running);
         for text in batch.text.split(|byte| *byte == b'\n') {
             if text.is_empty() {
                 continue;
             }
-            took.lines += 1;
-            match serde_json::from_slice(text) {
-                Ok(line) => took.strange += u64::from(!changes.line(&line)?),
-                Err(_) => took.strange += 1,
+            changes.took.lines += 1;
+            let line = str::from_utf8(text).map(serde_json::from_str);
+            match line {
+                Ok(Ok(line)) => changes.line(line)?,
+                _ => changes.took.strange += 1,
             }
         }
-        let Changes { begun, ended, .. } = changes;
+        let (took, running, ended) = changes.finish()?;
         transaction
             .prepare_cached("UPDATE spool SET file = ?, position = ?")?
             .execute((batch.end.file, batch.end.offset))?;
         transaction.commit()?;
-        self.running.extend(begun);
+        self.running.extend(running);
         for id in &ended {
             self.running.remove(id);
         }
@@ -157,44 +152,123 @@ impl Importer {
 }
 
 /// A batch on its way in.
-struct Changes<'a> {
+struct Changes<'a, 't> {
     transaction: &'a Transaction<'a>,
     known: &'a Running,
-    begun: Running,
+    took: Took,
+    /// The interceptions that begin in this batch, in the order in which they do. Most end in it too: they are written as they end,
+    /// which takes half of what it takes to write them as they begin and to change them then.
+    begun: Vec<Option<Begun<'t>>>,
+    places: HashMap<Cow<'t, str>, usize>,
+    /// Those that began in an earlier batch and end in this one.
     ended: Vec<String>,
 }
 
-impl Changes<'_> {
-    /// Takes a line in. False if it belongs to nothing that is known.
-    fn line(&mut self, line: &Line<'_>) -> Result<bool> {
-        let id = match line {
-            Line::Started(started) => return self.started(started),
-            Line::Attempt(Attempt { id, .. })
-            | Line::Ended(Ended { id, .. })
-            | Line::Prompt(Prompt { id, .. })
-            | Line::Thought(Thought { id, .. })
-            | Line::TokenUsage(TokenUsage { id, .. })
-            | Line::ToolUsage(ToolUsage { id, .. }) => &**id,
-        };
-        let Some(interception) = self.begun.get(id).or_else(|| self.known.get(id)).copied() else {
-            return Ok(false);
-        };
-        match line {
-            Line::Started(_) => {}
-            Line::Attempt(attempt) => self.attempt(interception, attempt)?,
-            Line::Ended(ended) => self.ended(interception, ended)?,
-            Line::Prompt(prompt) => self.prompt(interception, prompt)?,
-            Line::Thought(thought) => self.thought(interception, thought)?,
-            Line::TokenUsage(usage) => self.token_usage(interception, usage)?,
-            Line::ToolUsage(tool) => self.tool_usage(interception, tool)?,
-        }
-        Ok(true)
+/// What this batch tells of an interception that begins in it.
+struct Begun<'t> {
+    started: Started<'t>,
+    parts: Vec<Line<'t>>,
+}
+
+impl Begun<'_> {
+    /// How many lines it is.
+    fn lines(&self) -> u64 {
+        1 + self.parts.len() as u64
     }
 
-    fn started(&mut self, started: &Started<'_>) -> Result<bool> {
+    /// The id of the first reply, whichever key it came with: the answer to the prompt.
+    fn message(&self) -> Option<&str> {
+        self.parts.iter().find_map(|part| match part {
+            Line::TokenUsage(usage) if usage.turn == 1 => usage.message_id.as_deref(),
+            _ => None,
+        })
+    }
+}
+
+impl<'a, 't> Changes<'a, 't> {
+    fn new(transaction: &'a Transaction<'a>, known: &'a Running) -> Self {
+        Self {
+            transaction,
+            known,
+            took: Took::default(),
+            begun: Vec::new(),
+            places: HashMap::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// Takes a line in, which is strange if it belongs to nothing that is known.
+    fn line(&mut self, line: Line<'t>) -> Result<()> {
+        let place = self.places.get(line.id()).copied();
+        let begun = place.and_then(|place| self.begun.get_mut(place));
+        match (line, begun) {
+            (Line::Started(_), Some(_)) => self.took.strange += 1,
+            (Line::Started(started), None) => {
+                self.places.insert(started.id.clone(), self.begun.len());
+                let parts = Vec::new();
+                self.begun.push(Some(Begun { started, parts }));
+            }
+            (Line::Ended(ended), Some(begun)) => match begun.take() {
+                Some(begun) => drop(self.write(&begun, Some(&ended))?),
+                None => self.took.strange += 1,
+            },
+            (part, Some(Some(begun))) => begun.parts.push(part),
+            (_, Some(None)) => self.took.strange += 1,
+            (part, None) => self.later(&part)?,
+        }
+        Ok(())
+    }
+
+    /// More of an interception that began in an earlier batch.
+    fn later(&mut self, line: &Line<'_>) -> Result<()> {
+        let Some(interception) = self.known.get(line.id()).copied() else {
+            self.took.strange += 1;
+            return Ok(());
+        };
+        if let Line::Ended(ended) = line {
+            self.ended.push(ended.id.to_string());
+            return self.ended(interception, ended);
+        }
+        self.part(interception, line, None)?;
+        match line {
+            Line::TokenUsage(TokenUsage {
+                turn: 1,
+                message_id: Some(message),
+                ..
+            }) => self.answered(interception, message),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what is left: the interceptions that go on. Tells what became of the batch, and which have begun and which have ended.
+    fn finish(mut self) -> Result<(Took, Running, Vec<String>)> {
+        let mut running = Running::new();
+        for begun in std::mem::take(&mut self.begun).iter().flatten() {
+            if let Some(interception) = self.write(begun, None)? {
+                running.insert(begun.started.id.to_string(), interception);
+            }
+        }
+        Ok((self.took, running, self.ended))
+    }
+
+    /// Writes all that a batch tells of an interception. Its row; `None` if there is another one of its id.
+    fn write(&mut self, begun: &Begun<'_>, ended: Option<&Ended<'_>>) -> Result<Option<i64>> {
+        let Some(interception) = self.insert(&begun.started, ended)? else {
+            self.took.strange += begun.lines() + u64::from(ended.is_some());
+            return Ok(None);
+        };
+        for part in &begun.parts {
+            self.part(interception, part, begun.message())?;
+        }
+        Ok(Some(interception))
+    }
+
+    fn insert(&self, started: &Started<'_>, ended: Option<&Ended<'_>>) -> Result<Option<i64>> {
         let mut insert = self.transaction.prepare_cached(
             "INSERT OR IGNORE INTO interceptions (id, provider, api, model, streaming, actor, client, session_id, user_agent,
-             credential_kind, correlating_tool_call_id, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             credential_kind, correlating_tool_call_id, started_at, ended_at, status, outcome, error_message, credential_hint,
+             attempts, turns, first_byte_ms, total_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?;
         let rows = insert.execute(params![
             started.id,
@@ -209,13 +283,29 @@ impl Changes<'_> {
             started.credential_kind,
             started.correlating_tool_call_id,
             started.started_at,
+            ended.map(|it| &it.ended_at),
+            ended.and_then(|it| it.status),
+            ended.map(|it| &it.outcome),
+            ended.and_then(|it| it.error_message.as_ref()),
+            ended.and_then(hint),
+            ended.map(|it| it.attempts),
+            ended.map(|it| it.turns),
+            ended.and_then(|it| it.first_byte_ms),
+            ended.and_then(|it| it.total_ms),
         ])?;
-        if rows == 0 {
-            return Ok(false);
+        Ok((rows > 0).then(|| self.transaction.last_insert_rowid()))
+    }
+
+    /// Writes a part. `message` is the answer to the prompt, where that is known.
+    fn part(&self, interception: i64, line: &Line<'_>, message: Option<&str>) -> Result<()> {
+        match line {
+            Line::Started(_) | Line::Ended(_) => Ok(()),
+            Line::Attempt(attempt) => self.attempt(interception, attempt),
+            Line::Prompt(prompt) => self.prompt(interception, prompt, message),
+            Line::Thought(thought) => self.thought(interception, thought),
+            Line::TokenUsage(usage) => self.token_usage(interception, usage),
+            Line::ToolUsage(tool) => self.tool_usage(interception, tool),
         }
-        let interception = self.transaction.last_insert_rowid();
-        self.begun.insert(started.id.to_string(), interception);
-        Ok(true)
     }
 
     fn attempt(&self, interception: i64, attempt: &Attempt<'_>) -> Result<()> {
@@ -234,12 +324,18 @@ impl Changes<'_> {
             .map(drop)
     }
 
-    fn prompt(&self, interception: i64, prompt: &Prompt<'_>) -> Result<()> {
+    fn prompt(&self, interception: i64, prompt: &Prompt<'_>, message: Option<&str>) -> Result<()> {
         self.transaction
-            .prepare_cached(
-                "INSERT INTO prompts (interception, interception_id, text) VALUES (?, ?, ?)",
-            )?
-            .execute(params![interception, prompt.id, prompt.text])
+            .prepare_cached("INSERT INTO prompts VALUES (?, ?, ?, ?)")?
+            .execute(params![interception, prompt.id, message, prompt.text])
+            .map(drop)
+    }
+
+    /// The answer to a prompt that is written already.
+    fn answered(&self, interception: i64, message: &str) -> Result<()> {
+        self.transaction
+            .prepare_cached("UPDATE prompts SET message_id = ? WHERE interception = ?")?
+            .execute(params![message, interception])
             .map(drop)
     }
 
@@ -260,16 +356,8 @@ impl Changes<'_> {
                 count(usage.cache_write),
                 extras,
                 usage.time,
-            ])?;
-        // A prompt's answer is the first reply, whichever key it came with.
-        if usage.turn == 1
-            && let Some(message) = &usage.message_id
-        {
-            self.transaction
-                .prepare_cached("UPDATE prompts SET message_id = ? WHERE interception = ?")?
-                .execute(params![message, interception])?;
-        }
-        Ok(())
+            ])
+            .map(drop)
     }
 
     fn tool_usage(&self, interception: i64, tool: &ToolUsage<'_>) -> Result<()> {
@@ -302,8 +390,7 @@ impl Changes<'_> {
             .map(drop)
     }
 
-    fn ended(&mut self, interception: i64, ended: &Ended<'_>) -> Result<()> {
-        let hint = Some(&ended.credential_hint).filter(|hint| !hint.is_empty());
+    fn ended(&self, interception: i64, ended: &Ended<'_>) -> Result<()> {
         self.transaction
             .prepare_cached(
                 "UPDATE interceptions SET ended_at = ?, status = ?, outcome = ?, error_message = ?, credential_hint = ?,
@@ -314,15 +401,17 @@ impl Changes<'_> {
                 ended.status,
                 ended.outcome,
                 ended.error_message,
-                hint.map(Cow::as_ref),
+                hint(ended),
                 ended.attempts,
                 ended.turns,
                 ended.first_byte_ms,
                 ended.total_ms,
                 interception,
-            ])?;
-        self.begun.remove(&*ended.id);
-        self.ended.push(ended.id.to_string());
-        Ok(())
+            ])
+            .map(drop)
     }
+}
+
+fn hint<'a>(ended: &'a Ended<'_>) -> Option<&'a str> {
+    Some(&*ended.credential_hint).filter(|hint| !hint.is_empty())
 }

@@ -47,7 +47,7 @@ const BACKOFF: Duration = Duration::from_millis(500);
 /// After taking a batch in, the thread rests for so many times as long as that took: sessions come first.
 const REST: u32 = 32;
 /// But no longer than this,
-const LONGEST_REST: Duration = Duration::from_millis(500);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 /// and not at all while so many bytes wait.
 const URGENT: u64 = 64 << 20;
 /// How often it is looked for interceptions that are too old.

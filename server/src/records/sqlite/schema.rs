@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 /// From version n to n + 1 by the n-th.
 const MIGRATIONS: &[&str] = &[V1];
 
-/// `interception` is the place of the interception's row in its table, growing from the oldest to the newest: joins by it are fast.
+/// `interception` is the place of the interception's row in its table: joins by it are fast.
 /// `interception_id` is the id that the client was told.
 const V1: &str = "
 CREATE TABLE interceptions (

@@ -7,7 +7,8 @@ use aibridge_core::{
 
 use super::{
     super::{
-        spool::Position,
+        line,
+        spool::{Batch, Position},
         tests::{Folder, each, ended, id, started, tokens, whole},
     },
     *,
@@ -170,6 +171,88 @@ fn what_a_crash_left_in_the_spool_is_taken_in_once_up_to_the_line_that_was_cut()
         1
     );
     assert_eq!(number(&file, "SELECT count(*) FROM token_usage"), 4);
+}
+
+/// Everything in a table, in an order that does not depend on when a row was written.
+fn rows(file: &Path, table: &str) -> Vec<String> {
+    let connection = Connection::open(file).unwrap();
+    let mut select = connection
+        .prepare(&format!("SELECT * FROM {table} ORDER BY interception_id"))
+        .unwrap();
+    let names: Vec<_> = select.column_names().map(str::to_owned).collect();
+    let mut rows = select.query(()).unwrap();
+    let mut all = Vec::new();
+    while let Some(row) = rows.next().unwrap() {
+        let cells = names.iter().enumerate();
+        let cells = cells.filter(|(_, name)| *name != "interception");
+        all.push(format!(
+            "{:?}",
+            cells
+                .map(|(at, _)| row.get::<_, rusqlite::types::Value>(at).unwrap())
+                .collect::<Vec<_>>()
+        ));
+    }
+    all
+}
+
+#[test]
+fn the_rows_are_the_same_however_the_lines_are_taken_in() {
+    // Two interceptions whose lines alternate, one line that belongs to nothing, and one interception told of twice.
+    let (first, second) = (said(1), said(2));
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    for record in first.iter().zip(&second).flat_map(|(a, b)| [a, b]) {
+        line::with_line(record, Texts::Kept, |line| {
+            let mut text = Vec::new();
+            line.append_to(&mut text);
+            lines.push(text);
+        });
+    }
+    lines.push(b"garbage \xff\n".to_vec());
+    lines.extend_from_within(..1);
+    let take = |name: &str, cuts: &[usize]| {
+        let folder = Folder::new(name);
+        let file = folder.0.join("records.db");
+        let mut connection = connect(&file).unwrap();
+        schema::migrate(&mut connection).unwrap();
+        let mut importer = Importer::new(connection).unwrap();
+        let (mut strange, mut rest) = (0, &lines[..]);
+        for cut in cuts.iter().copied().chain([usize::MAX]) {
+            let (now, later) = rest.split_at(cut.min(rest.len()));
+            let end = Position::default();
+            strange += importer
+                .take(&Batch {
+                    text: now.concat(),
+                    end,
+                })
+                .unwrap()
+                .strange;
+            rest = later;
+        }
+        let tables = schema::PARTS.into_iter().chain(["interceptions"]);
+        (
+            strange,
+            tables.map(|table| rows(&file, table)).collect::<Vec<_>>(),
+        )
+    };
+    let (strange, whole) = take("batch-whole", &[]);
+    assert_eq!(strange, 2);
+    assert_eq!(
+        whole.iter().map(Vec::len).collect::<Vec<_>>(),
+        [0, 2, 2, 2, 2, 2]
+    );
+    assert!(
+        whole[1]
+            .iter()
+            .all(|prompt| prompt.contains("what-was-asked"))
+    );
+    for cut in 1..lines.len() {
+        assert_eq!(
+            take("batch-cut", &[cut]),
+            (strange, whole.clone()),
+            "cut at {cut}"
+        );
+    }
+    assert_eq!(take("batch-each", &vec![1; lines.len()]), (strange, whole));
 }
 
 #[test]

@@ -1,15 +1,12 @@
-//! Whom we trust, and what a failed handshake means.
+//! Whom we trust.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use aibridge_core::{Fault, session};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        self, ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, pem::PemObject},
-    },
+use aibridge_core::session;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 use tracing::warn;
 
@@ -55,7 +52,7 @@ impl Roots {
         Ok(self)
     }
 
-    pub(crate) fn connector(self) -> Result<TlsConnector, rustls::Error> {
+    pub(crate) fn client_config(self) -> Result<ClientConfig, rustls::Error> {
         let mut store = RootCertStore::empty();
         if self.platform {
             let found = rustls_native_certs::load_native_certs();
@@ -80,7 +77,7 @@ impl Roots {
             .with_root_certificates(store)
             .with_no_client_auth();
         config.alpn_protocols = vec![session::ALPN.to_vec()];
-        Ok(TlsConnector::from(Arc::new(config)))
+        Ok(config)
     }
 }
 
@@ -95,12 +92,3 @@ impl fmt::Display for InvalidPem {
 }
 
 impl std::error::Error for InvalidPem {}
-
-/// What went wrong in a handshake.
-pub(crate) fn fault(error: &io::Error) -> Fault {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => Fault::UntrustedCertificate,
-        _ => Fault::Tls,
-    }
-}

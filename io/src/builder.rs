@@ -5,18 +5,19 @@ use std::{fmt, sync::Arc};
 use aibridge_core::{
     Bridge, bridge::Invalid, config::Config, proxy::Proxies, record::Record, trace::Tracer,
 };
-use tokio_rustls::rustls;
 
 use crate::{
     connect::Connector,
+    roots::Roots,
+    runtime::Runtime,
     server::Server,
     shared::{Shared, Sink},
-    tls::Roots,
 };
 
 /// Puts a [`Server`] together. Begins with [`Server::builder`].
 #[must_use]
-pub struct Builder {
+pub struct Builder<R> {
+    runtime: R,
     config: Config,
     seed: u64,
     sink: Arc<dyn Sink>,
@@ -32,9 +33,10 @@ impl Sink for Nowhere {
     fn keep(&self, _: Record) {}
 }
 
-impl Builder {
-    pub(crate) fn new(config: Config) -> Self {
+impl<R: Runtime> Builder<R> {
+    pub(crate) fn new(runtime: R, config: Config) -> Self {
         Self {
+            runtime,
             config,
             seed: 0,
             sink: Arc::new(Nowhere),
@@ -56,7 +58,7 @@ impl Builder {
         self
     }
 
-    /// Who records clients' sessions. By default nobody.
+    /// Who [records](aibridge_core::trace) clients' sessions. By default nobody.
     pub fn tracer(mut self, tracer: Arc<dyn Tracer>) -> Self {
         self.tracer = Some(tracer);
         self
@@ -74,24 +76,27 @@ impl Builder {
         self
     }
 
+    /// What runs it, where the runtime has more than one way.
+    pub fn runtime(mut self, runtime: R) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
     /// The server, ready to serve.
     ///
     /// # Errors
     /// A provider's keys do not make a pool, or TLS cannot be set up.
-    pub fn build(self) -> Result<Server, BuildError> {
+    pub fn build(self) -> Result<Server<R>, BuildError> {
         let bridge = Bridge::new(Arc::new(self.config), self.seed).map_err(BuildError::Config)?;
-        let tls = self.roots.connector().map_err(BuildError::Tls)?;
-        let connector = Connector::new(tls, self.proxies);
-        Ok(Server::new(Shared::new(
-            bridge,
-            connector,
-            self.sink,
-            self.tracer,
-        )))
+        let tls = self.roots.client_config().map_err(BuildError::Tls)?;
+        let runtime = Arc::new(self.runtime);
+        let connector = Connector::new(Arc::clone(&runtime), Arc::new(tls), self.proxies);
+        let shared = Shared::new(runtime, bridge, connector, self.sink, self.tracer);
+        Ok(Server::new(shared))
     }
 }
 
-impl fmt::Debug for Builder {
+impl<R> fmt::Debug for Builder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("config", &self.config)

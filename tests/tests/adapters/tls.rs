@@ -1,5 +1,4 @@
 //! TLS to upstream: a certificate of our own authority, one of nobody's, and the way through a proxy.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     io::{Read, Write},
@@ -13,12 +12,12 @@ use aibridge_core::{
     api::Api,
     proxy::{Exceptions, Proxies, Proxy},
 };
+use aibridge_io::Roots;
 use aibridge_testkit::{
     Fixture, Script,
     setup::{self, KEYS},
     sockets::{Client, Server},
 };
-use aibridge_tokio::{Roots, Server as Bridge};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::{io::copy_bidirectional, net, runtime::Runtime};
 use tokio_rustls::{
@@ -30,8 +29,7 @@ use tokio_rustls::{
     },
 };
 
-mod gateway;
-use gateway::Gateway;
+use crate::{Bridge, Gateway};
 
 /// An authority and an upstream behind TLS with a certificate of its.
 struct Authority {

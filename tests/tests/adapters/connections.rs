@@ -1,5 +1,4 @@
-//! What the tokio adapter does with connections: reuse, backpressure, an orderly end.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! What an adapter does with connections: reuse, backpressure, an orderly end.
 
 use std::{net::TcpStream, time::Duration};
 
@@ -10,8 +9,7 @@ use aibridge_testkit::{
     sockets::{Client, Server},
 };
 
-mod gateway;
-use gateway::Gateway;
+use crate::Gateway;
 
 fn start(script: &Script) -> (Server, Gateway, Client) {
     let server = Server::start(script).unwrap();

@@ -2,26 +2,26 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, IoSlice},
-    pin::Pin,
+    io::IoSlice,
     task::{Context, Poll},
 };
 
 use aibridge_core::{ConnId, Fault, Frame, session::Event};
 use bytes::Buf;
-use tokio::io::AsyncWrite;
-use tokio_util::io::poll_write_buf;
 
 use crate::{
-    arena,
     connect::{self, Connecting},
+    runtime::Runtime,
     stream::Stream,
 };
 
+/// How many pieces are written in one system call at most.
+const SLICES: usize = 64;
+
 /// A connection and its unsent bytes.
-pub(crate) struct Socket {
+pub(crate) struct Connection<R: Runtime> {
     pub(crate) id: ConnId,
-    link: Link,
+    link: Link<R>,
     unsent: Unsent,
     /// TLS may hold bytes that were written to it.
     unflushed: bool,
@@ -33,21 +33,21 @@ pub(crate) struct Socket {
     broken: Option<Fault>,
 }
 
-enum Link {
-    Connecting(Connecting),
-    Open(Stream),
+enum Link<R: Runtime> {
+    Connecting(Connecting<R>),
+    Open(Stream<R>),
 }
 
-impl Socket {
-    pub(crate) fn open(id: ConnId, stream: Stream) -> Self {
+impl<R: Runtime> Connection<R> {
+    pub(crate) fn open(id: ConnId, stream: Stream<R>) -> Self {
         Self::new(id, Link::Open(stream))
     }
 
-    pub(crate) fn connecting(id: ConnId, connecting: Connecting) -> Self {
+    pub(crate) fn connecting(id: ConnId, connecting: Connecting<R>) -> Self {
         Self::new(id, Link::Connecting(connecting))
     }
 
-    fn new(id: ConnId, link: Link) -> Self {
+    fn new(id: ConnId, link: Link<R>) -> Self {
         Self {
             id,
             link,
@@ -70,7 +70,7 @@ impl Socket {
     }
 
     /// The connection itself, where it is up.
-    pub(crate) fn into_stream(self) -> Option<Stream> {
+    pub(crate) fn into_stream(self) -> Option<Stream<R>> {
         match self.link {
             Link::Connecting(_) => None,
             Link::Open(stream) => Some(stream),
@@ -96,8 +96,11 @@ impl Socket {
         };
 
         if self.unsent.has_remaining() {
-            match poll_write_buf(Pin::new(stream), context, &mut self.unsent) {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = self.unsent.chunks_vectored(&mut slices);
+            match stream.poll_write(context, &slices[..filled]) {
                 Poll::Ready(Ok(count)) => {
+                    self.unsent.advance(count);
                     self.unflushed = true;
                     return Poll::Ready(Event::Sent(self.id, count));
                 }
@@ -105,7 +108,7 @@ impl Socket {
                 Poll::Pending => self.unsent.unshare(),
             }
         } else if self.unflushed || self.finishing {
-            match poll_flush(stream, context, self.finishing) {
+            match stream.poll_flush(context, self.finishing) {
                 Poll::Ready(Ok(())) => (self.unflushed, self.finishing) = (false, false),
                 Poll::Ready(Err(error)) => self.broken = Some(connect::fault(&error)),
                 Poll::Pending => {}
@@ -122,7 +125,7 @@ impl Socket {
         if !wants_read || self.ended {
             return Poll::Pending;
         }
-        let Poll::Ready(read) = arena::poll_read(stream, context) else {
+        let Poll::Ready(read) = stream.poll_read(context) else {
             return Poll::Pending;
         };
         Poll::Ready(match (read, self.broken) {
@@ -134,19 +137,6 @@ impl Socket {
             }
             (Err(error), None) => Event::Failed(self.id, connect::fault(&error)),
         })
-    }
-}
-
-/// Everything written goes out; and, if `finishing`, the end behind it.
-fn poll_flush(
-    stream: &mut Stream,
-    context: &mut Context<'_>,
-    finishing: bool,
-) -> Poll<io::Result<()>> {
-    if finishing {
-        Pin::new(stream).poll_shutdown(context)
-    } else {
-        Pin::new(stream).poll_flush(context)
     }
 }
 

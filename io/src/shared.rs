@@ -10,7 +10,7 @@ use std::{
 
 use aibridge_core::{Bridge, ConnId, Instant, Target, record::Record, trace::Tracer};
 
-use crate::{clock::Clock, connect::Connector, stream::Stream};
+use crate::{clock::Clock, connect::Connector, runtime::Runtime, stream::Stream};
 
 /// Where records go.
 ///
@@ -21,30 +21,33 @@ pub trait Sink: Send + Sync {
 }
 
 /// What the sessions of a server share.
-pub(crate) struct Shared {
+pub(crate) struct Shared<R: Runtime> {
+    pub(crate) runtime: Arc<R>,
     pub(crate) clock: Clock,
-    pub(crate) connector: Arc<Connector>,
+    pub(crate) connector: Arc<Connector<R>>,
     pub(crate) sink: Arc<dyn Sink>,
     /// Who records clients' sessions, if anybody does.
     pub(crate) tracer: Option<Arc<dyn Tracer>>,
-    registry: Mutex<Registry>,
+    registry: Mutex<Registry<R>>,
     panics: AtomicU64,
 }
 
 /// The bridge, and the sockets it lends. One lock for both, so that a connection the bridge lends is always there.
-struct Registry {
+struct Registry<R: Runtime> {
     bridge: Bridge,
-    shelf: HashMap<ConnId, Stream>,
+    shelf: HashMap<ConnId, Stream<R>>,
 }
 
-impl Shared {
+impl<R: Runtime> Shared<R> {
     pub(crate) fn new(
+        runtime: Arc<R>,
         bridge: Bridge,
-        connector: Connector,
+        connector: Connector<R>,
         sink: Arc<dyn Sink>,
         tracer: Option<Arc<dyn Tracer>>,
     ) -> Self {
         Self {
+            runtime,
             clock: Clock::new(),
             connector: Arc::new(connector),
             sink,
@@ -68,7 +71,7 @@ impl Shared {
     }
 
     /// Puts an idle connection on the shelf, to be lent to the next who asks.
-    pub(crate) fn park(&self, now: Instant, conn: ConnId, target: Target, stream: Stream) {
+    pub(crate) fn park(&self, now: Instant, conn: ConnId, target: Target, stream: Stream<R>) {
         let mut registry = self.registry();
         registry.shelf.insert(conn, stream);
         registry.bridge.park(now, conn, target);
@@ -78,7 +81,7 @@ impl Shared {
     }
 
     /// Takes a lent connection off the shelf.
-    pub(crate) fn unpark(&self, conn: ConnId) -> Option<Stream> {
+    pub(crate) fn unpark(&self, conn: ConnId) -> Option<Stream<R>> {
         self.registry().shelf.remove(&conn)
     }
 
@@ -90,14 +93,14 @@ impl Shared {
         self.panics.load(Ordering::Relaxed)
     }
 
-    fn registry(&self) -> MutexGuard<'_, Registry> {
+    fn registry(&self) -> MutexGuard<'_, Registry<R>> {
         // The core does not panic; if it did, it was before it changed anything that others look at.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Registry {
-    fn take_closed(&mut self) -> Vec<Stream> {
+impl<R: Runtime> Registry<R> {
+    fn take_closed(&mut self) -> Vec<Stream<R>> {
         let mut closed = Vec::new();
         while let Some(conn) = self.bridge.poll_close() {
             closed.extend(self.shelf.remove(&conn));

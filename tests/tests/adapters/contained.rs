@@ -1,5 +1,4 @@
 //! A panic takes its own connection with it, and nothing else.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     sync::{
@@ -13,13 +12,17 @@ use aibridge_core::{
     bridge::Load,
     record::{Outcome, Record},
 };
+use aibridge_io::Sink;
 use aibridge_testkit::{
     APIS, Fixture, Records, Script,
     setup::{self, KEYS},
     sockets::{Client, Server},
 };
-use aibridge_tokio::{Server as Bridge, Sink};
-use tokio::{net::TcpListener, runtime::Runtime};
+
+use crate::{
+    Bridge, Runtime,
+    gateway::{self, Adapter},
+};
 
 /// How long a session may take to end before the test fails.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,11 +55,8 @@ fn others_are_served_on_and_what_was_lost_is_on_record() {
         let config = setup::config_at(&upstream.target(), &KEYS[..1]);
         let builder = Bridge::builder(config).sink(Arc::clone(&sink) as _);
         let bridge = Arc::new(builder.build().unwrap());
-        let runtime = Runtime::new().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        let serving = Arc::clone(&bridge);
-        runtime.spawn(async move { serving.serve(listener).await });
+        let host = Runtime::host();
+        let address = gateway::serve(&host, &bridge);
 
         // It is idle when the other's session panics, and does not notice.
         let mut bystander = Client::connect(address).unwrap();
@@ -78,6 +78,5 @@ fn others_are_served_on_and_what_was_lost_is_on_record() {
             std::thread::yield_now();
         }
         script.verify();
-        runtime.shutdown_background();
     }
 }

@@ -1,9 +1,8 @@
 //! The core's time: the wall clock once, the monotonic clock from there on.
 
-use std::time::SystemTime;
+use std::time::{self, SystemTime};
 
 use aibridge_core::Instant;
-use tokio::time;
 
 /// Counts nanoseconds since the Unix epoch, and never back.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +25,7 @@ impl Clock {
         self.wall + self.start.elapsed()
     }
 
-    /// The runtime's own name for an instant. One too far away for it is about as far as it can say.
+    /// The system's own name for an instant. One too far away for it is about as far as it can say.
     pub(crate) fn at(&self, at: Instant) -> time::Instant {
         const FAR: time::Duration = time::Duration::from_secs(365 * 24 * 3600);
         self.start + at.since(self.wall).min(FAR)

@@ -3,14 +3,12 @@
 use std::{
     cell::RefCell,
     io,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio_util::io::poll_read_buf;
 
-use crate::stream::Stream;
+use crate::runtime::Runtime;
 
 /// Room for reading, shared by all connections of a thread: idle ones hold none.
 const ROOM: usize = 64 << 10;
@@ -23,12 +21,29 @@ thread_local! {
 
 /// Reads what is there; empty at the end of the stream. The bytes share the arena: when all of them are gone, their room is used
 /// again, so that reading allocates nothing as a rule.
-pub(crate) fn poll_read(stream: &mut Stream, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+pub(crate) fn poll_read<R: Runtime>(
+    stream: &mut R::Stream,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Bytes>> {
+    with_room(|arena| {
+        let count = ready!(R::poll_read(stream, context, arena))?;
+        Poll::Ready(Ok(arena.split_to(count).freeze()))
+    })
+}
+
+/// What is appended to the arena. The arena cannot be read to meanwhile.
+pub(crate) fn gather<T>(append: impl FnOnce(&mut BytesMut) -> T) -> (Bytes, T) {
+    with_room(|arena| {
+        let told = append(arena);
+        (arena.split().freeze(), told)
+    })
+}
+
+fn with_room<T>(fill: impl FnOnce(&mut BytesMut) -> T) -> T {
     ARENA.with_borrow_mut(|arena| {
         if arena.capacity() - arena.len() < LEAST {
             arena.reserve(ROOM);
         }
-        let count = ready!(poll_read_buf(Pin::new(stream), context, arena))?;
-        Poll::Ready(Ok(arena.split_to(count).freeze()))
+        fill(arena)
     })
 }

@@ -1,25 +1,24 @@
 //! Who a listener says it is to clients that come with TLS.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    task::Poll,
+    time::{Duration, Instant},
 };
 
 use aibridge_core::{Fault, session};
-use tokio::{net::TcpStream, time};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        self, ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    },
-    server::TlsStream,
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use tracing::debug;
 
-use crate::{connect::Connecting, stream::Stream};
+use crate::{connect::Connecting, runtime::Runtime, stream::Stream, tls::Tls};
 
 /// How long a client may take over its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -59,36 +58,41 @@ impl Identity {
 
     /// Puts another in its place. Connections that are open go on with what they began with.
     pub fn renew(&self, other: &Self) {
-        let renewed = other.current();
+        let renewed = other.config();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = renewed;
     }
 
-    /// Shakes hands with a client, in ten seconds at most.
-    ///
-    /// # Errors
-    /// The client does not speak TLS, or no version that we do, or takes too long.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let acceptor = TlsAcceptor::from(self.current());
-        time::timeout(HANDSHAKE, acceptor.accept(stream)).await?
-    }
-
-    /// The same, as a connection that is coming up.
-    pub(crate) fn accepting(&self, stream: TcpStream) -> Connecting {
-        let identity = self.clone();
-        Box::pin(async move {
-            match identity.accept(stream).await {
-                Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
-                Err(error) => {
-                    debug!(%error, "a client's TLS handshake failed");
-                    Err(Fault::Tls)
-                }
-            }
-        })
-    }
-
-    fn current(&self) -> Arc<ServerConfig> {
+    /// What is in force, for a listener of another kind.
+    pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// A client's connection, which is there once both have shaken hands, or in ten seconds at most.
+    pub(crate) fn accepting<R: Runtime>(&self, runtime: &R, stream: R::Stream) -> Connecting<R> {
+        let config = self.config();
+        let mut patience = runtime.sleep_until(Instant::now() + HANDSHAKE);
+        Box::pin(async move {
+            let mut shaking = pin!(shake_hands(stream, config));
+            let shaken = poll_fn(|context| match shaking.as_mut().poll(context) {
+                Poll::Pending => R::poll_sleep(&mut patience, context)
+                    .map(|()| Err(io::ErrorKind::TimedOut.into())),
+                ready @ Poll::Ready(_) => ready,
+            });
+            shaken.await.map_err(|error| {
+                debug!(%error, "a client's TLS handshake failed");
+                Fault::Tls
+            })
+        })
+    }
+}
+
+async fn shake_hands<R: Runtime>(
+    stream: R::Stream,
+    config: Arc<ServerConfig>,
+) -> io::Result<Stream<R>> {
+    let mut tls = Tls::server(stream, config)?;
+    tls.shake_hands().await?;
+    Ok(Stream::Tls(Box::new(tls)))
 }
 
 impl fmt::Debug for Identity {

@@ -1,22 +1,25 @@
 //! Connections in, and an orderly end.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     sync::{Arc, Once},
-    time::Duration,
+    task::{Context, Poll},
+    time::{self, Duration},
 };
 
 use aibridge_core::{Bridge, ConnId, Instant, bridge::Invalid, config::Config};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    time::{self, MissedTickBehavior},
-};
-use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::{
-    builder::Builder, driver::Driver, identity::Identity, shared::Shared, socket::Socket,
+    builder::Builder,
+    connection::Connection,
+    driver::Driver,
+    identity::Identity,
+    runtime::Runtime,
+    sessions::{Phase, Sessions},
+    shared::Shared,
     stream::Stream,
 };
 
@@ -27,68 +30,32 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How often idle connections are looked through for those whose time is over.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
-/// How far a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Serving,
-    /// What runs may finish.
-    Draining,
-    /// What runs is given up.
-    Stopping,
-}
-
 /// A bridge that serves clients.
 ///
-/// It runs in the tokio runtime it is used in, on any number of threads. Dropping it leaves the connections that are open to themselves:
-/// call [`drain`](Self::drain).
-pub struct Server {
-    shared: Arc<Shared>,
-    clients: Sessions,
+/// Every connection is a task of its runtime's. Dropping the server leaves the connections that are open to themselves: call
+/// [`drain`](Self::drain).
+pub struct Server<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    clients: Arc<Sessions>,
     /// They outlast the clients, whose calls of tools run in what they keep.
-    keepers: Sessions,
+    keepers: Arc<Sessions>,
     keepers_begun: Once,
 }
 
-/// Sessions that begin and end together.
-struct Sessions {
-    phase: watch::Sender<Phase>,
-    tasks: TaskTracker,
-}
-
-impl Sessions {
-    fn new() -> Self {
-        Self {
-            phase: watch::Sender::new(Phase::Serving),
-            tasks: TaskTracker::new(),
-        }
-    }
-
-    fn run(&self, driver: Driver) {
-        self.tasks.spawn(driver.run(self.phase.subscribe()));
-    }
-
-    /// Lets them finish for so long, and gives up those that have not.
-    async fn finish(&self, limit: Duration) {
-        self.phase.send_replace(Phase::Draining);
-        self.tasks.close();
-        if time::timeout(limit, self.tasks.wait()).await.is_err() {
-            self.phase.send_replace(Phase::Stopping);
-            self.tasks.wait().await;
-        }
-    }
-}
-
-impl Server {
+impl<R: Runtime> Server<R> {
     /// Begins to build a server with this configuration.
-    pub fn builder(config: Config) -> Builder {
-        Builder::new(config)
+    pub fn builder(config: Config) -> Builder<R>
+    where
+        R: Default,
+    {
+        Builder::new(R::default(), config)
     }
 
-    pub(crate) fn new(shared: Shared) -> Self {
+    pub(crate) fn new(shared: Shared<R>) -> Self {
         Self {
             shared: Arc::new(shared),
-            clients: Sessions::new(),
-            keepers: Sessions::new(),
+            clients: Arc::default(),
+            keepers: Arc::default(),
             keepers_begun: Once::new(),
         }
     }
@@ -96,61 +63,71 @@ impl Server {
     /// Accepts connections until the server is drained. Several listeners may be served at once.
     ///
     /// Cancel safe: a connection accepted is a connection served.
-    pub async fn serve(&self, listener: TcpListener) {
+    pub async fn serve(&self, listener: R::Listener) {
         self.accept(listener, |stream| self.serve_connection(stream))
             .await;
     }
 
     /// The same, for clients that come with TLS.
-    pub async fn serve_tls(&self, listener: TcpListener, identity: &Identity) {
+    pub async fn serve_tls(&self, listener: R::Listener, identity: &Identity) {
         self.accept(listener, |stream| {
             self.serve_tls_connection(stream, identity);
         })
         .await;
     }
 
-    async fn accept(&self, listener: TcpListener, begin: impl Fn(TcpStream)) {
+    async fn accept(&self, listener: R::Listener, begin: impl Fn(R::Stream)) {
         self.start_keepers();
-        let mut phase = self.clients.phase.subscribe();
-        let mut housekeeping = time::interval(HOUSEKEEPING);
-        housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while *phase.borrow_and_update() == Phase::Serving {
-            tokio::select! {
-                _ = phase.changed() => {}
-                _ = housekeeping.tick() => {
-                    let now = self.now();
-                    self.shared.with_bridge(|bridge| bridge.handle_timeout(now));
+        let runtime = &*self.shared.runtime;
+        let mut watcher = self.clients.watch();
+        let mut housekeeping = runtime.sleep_until(time::Instant::now());
+        loop {
+            let next = poll_fn(|context| {
+                if watcher.poll_phase(context, Phase::Serving).is_ready() {
+                    return Poll::Ready(None);
                 }
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => begin(stream),
-                    Err(error) if concerns_one_connection(&error) => {}
-                    Err(error) => {
-                        warn!(%error, "cannot accept");
-                        time::sleep(ACCEPT_BACKOFF).await;
-                    }
-                },
+                self.poll_housekeeping(&mut housekeeping, context);
+                runtime.poll_accept(&listener, context).map(Some)
+            });
+            match next.await {
+                None => return,
+                Some(Ok(stream)) => begin(stream),
+                Some(Err(error)) if concerns_one_connection(&error) => {}
+                Some(Err(error)) => {
+                    warn!(%error, "cannot accept");
+                    let mut rest = runtime.sleep_until(time::Instant::now() + ACCEPT_BACKOFF);
+                    poll_fn(|context| R::poll_sleep(&mut rest, context)).await;
+                }
             }
         }
     }
 
+    fn poll_housekeeping(&self, due: &mut R::Sleep, context: &mut Context<'_>) {
+        while R::poll_sleep(due, context).is_ready() {
+            let now = self.now();
+            self.shared.with_bridge(|bridge| bridge.handle_timeout(now));
+            R::reset_sleep(due, time::Instant::now() + HOUSEKEEPING);
+        }
+    }
+
     /// Serves a connection that was accepted elsewhere, in a task of its own.
-    pub fn serve_connection(&self, stream: TcpStream) {
+    pub fn serve_connection(&self, stream: R::Stream) {
         // Fails where the peer has gone already, which the session finds out.
-        let _ = stream.set_nodelay(true);
-        self.run(Socket::open(ConnId::CLIENT, Stream::Plain(stream)));
+        let _ = R::set_nodelay(&stream);
+        self.run(Connection::open(ConnId::CLIENT, Stream::Plain(stream)));
     }
 
     /// The same, for a client that comes with TLS.
-    pub fn serve_tls_connection(&self, stream: TcpStream, identity: &Identity) {
-        let _ = stream.set_nodelay(true);
-        let accepting = identity.accepting(stream);
-        self.run(Socket::connecting(ConnId::CLIENT, accepting));
+    pub fn serve_tls_connection(&self, stream: R::Stream, identity: &Identity) {
+        let _ = R::set_nodelay(&stream);
+        let accepting = identity.accepting(&*self.shared.runtime, stream);
+        self.run(Connection::connecting(ConnId::CLIENT, accepting));
     }
 
-    fn run(&self, client: Socket) {
+    fn run(&self, client: Connection<R>) {
         self.start_keepers();
-        let driver = Driver::new(Arc::clone(&self.shared), client);
-        self.clients.run(driver);
+        let driver = Driver::new(Arc::clone(&self.shared), self.clients.begin(), client);
+        self.shared.runtime.spawn(driver.run());
     }
 
     /// Begins the sessions that have no client, once.
@@ -161,8 +138,9 @@ impl Server {
     fn run_keepers(&self) {
         let now = self.now();
         for session in self.shared.with_bridge(|bridge| bridge.keepers(now)) {
-            let driver = Driver::without_client(Arc::clone(&self.shared), session);
-            self.keepers.run(driver);
+            let shared = Arc::clone(&self.shared);
+            let driver = Driver::without_client(shared, self.keepers.begin(), session);
+            self.shared.runtime.spawn(driver.run());
         }
     }
 
@@ -174,7 +152,7 @@ impl Server {
         let now = self.now();
         self.shared
             .with_bridge(|bridge| bridge.reload(now, Arc::new(config)))?;
-        if self.keepers_begun.is_completed() && *self.clients.phase.borrow() == Phase::Serving {
+        if self.keepers_begun.is_completed() && self.clients.phase() == Phase::Serving {
             self.run_keepers();
         }
         Ok(())
@@ -185,9 +163,10 @@ impl Server {
     pub async fn drain(&self, limit: Duration) {
         let began = time::Instant::now();
         self.shared.with_bridge(Bridge::drain);
-        self.clients.finish(limit).await;
+        let runtime = &*self.shared.runtime;
+        self.clients.finish(runtime, limit).await;
         let left = limit.saturating_sub(began.elapsed());
-        self.keepers.finish(left.max(FAREWELL)).await;
+        self.keepers.finish(runtime, left.max(FAREWELL)).await;
     }
 
     /// Asks the bridge: for keys' states, or to reset one. The sessions wait meanwhile, so make it short.
@@ -207,14 +186,14 @@ impl Server {
 
     /// How many sessions run: the clients', and one for each MCP server.
     pub fn connections(&self) -> usize {
-        self.clients.tasks.len() + self.keepers.tasks.len()
+        self.clients.running() + self.keepers.running()
     }
 }
 
-impl fmt::Debug for Server {
+impl<R: Runtime> fmt::Debug for Server<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("phase", &*self.clients.phase.borrow())
+            .field("phase", &self.clients.phase())
             .field("connections", &self.connections())
             .finish_non_exhaustive()
     }

@@ -4,8 +4,7 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    task::{Context, Poll},
-    thread,
+    task::{Context, Poll, ready},
 };
 
 use aibridge_core::{
@@ -13,93 +12,97 @@ use aibridge_core::{
     session::{Action, Event},
     trace::{Opening, Watched},
 };
-use tokio::sync::watch;
-
 use tracing::error;
 
-use crate::{server::Phase, shared::Shared, socket::Socket, timer::Timer};
+use crate::{
+    connection::Connection,
+    runtime::Runtime,
+    sessions::{Phase, Running},
+    shared::Shared,
+    timer::Timer,
+};
+
+/// How many events a session handles before others have their turn, however many are waiting.
+const TURN: usize = 256;
 
 /// A session and what it stands on.
-pub(crate) struct Driver {
-    shared: Arc<Shared>,
+pub(crate) struct Driver<R: Runtime> {
+    shared: Arc<Shared<R>>,
     session: Watched,
     /// Few: the client's, and one per call to upstream.
-    sockets: Vec<Socket>,
-    timer: Timer,
+    connections: Vec<Connection<R>>,
+    timer: Timer<R::Sleep>,
+    running: Running,
+    phase: Phase,
     done: bool,
 }
 
 /// What a session waits for.
 enum Wake {
-    Socket(Event),
+    Connection(Event),
     Timer,
 }
 
-impl Driver {
+impl<R: Runtime> Driver<R> {
     /// A session for a client that has just connected.
-    pub(crate) fn new(shared: Arc<Shared>, client: Socket) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<R>>, running: Running, client: Connection<R>) -> Self {
         let now = shared.clock.now();
         let session = shared.with_bridge(|bridge| bridge.connected(now));
         let tracer = shared.tracer.as_ref();
         let observer = tracer.and_then(|tracer| tracer.begin(Opening::of(now, &session)));
-        Self {
-            shared,
-            session: Watched::new(session, observer),
-            sockets: vec![client],
-            timer: Timer::new(),
-            done: false,
-        }
+        let session = Watched::new(session, observer);
+        let mut driver = Self::of(shared, running, session);
+        driver.connections.push(client);
+        driver
     }
 
     /// A session without a client.
-    pub(crate) fn without_client(shared: Arc<Shared>, session: Session) -> Self {
+    pub(crate) const fn without_client(
+        shared: Arc<Shared<R>>,
+        running: Running,
+        session: Session,
+    ) -> Self {
+        Self::of(shared, running, Watched::new(session, None))
+    }
+
+    const fn of(shared: Arc<Shared<R>>, running: Running, session: Watched) -> Self {
         Self {
             shared,
-            session: Watched::new(session, None),
-            sockets: Vec::new(),
+            session,
+            connections: Vec::new(),
             timer: Timer::new(),
+            running,
+            phase: Phase::Serving,
             done: false,
         }
     }
 
     /// Runs the session to its end, which is soon once the server stops.
-    pub(crate) async fn run(mut self, mut phase: watch::Receiver<Phase>) {
-        let mut known = Phase::Serving;
-        loop {
-            let current = *phase.borrow_and_update();
-            if current != known {
-                known = current;
-                self.enter(current);
-            }
-            tokio::select! {
-                () = self.drive() => return,
-                // The server is never dropped before its sessions: each has a sender's worth of it in `phase`.
-                _ = phase.changed() => {}
-            }
+    pub(crate) async fn run(mut self) {
+        poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| self.poll(context)));
+            polled.unwrap_or_else(|_| {
+                self.panicked();
+                Poll::Ready(())
+            })
+        })
+        .await;
+    }
+
+    /// The contract of [`Session`].
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(phase) = self.running.poll_phase(context, self.phase) {
+            self.enter(phase);
         }
-    }
-
-    fn enter(&mut self, phase: Phase) {
-        let event = match phase {
-            Phase::Serving => return,
-            Phase::Draining => Event::Drain,
-            // Given up: what there is to record of it comes out.
-            Phase::Stopping => Event::Failed(ConnId::CLIENT, Fault::Closed),
-        };
-        self.session.handle(self.shared.clock.now(), event);
-    }
-
-    /// The contract of [`Session`]. May be dropped and called again.
-    async fn drive(&mut self) {
-        loop {
+        for _ in 0..TURN {
             self.settle();
             if self.done {
-                return;
+                return Poll::Ready(());
             }
-            let wake = poll_fn(|context| self.poll_wake(context)).await;
+            let wake = ready!(self.poll_wake(context));
             let now = self.shared.clock.now();
             match wake {
-                Wake::Socket(event) => {
+                Wake::Connection(event) => {
                     if let Event::Failed(conn, _) = event {
                         self.take(conn);
                     }
@@ -108,6 +111,19 @@ impl Driver {
                 Wake::Timer => self.session.handle_timeout(now),
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        let event = match phase {
+            Phase::Serving => return,
+            Phase::Draining => Event::Drain,
+            // Given up: what there is to record of it comes out.
+            Phase::Stopping => Event::Failed(ConnId::CLIENT, Fault::Closed),
+        };
+        self.session.handle(self.shared.clock.now(), event);
     }
 
     /// Does what the session wants done and answers what it asks, until it waits.
@@ -131,23 +147,24 @@ impl Driver {
             Action::Done => self.done = true,
             Action::Emit(record) => self.shared.sink.keep(*record),
             Action::Finish(conn) => {
-                if let Some(socket) = self.socket(conn) {
-                    socket.finish();
+                if let Some(connection) = self.connection(conn) {
+                    connection.finish();
                 }
             }
             Action::Open(conn, target) => {
                 let connecting = self.shared.connector.connect(target);
-                self.sockets.push(Socket::connecting(conn, connecting));
+                self.connections
+                    .push(Connection::connecting(conn, connecting));
             }
             Action::Park(conn, target) => {
-                if let Some(stream) = self.take(conn).and_then(Socket::into_stream) {
+                if let Some(stream) = self.take(conn).and_then(Connection::into_stream) {
                     let now = self.shared.clock.now();
                     self.shared.park(now, conn, target, stream);
                 }
             }
             Action::Send(conn, frame) => {
-                if let Some(socket) = self.socket(conn) {
-                    socket.send(frame);
+                if let Some(connection) = self.connection(conn) {
+                    connection.send(frame);
                 }
             }
             Action::Unpark(conn) => self.unpark(conn),
@@ -158,48 +175,35 @@ impl Driver {
         if let Some(mut stream) = self.shared.unpark(conn)
             && stream.is_idle()
         {
-            return self.sockets.push(Socket::open(conn, stream));
+            return self.connections.push(Connection::open(conn, stream));
         }
         let now = self.shared.clock.now();
         self.session.handle(now, Event::Failed(conn, Fault::Closed));
     }
 
     fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
-        for socket in &mut self.sockets {
-            let wants_read = self.session.wants_read(socket.id);
-            if let Poll::Ready(event) = socket.poll(context, wants_read) {
-                return Poll::Ready(Wake::Socket(event));
+        for connection in &mut self.connections {
+            let wants_read = self.session.wants_read(connection.id);
+            if let Poll::Ready(event) = connection.poll(context, wants_read) {
+                return Poll::Ready(Wake::Connection(event));
             }
         }
         let deadline = self.session.poll_timeout();
+        let Shared { runtime, clock, .. } = &*self.shared;
         self.timer
-            .poll(context, &self.shared.clock, deadline)
+            .poll(context, &**runtime, clock, deadline)
             .map(|()| Wake::Timer)
     }
 
-    fn socket(&mut self, conn: ConnId) -> Option<&mut Socket> {
-        self.sockets.iter_mut().find(|socket| socket.id == conn)
+    fn connection(&mut self, conn: ConnId) -> Option<&mut Connection<R>> {
+        self.connections.iter_mut().find(|it| it.id == conn)
     }
 
-    fn take(&mut self, conn: ConnId) -> Option<Socket> {
-        let at = self.sockets.iter().position(|socket| socket.id == conn)?;
-        Some(self.sockets.remove(at))
+    fn take(&mut self, conn: ConnId) -> Option<Connection<R>> {
+        let at = self.connections.iter().position(|it| it.id == conn)?;
+        Some(self.connections.remove(at))
     }
-}
 
-impl Drop for Driver {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.panicked();
-        }
-        let Self {
-            shared, session, ..
-        } = self;
-        shared.with_bridge(|bridge| bridge.disconnected(session.session()));
-    }
-}
-
-impl Driver {
     /// A mistake of ours, or of a policy's or a sink's: this connection is lost, and no other. What it was about is recorded as given up.
     fn panicked(&mut self) {
         self.shared.count_panic();
@@ -211,5 +215,15 @@ impl Driver {
                 .handle(now, Event::Failed(ConnId::CLIENT, Fault::Closed));
             self.settle();
         }));
+    }
+}
+
+/// However the session ends, what it held is free.
+impl<R: Runtime> Drop for Driver<R> {
+    fn drop(&mut self) {
+        let Self {
+            shared, session, ..
+        } = self;
+        shared.with_bridge(|bridge| bridge.disconnected(session.session()));
     }
 }

@@ -1,0 +1,188 @@
+//! A session's one timer.
+
+use std::task::{Context, Poll, ready};
+
+use aibridge_core::Instant;
+
+use crate::{clock::Clock, runtime::Runtime};
+
+/// Waits for a deadline that mostly moves away.
+///
+/// A deadline that moved away is left armed where it was, and looked at when it fires: a stream puts its deadlines off with every
+/// event, and the runtime's timers would be told each time.
+#[derive(Debug)]
+pub(crate) struct Timer<S> {
+    sleep: Option<S>,
+    armed: Instant,
+}
+
+impl<S> Timer<S> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            sleep: None,
+            armed: Instant::FAR_FUTURE,
+        }
+    }
+
+    /// Ready once the deadline has come; never where there is none.
+    pub(crate) fn poll<R: Runtime<Sleep = S>>(
+        &mut self,
+        context: &mut Context<'_>,
+        runtime: &R,
+        clock: &Clock,
+        deadline: Option<Instant>,
+    ) -> Poll<()> {
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
+        if deadline < self.armed {
+            self.arm(runtime, clock, deadline);
+        }
+        while let Some(sleep) = &mut self.sleep {
+            ready!(R::poll_sleep(sleep, context));
+            if clock.now() >= deadline {
+                self.armed = Instant::FAR_FUTURE;
+                return Poll::Ready(());
+            }
+            self.arm(runtime, clock, deadline);
+        }
+        Poll::Pending
+    }
+
+    fn arm<R: Runtime<Sleep = S>>(&mut self, runtime: &R, clock: &Clock, deadline: Instant) {
+        self.armed = deadline;
+        let at = clock.at(deadline);
+        match &mut self.sleep {
+            Some(sleep) => R::reset_sleep(sleep, at),
+            None => self.sleep = Some(runtime.sleep_until(at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{Future, pending},
+        io::{self, IoSlice},
+        net::SocketAddr,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicBool, Ordering::Relaxed},
+        },
+        task::Waker,
+        time::Duration,
+    };
+
+    use bytes::BytesMut;
+
+    use super::*;
+
+    /// A runtime with one wait, which is over when the test says so and notes until when it was to last.
+    #[derive(Clone, Default)]
+    struct OneWait {
+        over: Arc<AtomicBool>,
+        armed: Arc<Mutex<Vec<std::time::Instant>>>,
+    }
+
+    impl OneWait {
+        fn arm(&self, at: std::time::Instant) {
+            self.over.store(false, Relaxed);
+            self.armed.lock().unwrap().push(at);
+        }
+    }
+
+    impl Runtime for OneWait {
+        type Listener = ();
+        type Sleep = Self;
+        type Stream = ();
+
+        fn sleep_until(&self, at: std::time::Instant) -> Self {
+            self.arm(at);
+            self.clone()
+        }
+
+        fn poll_sleep(sleep: &mut Self, _: &mut Context<'_>) -> Poll<()> {
+            match sleep.over.load(Relaxed) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }
+
+        fn reset_sleep(sleep: &mut Self, at: std::time::Instant) {
+            sleep.arm(at);
+        }
+
+        fn poll_accept(&self, (): &(), _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn connect(&self, _: SocketAddr) -> impl Future<Output = io::Result<()>> + Send {
+            pending()
+        }
+
+        fn resolve(
+            &self,
+            _: &str,
+            _: u16,
+        ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
+            pending()
+        }
+
+        fn spawn(&self, _: impl Future<Output = ()> + Send + 'static) {}
+
+        fn set_nodelay((): &()) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn poll_read(
+            (): &mut (),
+            _: &mut Context<'_>,
+            _: &mut BytesMut,
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_write(
+            (): &mut (),
+            _: &mut Context<'_>,
+            _: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_finish((): &mut (), _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn fires_at_the_deadline_wherever_it_moved() {
+        let (runtime, clock, mut timer) = (OneWait::default(), Clock::new(), Timer::new());
+        let now = clock.now();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut poll = |deadline| timer.poll(&mut context, &runtime, &clock, deadline);
+        let after = |secs| Some(now + Duration::from_secs(secs));
+        let armed = || runtime.armed.lock().unwrap().clone();
+
+        assert!(poll(None).is_pending());
+        assert!(armed().is_empty());
+        // Moved away: the wait stays as it is, until it is over and found to be too early.
+        assert!(poll(after(500)).is_pending());
+        assert!(poll(after(900)).is_pending());
+        assert_eq!(armed().len(), 1);
+        runtime.over.store(true, Relaxed);
+        assert!(poll(after(900)).is_pending());
+        // Moved nearer: at once.
+        assert!(poll(after(200)).is_pending());
+        let at = |secs| clock.at(now + Duration::from_secs(secs));
+        assert_eq!(armed(), [at(500), at(900), at(200)]);
+        // None for a while, and come.
+        assert!(poll(None).is_pending());
+        assert!(poll(Some(now)).is_pending());
+        runtime.over.store(true, Relaxed);
+        assert!(poll(Some(now)).is_ready());
+        // The next is armed anew.
+        assert!(poll(after(300)).is_pending());
+        assert_eq!(armed()[3..], [at(0), at(300)]);
+    }
+}

@@ -1,0 +1,9 @@
+//! What only real sockets can show, of any adapter.
+//!
+//! A test crate for each adapter has these suites, and names the adapter: what they share is written once, and each test says on
+//! which it fails.
+
+mod connections;
+mod contained;
+mod sockets;
+mod tls;
