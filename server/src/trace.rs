@@ -54,8 +54,9 @@ struct Shared {
 enum Told {
     Begin(u64, Opening),
     Step(u64, Step, usize),
-    /// It is over, or not recorded any further, for this reason.
-    End(u64, Option<&'static str>),
+    End(u64),
+    /// It is not recorded any further.
+    Lost(u64),
     Stop,
 }
 
@@ -144,8 +145,7 @@ impl Observer for Teller {
         if pending.fetch_add(weight, Relaxed) + weight > MAX_PENDING {
             pending.fetch_sub(weight, Relaxed);
             self.is_lost = true;
-            let why = "there was more to write than could be written";
-            let _ = self.tell.send(Told::End(self.number, Some(why)));
+            let _ = self.tell.send(Told::Lost(self.number));
             return;
         }
         self.is_lost = self
@@ -158,7 +158,7 @@ impl Observer for Teller {
 impl Drop for Teller {
     fn drop(&mut self) {
         if !self.is_lost {
-            let _ = self.tell.send(Told::End(self.number, None));
+            let _ = self.tell.send(Told::End(self.number));
         }
     }
 }
@@ -224,7 +224,12 @@ impl Writer {
                     self.record(number, step);
                     self.shared.pending.fetch_sub(weight, Relaxed);
                 }
-                Some(Told::End(number, why)) => self.end(number, why),
+                Some(Told::End(number)) => self.end(number, None),
+                Some(Told::Lost(number)) => {
+                    let why = "there was more to write than could be written";
+                    self.end(number, Some(why));
+                    self.lose(number, &why);
+                }
                 Some(Told::Stop) | None => break,
             }
         }
@@ -248,7 +253,8 @@ impl Writer {
         self.check(number, written);
     }
 
-    fn end(&mut self, number: u64, why: Option<&'static str>) {
+    /// `why` it ends, if its session does not.
+    fn end(&mut self, number: u64, why: Option<&str>) {
         let Some(mut trace) = self.files.remove(&number) else {
             return;
         };
@@ -261,9 +267,6 @@ impl Writer {
         let lines = trace.recorder.finish();
         let written = file.write_all(&lines).and_then(|()| file.flush());
         self.check(number, written);
-        if let Some(why) = why {
-            self.lose(number, &why);
-        }
     }
 
     /// Nothing is waiting: what was written gets where others see it.
@@ -332,7 +335,36 @@ fn name(began: Instant, number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+
+    use aibridge_core::{Bridge, ConnId, config::Config, trace};
+
     use super::*;
+
+    #[test]
+    fn what_cannot_be_kept_up_with_is_given_up_and_the_trace_says_so() {
+        let folder = env::temp_dir().join(format!("aibridge-traces-{}", std::process::id()));
+        let traces = Traces::open(&folder).unwrap();
+        let now = Instant::from_secs(1);
+        let session = Bridge::new(Arc::new(Config::default()), 1)
+            .unwrap()
+            .connected(now);
+        let mut observer = traces.begin(Opening::of(now, &session)).unwrap();
+        let received = |len| Event::Received(ConnId::CLIENT, vec![b'a'; len].into());
+        observer.observe(Step::Event(now, received(100)));
+        observer.observe(Step::Event(now, received(MAX_PENDING)));
+        observer.observe(Step::Event(now, received(100)));
+        drop(observer);
+        traces.close();
+
+        assert_eq!(traces.lost(), 1);
+        assert_eq!(traces.shared.pending.load(Relaxed), 0);
+        let text = fs::read(folder.join(name(now, 1))).unwrap();
+        fs::remove_dir_all(folder).unwrap();
+        let ending = trace::replay(&text).unwrap().ending;
+        let expected = "there was more to write than could be written";
+        assert_eq!(ending, trace::Ending::Early(expected.to_owned()));
+    }
 
     #[test]
     fn a_traces_name_sorts_by_time() {

@@ -54,7 +54,7 @@ fn recorded(api: Api, streaming: bool) -> Vec<u8> {
 }
 
 fn text(trace: &[u8]) -> &str {
-    str::from_utf8(trace).unwrap()
+    str::from_utf8(trace).expect("a trace is text")
 }
 
 #[test]
@@ -288,4 +288,27 @@ fn a_drained_a_crowded_and_a_timed_out_session_are_replayed() {
     for trace in sim.take_traces() {
         assert_eq!(trace::replay(&trace).unwrap().ending, Ending::Complete);
     }
+}
+
+#[test]
+fn a_reload_between_two_requests_is_in_the_trace() {
+    let script =
+        Script::choosing(|call| Reply::status(if call.key == "k9-pool-key" { 404 } else { 401 }));
+    let mut sim = Sim::new(setup::config(&KEYS), &script).traced();
+    let client = sim.connect();
+    let ask = Ask::new(Api::Messages, false).header("x-aibridge-token", "the-token-of-alice");
+    assert_eq!(sim.ask_on(client, &ask).status, 401);
+    let renewed = setup::with_client(
+        setup::config(&["k9-pool-key"]),
+        "alice",
+        "the-token-of-alice",
+    );
+    sim.reload(renewed).unwrap();
+    assert_eq!(sim.ask_on(client, &ask).status, 404);
+    script.abandon();
+    let trace = &sim.take_traces()[0];
+    for secret in ["pool-key", "token-of"] {
+        assert!(!text(trace).contains(secret), "{}", text(trace));
+    }
+    assert_eq!(trace::replay(trace).unwrap().unsure, None);
 }

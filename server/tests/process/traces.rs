@@ -29,7 +29,7 @@ fn config(folder: &Path, upstream: &str) -> PathBuf {
     file
 }
 
-fn replay(files: &[PathBuf]) -> Output {
+fn replay(files: &[&Path]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aibridge"));
     command.arg("replay").args(files).output().unwrap()
 }
@@ -102,7 +102,7 @@ fn what_a_bridge_has_done_is_replayed_bit_for_bit() {
     let of_id = |id: &str| texts.iter().filter(|text| text.contains(id)).count();
     assert_eq!((of_id(&first.id()), of_id(&second.id())), (1, 1));
 
-    let replayed = replay(&files);
+    let replayed = replay(&files.iter().map(PathBuf::as_path).collect::<Vec<_>>());
     let said = String::from_utf8_lossy(&replayed.stdout);
     assert!(replayed.status.success(), "{replayed:?}");
     assert_eq!(said.lines().count(), 4, "{said}");
@@ -125,7 +125,7 @@ fn what_a_bridge_has_done_is_replayed_bit_for_bit() {
         .unwrap()
         + 1;
     fs::write(&changed, text.replacen("\"read\":[", "\"read\":[99,", 1)).unwrap();
-    let differs = replay(&[changed.clone()]);
+    let differs = replay(&[&changed]);
     let said = String::from_utf8_lossy(&differs.stderr);
     assert_eq!(differs.status.code(), Some(1), "{said}");
     assert!(
@@ -136,7 +136,7 @@ fn what_a_bridge_has_done_is_replayed_bit_for_bit() {
 
     fs::write(&changed, text.replacen("\"version\":1", "\"version\":2", 1)).unwrap();
     for file in [changed, folder.join("none.jsonl"), config] {
-        let output = replay(&[file]);
+        let output = replay(&[&file]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
 }
@@ -159,7 +159,7 @@ fn a_trace_survives_that_its_bridge_is_killed() {
     });
     assert_eq!(answered.status(), 200);
     bridge.kill();
-    let replayed = replay(&traces(&folder));
+    let replayed = replay(&[&traces(&folder)[0]]);
     assert!(replayed.status.success(), "{replayed:?}");
 }
 
