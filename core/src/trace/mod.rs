@@ -55,5 +55,6 @@ pub use recorder::Recorder;
 pub use replay::{Difference, Ending, Summary, Trouble, replay};
 pub use watched::{Observer, Opening, Step, Tracer, Watched};
 
-/// The version of the format. A trace of another one is not replayed.
+/// The version of the format. A trace of another one is not replayed. It changes whenever a line can say something that the version before
+/// could not read, a new field of the configuration included; not where a session does something else.
 pub const VERSION: u32 = 1;
