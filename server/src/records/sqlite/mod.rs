@@ -252,7 +252,7 @@ impl Writer {
             );
             self.journal.lost(took.strange);
         }
-        self.journal.took(took.lines, batch.text.len() as u64);
+        self.journal.took(took.lines, batch.bytes.len() as u64);
         if self.reader.has_done() {
             self.importer.checkpoint();
             self.reader
