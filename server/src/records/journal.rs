@@ -32,8 +32,8 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::{
-    line::{self, Texts},
-    spool::Spool,
+    line::{self, Line, Texts},
+    spool::{self, Spool},
 };
 
 /// Bytes held while they cannot be written, above which no interception's beginning is held. What is known of those that have begun may
@@ -71,6 +71,14 @@ impl Files {
             }
         }
         Ok(Self::One(file))
+    }
+
+    /// Puts a line behind what is to be written, in the form that it has in these files.
+    fn append(&self, line: &Line<'_>, held: &mut Vec<u8>) {
+        match self {
+            Self::One(_) => line.append_json(held),
+            Self::Series(_) => spool::append(line, held),
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -163,10 +171,13 @@ impl Journal {
             return self.note_fullness(&state);
         }
         let State {
-            held, held_lines, ..
+            files,
+            held,
+            held_lines,
+            ..
         } = &mut *state;
         line::with_line(record, self.texts, |line| {
-            line.append_to(held);
+            files.append(line, held);
             *held_lines += 1;
         });
         if ends || held.len() > COMPANY {

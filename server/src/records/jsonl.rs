@@ -151,7 +151,7 @@ fn end_interrupted(file: &mut File) -> std::io::Result<()> {
             first_byte_ms: None,
             total_ms: None,
         });
-        ended.append_to(&mut text);
+        ended.append_json(&mut text);
     }
     file.write_all(&text)?;
     if !running.is_empty() {

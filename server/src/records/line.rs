@@ -1,6 +1,6 @@
-//! Records as lines of JSON: the form of the journal, and of the JSON Lines store.
+//! Records as lines: what a journal holds of an interception.
 //!
-//! A line is an object with one member, whose name says what is recorded: `{"ended":{"id":"…","outcome":"ok",…}}`. Each carries
+//! In the JSON Lines store a line is an object with one member, whose name says what is recorded: `{"ended":{"id":"…","outcome":"ok",…}}`. Each carries
 //! the interception's id. Times are RFC 3339, durations milliseconds.
 
 use std::{borrow::Cow, collections::BTreeMap};
@@ -262,8 +262,8 @@ impl Line<'_> {
         }
     }
 
-    /// Appends itself, with its line feed.
-    pub(super) fn append_to(&self, text: &mut Vec<u8>) {
+    /// Appends itself as JSON, with a line feed.
+    pub(super) fn append_json(&self, text: &mut Vec<u8>) {
         // A writer of ours does not fail, and no map here has a key that is not a text.
         if serde_json::to_writer(&mut *text, self).is_ok() {
             text.push(b'\n');

@@ -1,5 +1,8 @@
 //! A series of numbered files, as a queue: lines are appended to the last, read from the first, and what was read is deleted.
 //!
+//! A line is its length, as a little-endian number of four bytes, and the line in postcard's form: nobody reads these files but the program
+//! that writes them, most often a second later. The form is that of one version of [`Line`], which the files' names tell.
+//!
 //! It is a folder beside the database, and belongs to one process at a time.
 
 use std::{
@@ -9,6 +12,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::line::Line;
+
+/// What the files' names end in. A change of [`Line`] is a change of this.
+const SUFFIX: &str = ".lines1";
+/// The file that is locked by who uses the folder.
+const LOCK: &str = "lock";
+/// Bytes of a line's length.
+const LENGTH: usize = size_of::<u32>();
 /// Bytes above which the next file is begun.
 const FILE: u64 = 16 << 20;
 /// Bytes read at a time; more where a line is longer.
@@ -43,15 +54,48 @@ pub(super) struct Position {
 /// Lines read, and the place behind them.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) text: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     pub(super) end: Position,
+}
+
+/// Puts a line behind others.
+pub(super) fn append(line: &Line<'_>, lines: &mut Vec<u8>) {
+    let at = lines.len();
+    lines.extend_from_slice(&[0; LENGTH]);
+    // A writer of ours does not fail, and no line is as long as its length could say.
+    let written = postcard::to_io(line, &mut *lines).is_ok();
+    match u32::try_from(lines.len() - at - LENGTH) {
+        Ok(length) if written => lines[at..at + LENGTH].copy_from_slice(&length.to_le_bytes()),
+        _ => lines.truncate(at),
+    }
+}
+
+/// The whole lines at the beginning of these bytes.
+fn whole(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (length, behind) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (line, behind) = behind.split_at_checked(length)?;
+        rest = behind;
+        Some(line)
+    })
+}
+
+impl Batch {
+    /// Its lines; `None` where one makes no sense.
+    pub(super) fn lines(&self) -> impl Iterator<Item = Option<Line<'_>>> {
+        // Where a machine has crashed, a file may end in zeros.
+        let there = whole(&self.bytes).filter(|line| !line.is_empty());
+        there.map(|line| postcard::from_bytes(line).ok())
+    }
 }
 
 impl Reader {
     /// Opens this folder, made if it is not there, to read on at `from`.
     ///
     /// # Errors
-    /// The folder cannot be used, or another process does.
+    /// The folder cannot be used, another process does, or another version has left something there.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         // What people asked is nobody else's business.
         DirBuilder::new()
@@ -62,19 +106,36 @@ impl Reader {
             .create(true)
             .truncate(false)
             .write(true)
-            .open(folder.join("lock"))?;
+            .open(folder.join(LOCK))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::Error(error) => error,
             TryLockError::WouldBlock => io::Error::other(
                 "another process records there; give each bridge a database of its own",
             ),
         })?;
-        Ok(Self {
+        let reader = Self {
             folder: folder.to_owned(),
             at: Position::default(),
             file: None,
             _lock: lock,
-        })
+        };
+        match reader.foreign()? {
+            None => Ok(reader),
+            Some(name) => Err(io::Error::other(format!(
+                "{name} is of another version of aibridge: start that once, which takes the records in, or move the file away"
+            ))),
+        }
+    }
+
+    /// The name of a file that is none of ours, if there is one.
+    fn foreign(&self) -> io::Result<Option<String>> {
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != LOCK && !name.ends_with(SUFFIX) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads on from here, or from the first file there is behind that.
@@ -99,7 +160,7 @@ impl Reader {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let name = entry?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
+            let number = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
             numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
         }
         numbers.sort_unstable();
@@ -121,23 +182,15 @@ impl Reader {
     /// A file cannot be read.
     pub(super) fn next(&mut self) -> io::Result<Option<Batch>> {
         loop {
-            if let Some(text) = self.lines()? {
-                let end = Position {
-                    offset: self.at.offset + text.len() as u64,
-                    ..self.at
-                };
-                return Ok(Some(Batch { text, end }));
+            if let Some(batch) = self.batch()? {
+                return Ok(Some(batch));
             }
             let Some(next) = self.files()?.into_iter().find(|next| *next > self.at.file) else {
                 return Ok(None);
             };
             // The file is complete now that another one is there; was there more in it, after all?
-            if let Some(text) = self.lines()? {
-                let end = Position {
-                    offset: self.at.offset + text.len() as u64,
-                    ..self.at
-                };
-                return Ok(Some(Batch { text, end }));
+            if let Some(batch) = self.batch()? {
+                return Ok(Some(batch));
             }
             self.at = Position {
                 file: next,
@@ -171,7 +224,8 @@ impl Reader {
         Ok(())
     }
 
-    fn lines(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// The next whole lines of the file.
+    fn batch(&mut self) -> io::Result<Option<Batch>> {
         let file = match &self.file {
             Some(file) => file,
             None => match File::open(path(&self.folder, self.at.file)) {
@@ -184,11 +238,14 @@ impl Reader {
         let mut most = READ;
         loop {
             let len = most.min(there);
-            let mut text = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-            file.read_exact_at(&mut text, self.at.offset)?;
-            if let Some(last) = text.iter().rposition(|byte| *byte == b'\n') {
-                text.truncate(last + 1);
-                return Ok(Some(text));
+            let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+            file.read_exact_at(&mut bytes, self.at.offset)?;
+            let lines: usize = whole(&bytes).map(|line| LENGTH + line.len()).sum();
+            if lines > 0 {
+                bytes.truncate(lines);
+                let offset = self.at.offset + lines as u64;
+                let end = Position { offset, ..self.at };
+                return Ok(Some(Batch { bytes, end }));
             }
             if len == there {
                 return Ok(None);
@@ -230,5 +287,5 @@ impl Spool {
 }
 
 fn path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:09}.jsonl"))
+    folder.join(format!("{number:09}{SUFFIX}"))
 }

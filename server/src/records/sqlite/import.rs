@@ -81,15 +81,11 @@ impl Importer {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut changes = Changes::new(&transaction, &self.running);
-        for text in batch.text.split(|byte| *byte == b'\n') {
-            if text.is_empty() {
-                continue;
-            }
+        for line in batch.lines() {
             changes.took.lines += 1;
-            let line = str::from_utf8(text).map(serde_json::from_str);
             match line {
-                Ok(Ok(line)) => changes.line(line)?,
-                _ => changes.took.strange += 1,
+                Some(line) => changes.line(line)?,
+                None => changes.took.strange += 1,
             }
         }
         let (took, running, ended) = changes.finish()?;

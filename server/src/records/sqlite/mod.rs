@@ -45,7 +45,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// How long nothing is tried after something failed.
 const BACKOFF: Duration = Duration::from_millis(500);
 /// After taking a batch in, the thread rests for so many times as long as that took: sessions come first.
-const REST: u32 = 32;
+const REST: u32 = 64;
 /// But no longer than this,
 const LONGEST_REST: Duration = Duration::from_secs(5);
 /// and not at all while so many bytes wait.
@@ -252,7 +252,7 @@ impl Writer {
             );
             self.journal.lost(took.strange);
         }
-        self.journal.took(took.lines, batch.text.len() as u64);
+        self.journal.took(took.lines, batch.bytes.len() as u64);
         if self.reader.has_done() {
             self.importer.checkpoint();
             self.reader

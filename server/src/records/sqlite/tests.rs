@@ -8,7 +8,7 @@ use aibridge_core::{
 use super::{
     super::{
         line,
-        spool::{Batch, Position},
+        spool::{self, Batch, Position},
         tests::{Folder, each, ended, id, started, tokens, whole},
     },
     *,
@@ -203,11 +203,11 @@ fn the_rows_are_the_same_however_the_lines_are_taken_in() {
     for record in first.iter().zip(&second).flat_map(|(a, b)| [a, b]) {
         line::with_line(record, Texts::Kept, |line| {
             let mut text = Vec::new();
-            line.append_to(&mut text);
+            spool::append(line, &mut text);
             lines.push(text);
         });
     }
-    lines.push(b"garbage \xff\n".to_vec());
+    lines.push(b"\x07\0\0\0garbage".to_vec());
     lines.extend_from_within(..1);
     let take = |name: &str, cuts: &[usize]| {
         let folder = Folder::new(name);
@@ -221,7 +221,7 @@ fn the_rows_are_the_same_however_the_lines_are_taken_in() {
             let end = Position::default();
             strange += importer
                 .take(&Batch {
-                    text: now.concat(),
+                    bytes: now.concat(),
                     end,
                 })
                 .unwrap()
@@ -260,10 +260,11 @@ fn the_spools_files_are_deleted_when_they_have_been_taken_in() {
     let folder = Folder::new("files");
     let mut reader = Reader::open(&folder.0).unwrap();
     let mut spool = reader.begin().unwrap();
-    let line = vec![b'x'; (1 << 20) - 1];
+    let length = u32::to_le_bytes((1 << 20) - 4);
+    let line = vec![b'x'; (1 << 20) - 4];
     let mut read = 0;
     for _ in 0..40 {
-        let mut line = [&line[..], b"\n"].concat();
+        let mut line = [&length[..], &line].concat();
         while !line.is_empty() {
             let written = spool.write(&line).unwrap();
             line.drain(..written);
@@ -273,7 +274,7 @@ fn the_spools_files_are_deleted_when_they_have_been_taken_in() {
     let files = || std::fs::read_dir(&folder.0).unwrap().count() - 1;
     assert_eq!(files(), 3);
     while let Some(batch) = reader.next().unwrap() {
-        read += batch.text.len();
+        read += batch.bytes.len();
         reader.advance(batch.end);
         reader.delete_done().unwrap();
     }
@@ -281,6 +282,19 @@ fn the_spools_files_are_deleted_when_they_have_been_taken_in() {
     assert_eq!(
         reader.next().unwrap().map(|batch| batch.end),
         None::<Position>
+    );
+}
+
+#[test]
+fn what_another_version_has_left_is_neither_misread_nor_forgotten() {
+    let folder = Folder::new("foreign");
+    let file = folder.0.join("records.db");
+    Sqlite::open(&file, TERMS).unwrap().close();
+    std::fs::write(spool_of(&file).join("000000002.jsonl"), "{}\n").unwrap();
+    let error = Sqlite::open(&file, TERMS).unwrap_err();
+    assert!(
+        error.contains("000000002.jsonl is of another version"),
+        "{error}"
     );
 }
 
