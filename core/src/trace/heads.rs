@@ -113,6 +113,38 @@ fn redact_query(line: &mut [u8], secrets: &mut Secrets) {
     }
 }
 
+/// Fields whose values mean something to HTTP, or to the session.
+const MEANT: [&str; 9] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "retry-after",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Replaces what is known as a secret in all of a head. Where words mean something, only what is none of them.
+pub(super) fn scrub(head: &mut [u8], secrets: &Secrets) {
+    let mut is_first = true;
+    for line in head.split_mut(|byte| *byte == b'\n') {
+        let name = line.iter().position(|byte| *byte == b':').unwrap_or(0);
+        let (name, value) = line.split_at_mut(if is_first { 0 } else { name });
+        let is_meant = MEANT
+            .iter()
+            .any(|meant| name.trim_ascii().eq_ignore_ascii_case(meant.as_bytes()));
+        secrets.scrub_strong(name);
+        if is_first || is_meant {
+            secrets.scrub_strong(value);
+        } else {
+            secrets.scrub(value);
+        }
+        is_first &= value.iter().all(|byte| *byte == b'\r');
+    }
+}
+
 /// Where the first head in these bytes ends, behind its empty line. `from` is how much was looked at before.
 pub(super) fn end(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.saturating_sub(3);

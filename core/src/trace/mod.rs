@@ -26,7 +26,8 @@
 //! with placeholders in them. Secrets are: keys and fields of the configuration; the values of credential fields and of telling
 //! parameters in the heads of requests; cookies and MCP session ids in those of responses. What is known as a secret is then replaced
 //! wherever else it appears, also where it is cut in two: input is held back until that is decided. Secrets of fewer than
-//! eight bytes are replaced in their own places only, and nothing is looked for in what is compressed.
+//! eight bytes, or that are mere words, are replaced in their own places only, and nothing is looked for in what is compressed. A client whose
+//! key is a word that its requests are made of spoils its own trace: that is then not replayed as it was.
 //!
 //! Where an upstream repeats a secret in what it sends, the session may have passed it on in any pieces. From there on contents are
 //! not compared.

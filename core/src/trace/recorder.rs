@@ -247,13 +247,9 @@ impl Recorder {
                     at,
                     conn,
                     len,
-                    mut decided,
+                    decided,
                 } => {
                     self.held_bytes -= len;
-                    // One that reaches from one message into the next.
-                    if self.secrets.scrub(&mut decided) && self.unsure.is_none() {
-                        self.write_unsure("a secret came in pieces");
-                    }
                     self.write_input(at, Input::Received(conn.number(), Text::of(decided)));
                 }
                 Held::Step(step) => self.write_step(step),
@@ -356,7 +352,7 @@ impl Redact for Recorder {
         };
         let (head, rest) = bytes.split_at_mut(head);
         heads::redact(head, &mut self.secrets);
-        self.secrets.scrub(head);
+        heads::scrub(head, &self.secrets);
         let found = self.secrets.scrub(rest);
         // It may have been put together of pieces that were not recognised when they came.
         if found && !self.is_content && self.unsure.is_none() {

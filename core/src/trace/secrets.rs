@@ -10,6 +10,8 @@ use crate::secret::{Digest, Secret};
 
 /// Shorter ones are not looked for in contents: they would be found everywhere.
 const MIN: usize = 8;
+/// Shorter ones are not looked for where words mean something to HTTP.
+const MIN_STRONG: usize = 16;
 /// What SDKs are given where they insist on a key. It opens nothing.
 const NO_SECRET: &[u8] = b"aibridge";
 /// What placeholders are filled with.
@@ -82,8 +84,20 @@ impl Secrets {
 
     /// Replaces all that are long enough, wherever they stand. Says whether there was any.
     pub(super) fn scrub(&self, bytes: &mut [u8]) -> bool {
+        self.scrub_those(bytes, |_| true)
+    }
+
+    /// The same, but only of those that are no word of HTTP's: for start lines and names of fields.
+    pub(super) fn scrub_strong(&self, bytes: &mut [u8]) -> bool {
+        self.scrub_those(bytes, |secret| {
+            secret.len() >= MIN_STRONG && !secret.contains(&b'/')
+        })
+    }
+
+    fn scrub_those(&self, bytes: &mut [u8], is_meant: impl Fn(&[u8]) -> bool) -> bool {
         let mut found = false;
-        for known in self.sought.iter().map(|at| &self.known[*at]) {
+        let sought = self.sought.iter().map(|at| &self.known[*at]);
+        for known in sought.filter(|known| is_meant(&known.secret)) {
             let mut from = 0;
             while let Some(at) = known.finder.find(&bytes[from..]) {
                 let (start, len) = (from + at, known.secret.len());
@@ -136,7 +150,7 @@ impl Secrets {
             finder: Finder::new(secret).into_owned(),
             secret: Zeroizing::new(secret.to_vec()),
         });
-        if secret.len() >= MIN {
+        if is_sought(secret) {
             self.sought.push(at);
             self.sought
                 .sort_by_key(|at| std::cmp::Reverse(self.known[*at].secret.len()));
@@ -149,6 +163,15 @@ impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Secrets({})", self.known.len())
     }
+}
+
+/// Whether it is looked for everywhere: not if it is short, a mere word, or could be a piece of JSON. To replace `messages` wherever
+/// it stands would change what a request means.
+fn is_sought(secret: &[u8]) -> bool {
+    let is_mark = |byte: &u8| matches!(byte, b'-' | b'_' | b'.' | b'~' | b'+' | b'=');
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || is_mark(byte) || *byte == b'/';
+    let is_no_word = |byte: &u8| byte.is_ascii_digit() || is_mark(byte);
+    secret.len() >= MIN && secret.iter().all(is_plain) && secret.iter().any(is_no_word)
 }
 
 /// As long as the secret and with its hint. Between the ends, letters and digits are replaced by the number and a word; bytes

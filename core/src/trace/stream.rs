@@ -106,10 +106,7 @@ impl Stream {
     /// No more will come: gives the rest.
     pub(super) fn end(&mut self, secrets: &mut Secrets) -> Decided {
         let mut decided = Decided::default();
-        if matches!(self.part, Part::Head(_)) {
-            heads::redact(&mut self.held, secrets);
-        }
-        decided.repeated |= secrets.scrub(&mut self.held);
+        self.redact_rest(secrets, &mut decided);
         decided.repeated |= secrets.scrub_end(&mut self.held);
         self.give(self.held.len(), &mut decided);
         decided
@@ -164,10 +161,7 @@ impl Stream {
                 }
                 Ok(Step::More | Step::Pause) => return,
                 Err(_) => {
-                    if matches!(self.part, Part::Head(_)) {
-                        heads::redact(&mut self.held, secrets);
-                    }
-                    decided.repeated |= secrets.scrub(&mut self.held);
+                    self.redact_rest(secrets, decided);
                     self.give(self.held.len(), decided);
                     self.part = Part::Nothing;
                 }
@@ -177,7 +171,17 @@ impl Stream {
 
     fn give_head(&mut self, len: usize, secrets: &mut Secrets, decided: &mut Decided) {
         heads::redact(&mut self.held[..len], secrets);
-        secrets.scrub(&mut self.held[..len]);
+        heads::scrub(&mut self.held[..len], secrets);
         self.give(len, decided);
+    }
+
+    /// What is held, where its message does not go on.
+    fn redact_rest(&mut self, secrets: &mut Secrets, decided: &mut Decided) {
+        if matches!(self.part, Part::Head(_)) {
+            heads::redact(&mut self.held, secrets);
+            heads::scrub(&mut self.held, secrets);
+        } else {
+            decided.repeated |= secrets.scrub(&mut self.held);
+        }
     }
 }

@@ -250,3 +250,34 @@ fn a_recorder_that_would_hold_too_much_gives_up_and_says_so() {
     let summary = replay(trace.as_bytes()).unwrap();
     assert!(matches!(&summary.ending, Ending::Early(why) if why.contains("too much came")));
 }
+
+/// Found by the fuzzer: to replace a "key" wherever it stands made another request of it.
+#[test]
+fn a_key_that_is_a_word_of_http_or_json_is_replaced_in_its_own_place_only() {
+    for key in [
+        "HTTP/1.1",
+        "h1 HTTP/1.1",
+        "messages",
+        "max_tokens",
+        "application/json",
+    ] {
+        let mut world = World::new();
+        let len = QUESTION.len();
+        let request = format!(
+            "POST /anthropic/v1/messages HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\nx-api-key: {key}\r\ncontent-length: {len}\r\n\r\n{QUESTION}"
+        );
+        world.dribble(ConnId::CLIENT, &request);
+        let conn = world.call.unwrap();
+        world.tell(Event::Opened(conn));
+        world.dribble(
+            conn,
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}",
+        );
+        let trace = world.trace();
+        let shown = format!("x-api-key: {key}");
+        assert!(!trace.contains(&shown), "{trace}");
+        if let Err(trouble) = replay(trace.as_bytes()) {
+            panic!("{key}: {trouble}");
+        }
+    }
+}
