@@ -181,12 +181,14 @@ fn placeholder(secret: &[u8], number: usize) -> Vec<u8> {
         let hint = Secret::new(text).hint();
         hint.find("...").unwrap_or(0)
     });
-    for number in number.. {
+    let end = secret.len().saturating_sub(shown).max(shown);
+    let is_hidden = secret[shown..end].iter().any(u8::is_ascii_alphanumeric);
+    // The fill may by chance be what stands there: that of the next number is not.
+    for number in number..number + 2 {
         let mut fill = number.to_string().into_bytes();
         fill.extend_from_slice(FILL);
         let mut fill = fill.iter().cycle();
         let mut out = secret.to_vec();
-        let end = out.len().saturating_sub(shown).max(shown);
         for byte in &mut out[shown..end] {
             match *byte {
                 0x80.. => *byte = 0xff,
@@ -194,11 +196,11 @@ fn placeholder(secret: &[u8], number: usize) -> Vec<u8> {
                 _ => {}
             }
         }
-        if out != secret || !secret.iter().any(u8::is_ascii_alphanumeric) {
+        if out != secret || !is_hidden {
             return out;
         }
     }
-    Vec::new()
+    secret.to_vec()
 }
 
 #[cfg(test)]
@@ -214,6 +216,7 @@ mod tests {
             ("abc", "1se"),
             ("Q1s9", "1sec"),
             ("a=b; c=d/e%41", "a=1; s=e/c%r1"),
+            ("1", "2"),
         ] {
             let mut secrets = Secrets::default();
             let text = secrets.placeholder_text(secret);
@@ -233,6 +236,14 @@ mod tests {
             "sk-a2s-ecret-2secefgh"
         );
         assert_eq!(secrets.placeholder_text("aibridge"), "aibridge");
+    }
+
+    /// Found by the fuzzer, as an endless loop.
+    #[test]
+    fn what_has_nothing_to_hide_stays_as_it_is() {
+        for secret in ["o-------s", "----", "aa\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}aa"] {
+            assert_eq!(Secrets::default().placeholder_text(secret), secret);
+        }
     }
 
     #[test]
