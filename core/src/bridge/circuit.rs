@@ -250,10 +250,21 @@ mod tests {
         let mut circuit = Circuit::default();
         let early = circuit.enter(at(0), &BREAKER).unwrap();
         assert!(ask(&mut circuit, at(0), 503).is_ok() && ask(&mut circuit, at(0), 503).is_ok());
-        circuit.judge(at(1), &BREAKER, early, Health::Failure);
-        assert_eq!(
-            circuit.enter(at(10), &BREAKER),
-            Err(Duration::from_secs(20))
-        );
+        // While it is open.
+        for health in [Health::Failure, Health::Success] {
+            circuit.judge(at(1), &BREAKER, early, health);
+            let refused = circuit.enter(at(10), &BREAKER);
+            assert_eq!(refused, Err(Duration::from_secs(20)));
+        }
+        // While others try.
+        for _ in 0..3 {
+            circuit.enter(at(30), &BREAKER).unwrap();
+            circuit.judge(at(31), &BREAKER, early, Health::Failure);
+            assert_eq!(circuit.state(at(31)), "half_open");
+        }
+        for _ in 0..3 {
+            circuit.judge(at(32), &BREAKER, early, Health::Success);
+        }
+        assert_eq!(circuit.enter(at(32), &BREAKER), Err(WHILE_TRYING));
     }
 }
