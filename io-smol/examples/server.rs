@@ -10,7 +10,7 @@
 use std::{
     env,
     error::Error,
-    io::Read,
+    io,
     net::{SocketAddr, TcpListener},
     process::{self, ExitCode},
     sync::Arc,
@@ -75,11 +75,12 @@ fn run() -> Result<(), Box<dyn Error>> {
     smol::block_on(async {
         let listener = Async::<TcpListener>::bind(listen)?;
         println!("http://{}/anthropic", listener.get_ref().local_addr()?);
-        let input_ends = smol::unblock(|| std::io::stdin().bytes().for_each(drop));
+        let input_ends = smol::unblock(|| io::copy(&mut io::stdin().lock(), &mut io::sink()));
         let serving = async {
             server.serve(listener).await;
+            Ok(0)
         };
-        smol::future::or(serving, input_ends).await;
+        smol::future::or(serving, input_ends).await?;
         server.drain(Duration::from_secs(30)).await;
         Ok(())
     })

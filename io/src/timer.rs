@@ -102,9 +102,10 @@ mod tests {
         }
 
         fn poll_sleep(sleep: &mut Self, _: &mut Context<'_>) -> Poll<()> {
-            match sleep.over.load(Relaxed) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
+            if sleep.over.load(Relaxed) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
             }
         }
 

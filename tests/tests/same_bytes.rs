@@ -1,7 +1,18 @@
-//! One seed, one conversation: whichever adapter runs it, upstream and the client get the same bytes, and the records say the same.
+//! One seed, one conversation: whichever adapter runs it, upstream and the client get the same bytes, and the records say the same;
+//! and what each recorded of its run is the run.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use aibridge_core::{api::Api, record::Record};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aibridge_core::{
+    api::Api,
+    record::Record,
+    trace::{self, Ending, Observer, Opening, Recorder, Step, Tracer},
+};
+use aibridge_io::Server as Bridge;
 use aibridge_smol::Smol;
 use aibridge_testkit::{
     APIS, Answer, Fixture, Ran, Reply, Script, Seen,
@@ -37,9 +48,24 @@ fn replies(fixture: &Fixture, streaming: bool) -> Vec<Reply> {
 
 const ASKED: usize = 3;
 
+/// Records all sessions.
+#[derive(Debug, Default)]
+struct Recorders(Mutex<Vec<Arc<Mutex<Recorder>>>>);
+
+impl Tracer for Recorders {
+    fn begin(&self, opening: Opening) -> Option<Box<dyn Observer>> {
+        let recorder = Arc::new(Mutex::new(Recorder::new(opening, "test")));
+        self.0.lock().unwrap().push(Arc::clone(&recorder));
+        let observe = move |step: Step| recorder.lock().unwrap().record(step);
+        Some(Box::new(observe))
+    }
+}
+
 fn converse<A: Adapter>(upstream: &Server, tools: &Server, api: Api, streaming: bool) -> Traces {
     let config = setup::config_at(&upstream.target(), &KEYS[..2]);
-    let gateway = Gateway::<A>::start(with_tools(config, &tools.target()));
+    let recorders = Arc::new(Recorders::default());
+    let builder = Bridge::<A>::builder(with_tools(config, &tools.target()));
+    let gateway = Gateway::build(builder.tracer(Arc::clone(&recorders) as _));
     gateway.wait_for_tools(1);
     let mut client = Client::connect(gateway.addr()).unwrap();
     let ask = Fixture::simple(api).ask(streaming);
@@ -48,12 +74,28 @@ fn converse<A: Adapter>(upstream: &Server, tools: &Server, api: Api, streaming: 
     let of_clients = |record: &&Record| !matches!(record, Record::ToolServer(_));
     let records = gateway.records(ASKED).0;
     let records = records.iter().filter(of_clients);
+    drop(client);
+    gateway.drain(Duration::from_secs(20));
+    drop(gateway);
+    replay(Arc::into_inner(recorders).unwrap());
     Traces {
         upstream: Vec::new(),
         answers,
         records: records
             .map(|it| without_times(&format!("{it:?}")))
             .collect(),
+    }
+}
+
+/// The run is over: what was recorded of it can be run again without the adapter.
+fn replay(recorders: Recorders) {
+    let recorders = recorders.0.into_inner().unwrap();
+    assert_eq!(recorders.len(), 1, "the client's session");
+    for recorder in recorders {
+        let recorder = Arc::into_inner(recorder).unwrap().into_inner().unwrap();
+        let summary = trace::replay(&recorder.finish()).unwrap();
+        assert_eq!((summary.ending, summary.unsure), (Ending::Complete, None));
+        assert!(summary.outputs > 20);
     }
 }
 
