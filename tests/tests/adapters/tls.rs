@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use aibridge_core::{
@@ -12,24 +13,37 @@ use aibridge_core::{
     api::Api,
     proxy::{Exceptions, Proxies, Proxy},
 };
-use aibridge_io::Roots;
+use aibridge_io::{Identity, Roots};
 use aibridge_testkit::{
-    Fixture, Script,
+    Answer, Fixture, Script,
     setup::{self, KEYS},
     sockets::{Client, Server},
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::{io::copy_bidirectional, net, runtime::Runtime};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
         crypto::ring,
-        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+        pki_types::{
+            CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject,
+        },
     },
 };
 
-use crate::{Bridge, Gateway};
+use crate::{Bridge, Gateway, Runtime as OfAdapter, gateway::Adapter};
+
+/// The PEM text of a new authority, and a certificate of its with its key.
+fn issue(name: &str) -> (String, Certificate, KeyPair) {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new([name.to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    (issuer.pem(), certificate, key)
+}
 
 /// An authority and an upstream behind TLS with a certificate of its.
 struct Authority {
@@ -41,13 +55,7 @@ struct Authority {
 impl Authority {
     /// In front of a scripted upstream, as `name`.
     fn in_front_of(server: &Server, name: &str) -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-
+        let (issuer, certificate, key) = issue(name);
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -74,7 +82,7 @@ impl Authority {
             }
         });
         Self {
-            pem: issuer.pem(),
+            pem: issuer,
             target: Target {
                 host: "localhost".into(),
                 port,
@@ -135,6 +143,61 @@ fn an_untrusted_certificate_is_a_502_that_says_so() {
             "not the key's fault"
         );
     }
+    script.verify();
+}
+
+/// A connection to who is `localhost` and has a certificate of this authority's.
+fn connect(addr: SocketAddr, authority: &str) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(authority.as_bytes()).unwrap();
+    roots.add(root).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    StreamOwned::new(session, TcpStream::connect(addr).unwrap())
+}
+
+#[test]
+fn clients_may_come_with_tls_and_one_that_does_not_is_in_nobodys_way() {
+    let fixture = Fixture::simple(Api::Messages);
+    let script = Script::in_order([fixture.reply(true), fixture.reply(true)]);
+    let server = Server::start(&script).unwrap();
+    let config = setup::config_at(&server.target(), &KEYS[..1]);
+    let bridge = Arc::new(Bridge::builder(config).build().unwrap());
+    let (authority, certificate, key) = issue("localhost");
+    let certificate = certificate.pem();
+    let identity = Identity::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes());
+    let identity = identity.unwrap();
+    let host = OfAdapter::host();
+    let (listener, addr) = OfAdapter::listen(&host);
+    let serving = Arc::clone(&bridge);
+    OfAdapter::run(&host, async move {
+        serving.serve_tls(listener, &identity).await;
+    });
+
+    let mut plain = TcpStream::connect(addr).unwrap();
+    plain.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    let mut said = Vec::new();
+    plain.read_to_end(&mut said).unwrap();
+    assert!(!said.starts_with(b"HTTP"), "an alert, perhaps");
+
+    let mut silent = connect(addr, &authority);
+    let ask = fixture.ask(true).header("connection", "close");
+    for _ in 0..2 {
+        let mut client = connect(addr, &authority);
+        client.write_all(&ask.bytes()).unwrap();
+        let mut said = Vec::new();
+        // An end without a farewell would be an error.
+        client.read_to_end(&mut said).unwrap();
+        let (answer, read) = Answer::read(&said, true).unwrap();
+        assert_eq!((answer.body, read), (fixture.relayed(true), said.len()));
+    }
+    OfAdapter::block_on(&host, bridge.drain(Duration::ZERO));
+    assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
     script.verify();
 }
 
