@@ -64,12 +64,11 @@ const fn escaped(backslash: u64) -> (u64, bool) {
 /// The characters that may stand behind a backslash alone; `known` are those found already.
 #[inline]
 fn escapable(block: &[u8; LEN], known: u64) -> u64 {
-    let others = b"/bfnrt".map(u8x16::splat);
-    let found = mask(block, |lane| {
-        others
-            .into_iter()
-            .fold(u8x16::ZERO, |found, byte| found | lane.simd_eq(byte))
-    });
+    let any = |lane: u8x16, bytes: &[u8]| {
+        let found = bytes.iter().map(|byte| lane.simd_eq(u8x16::splat(*byte)));
+        found.fold(u8x16::ZERO, |any, one| any | one)
+    };
+    let found = mask(block, |lane| any(lane, b"/bfnrt"));
     known | found
 }
 
