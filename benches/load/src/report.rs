@@ -80,6 +80,13 @@ const ROWS: &[Row] = &[
     )
     .goal(Goal::Ratio(1.0)),
     row(
+        "– where nginx has its default buffer for bodies",
+        "filed",
+        "cpu_per_1000",
+        3,
+    )
+    .goal(Goal::Ratio(1.0)),
+    row(
         "CPU seconds per 1000 streams of 100 events, 32 connections",
         "stream",
         "cpu_per_1000",
