@@ -1,6 +1,6 @@
 //! Identifiers. All are minted in the core, so that equal runs have equal names in traces.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use crate::rng::Rng;
 
@@ -68,6 +68,16 @@ impl InterceptionId {
         Self(bytes)
     }
 
+    /// The identifier of these bytes, most significant first.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, most significant first.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// The hyphenated lower-case form, as ASCII.
     pub fn ascii(self) -> [u8; 36] {
         const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -84,6 +94,42 @@ impl InterceptionId {
         out
     }
 }
+
+impl FromStr for InterceptionId {
+    type Err = ParseIdError;
+
+    /// Reads the form that [`ascii`](Self::ascii) writes, and no other.
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let mut bytes = [0; 16];
+        let mut digits = text.bytes().filter(|byte| *byte != b'-');
+        for byte in &mut bytes {
+            let mut digit = || {
+                let digit = char::from(digits.next()?).to_digit(16)?;
+                u8::try_from(digit).ok()
+            };
+            let (high, low) = digit().zip(digit()).ok_or(ParseIdError)?;
+            *byte = high << 4 | low;
+        }
+        let id = Self(bytes);
+        if id.ascii() == text.as_bytes() {
+            Ok(id)
+        } else {
+            Err(ParseIdError)
+        }
+    }
+}
+
+/// A text is not the identifier of an interception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseIdError;
+
+impl fmt::Display for ParseIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an interception's identifier, which is a UUID in lower case with hyphens")
+    }
+}
+
+impl std::error::Error for ParseIdError {}
 
 impl fmt::Display for InterceptionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,5 +154,24 @@ mod tests {
         assert_eq!(id.as_bytes()[14], b'4');
         assert!(matches!(id.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
         assert_eq!(id.matches('-').count(), 4);
+    }
+    #[test]
+    fn an_interception_id_is_read_as_it_is_written() {
+        let id = InterceptionId::draw(&mut Rng::new(42));
+        let text = id.to_string();
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!(InterceptionId::from_bytes(id.to_bytes()), id);
+        for wrong in [
+            String::new(),
+            text[1..].to_owned(),
+            format!("{text}0"),
+            format!("{text}-"),
+            text.to_uppercase(),
+            text.replace('-', ""),
+            text.replace('4', "x"),
+        ] {
+            let read: Result<InterceptionId, _> = wrong.parse();
+            assert_eq!(read, Err(ParseIdError), "{wrong}");
+        }
     }
 }

@@ -61,7 +61,7 @@ pub mod trace;
 pub use bridge::Bridge;
 pub use fault::Fault;
 pub use frame::Frame;
-pub use id::{CallId, ConnId, InterceptionId};
+pub use id::{CallId, ConnId, InterceptionId, ParseIdError};
 pub use interception::Interception;
 pub use rng::Rng;
 pub use secret::Secret;

@@ -18,6 +18,10 @@ use crate::{clock::Clock, connect::Connector, runtime::Runtime, stream::Stream};
 pub trait Sink: Send + Sync {
     /// Takes a record.
     fn keep(&self, record: Record);
+
+    /// Makes all that was kept safe. After an interception's last record, nothing is sent on its session's connections before this returns;
+    /// so nobody has a whole reply that is not on record. Sessions that were ready meanwhile may have left nothing to do.
+    fn commit(&self) {}
 }
 
 /// What the sessions of a server share.

@@ -25,6 +25,10 @@ impl Sink for Recorder {
     fn keep(&self, record: Record) {
         Self::keep(self, record);
     }
+
+    fn commit(&self) {
+        Self::commit(self);
+    }
 }
 
 /// How clients reach us and we reach upstreams: what stays while the bridge runs.

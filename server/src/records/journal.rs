@@ -1,8 +1,8 @@
 //! Where records go first: a file that lines are appended to, by whoever has one.
 //!
-//! Appending is one system call, made by the task that serves the client, before the end of the client's reply is written. What the
-//! system has taken survives the process, whatever kills it; so whoever has seen a reply complete is in the journal. Other lines
-//! than an interception's last may wait some milliseconds for company.
+//! Appending is one system call, made by the task that serves the client, before the end of the client's reply is written, for all
+//! interceptions that ended since. What the system has taken survives the process, whatever kills it; so whoever has seen a reply complete
+//! is in the journal. Other lines may wait some milliseconds for company.
 //!
 //! ```text
 //!            append fails                    all that is held is written
@@ -147,7 +147,7 @@ impl Journal {
         }
     }
 
-    /// Takes a record. An interception's last is written when this returns, unless writing fails.
+    /// Takes a record, which waits for company.
     pub(super) fn keep(&self, record: &Record) {
         let Some(id) = line::id_of(record) else {
             return;
@@ -180,12 +180,21 @@ impl Journal {
             files.append(line, held);
             *held_lines += 1;
         });
-        if ends || held.len() > COMPANY {
+        if held.len() > COMPANY {
             self.write(&mut state);
             self.note_fullness(&state);
         }
         drop(state);
         self.wake();
+    }
+
+    /// Writes what is held, unless writing fails.
+    pub(super) fn commit(&self) {
+        let mut state = self.state();
+        if !state.held.is_empty() {
+            self.write(&mut state);
+            self.note_fullness(&state);
+        }
     }
 
     /// Writes what is held. False if that failed.

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aibridge_core::record::Record;
+use aibridge_core::{Instant, record::Record};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -24,7 +24,8 @@ use super::{
     Counts, NotFound, Store,
     journal::{Files, Journal},
     line::{Ended, Line, Texts},
-    view::{self, Interception, Search},
+    scalar::{Id, Time},
+    view::{Interception, Search},
     writer::WriterThread,
 };
 
@@ -73,6 +74,10 @@ impl JsonLines {
 impl Store for JsonLines {
     fn keep(&self, record: &Record) {
         self.journal.keep(record);
+    }
+
+    fn commit(&self) {
+        self.journal.commit();
     }
 
     fn find(&self, _: &Search) -> Result<Vec<Interception>, NotFound> {
@@ -125,10 +130,10 @@ fn end_interrupted(file: &mut File) -> std::io::Result<()> {
     while reader.read_until(b'\n', &mut text)? > 0 {
         match serde_json::from_slice(&text) {
             Ok(Line::Started(started)) => {
-                running.insert(started.id.into_owned());
+                running.insert(started.id.0);
             }
             Ok(Line::Ended(ended)) => {
-                running.remove(&*ended.id);
+                running.remove(&ended.id.0);
             }
             _ => {}
         }
@@ -137,11 +142,11 @@ fn end_interrupted(file: &mut File) -> std::io::Result<()> {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let now = view::rfc3339(aibridge_core::Instant::EPOCH + now);
-    for id in &running {
+    let now = Time(Instant::EPOCH + now);
+    for id in running.iter().copied() {
         let ended = Line::Ended(Ended {
-            id: id.into(),
-            ended_at: now.as_str().into(),
+            id: Id(id),
+            ended_at: now,
             status: None,
             outcome: "interrupted".into(),
             error_message: None,

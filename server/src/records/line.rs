@@ -8,7 +8,10 @@ use std::{borrow::Cow, collections::BTreeMap};
 use aibridge_core::{InterceptionId, record::Record};
 use serde::{Deserialize, Serialize};
 
-use super::view::{millis, rfc3339};
+use super::{
+    scalar::{Id, Time},
+    view::millis,
+};
 
 /// One line. Borrows from the record it is made of, or from the text it is read from.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -35,8 +38,7 @@ type Text<'a> = Cow<'a, str>;
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the names of the columns")]
 pub(super) struct Started<'a> {
-    #[serde(borrow)]
-    pub(super) id: Text<'a>,
+    pub(super) id: Id,
     #[serde(borrow)]
     pub(super) provider: Text<'a>,
     #[serde(borrow)]
@@ -53,14 +55,12 @@ pub(super) struct Started<'a> {
     #[serde(borrow)]
     pub(super) credential_kind: Text<'a>,
     pub(super) correlating_tool_call_id: Option<Text<'a>>,
-    #[serde(borrow)]
-    pub(super) started_at: Text<'a>,
+    pub(super) started_at: Time,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Attempt<'a> {
-    #[serde(borrow)]
-    pub(super) id: Text<'a>,
+    pub(super) id: Id,
     pub(super) turn: u32,
     #[serde(borrow)]
     pub(super) key_hint: Text<'a>,
@@ -68,22 +68,19 @@ pub(super) struct Attempt<'a> {
     pub(super) fault: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) verdict: Text<'a>,
-    #[serde(borrow)]
-    pub(super) time: Text<'a>,
+    pub(super) time: Time,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Prompt<'a> {
-    #[serde(borrow)]
-    pub(super) id: Text<'a>,
+    pub(super) id: Id,
     #[serde(borrow)]
     pub(super) text: Text<'a>,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct TokenUsage<'a> {
-    #[serde(borrow)]
-    pub(super) id: Text<'a>,
+    pub(super) id: Id,
     pub(super) turn: u32,
     pub(super) message_id: Option<Text<'a>>,
     pub(super) input: u64,
@@ -91,14 +88,12 @@ pub(super) struct TokenUsage<'a> {
     pub(super) cache_read: u64,
     pub(super) cache_write: u64,
     pub(super) extras: Cow<'a, BTreeMap<String, u64>>,
-    #[serde(borrow)]
-    pub(super) time: Text<'a>,
+    pub(super) time: Time,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct ToolUsage<'a> {
-    #[serde(borrow)]
-    pub(super) id: Text<'a>,
+    pub(super) id: Id,
     pub(super) turn: u32,
     #[serde(borrow)]
     pub(super) name: Text<'a>,
@@ -109,14 +104,12 @@ pub(super) struct ToolUsage<'a> {
     pub(super) injected: bool,
     pub(super) server: Option<Text<'a>>,
     pub(super) error: Option<Text<'a>>,
-    #[serde(borrow)]
-    pub(super) time: Text<'a>,
+    pub(super) time: Time,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Thought<'a> {
-    #[serde(borrow)]
-    pub(super) id: Text<'a>,
+    pub(super) id: Id,
     #[serde(borrow)]
     pub(super) source: Text<'a>,
     #[serde(borrow)]
@@ -126,10 +119,8 @@ pub(super) struct Thought<'a> {
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the names of the columns")]
 pub(super) struct Ended<'a> {
-    #[serde(borrow)]
-    pub(super) id: Text<'a>,
-    #[serde(borrow)]
-    pub(super) ended_at: Text<'a>,
+    pub(super) id: Id,
+    pub(super) ended_at: Time,
     pub(super) status: Option<u16>,
     #[serde(borrow)]
     pub(super) outcome: Text<'a>,
@@ -168,8 +159,7 @@ pub(super) fn with_line(record: &Record, texts: Texts, with: impl FnOnce(&Line<'
     let Some(id) = id_of(record) else {
         return;
     };
-    let id = id.ascii();
-    let id = Cow::Borrowed(str::from_utf8(&id).unwrap_or_default());
+    let id = Id(id);
     let line = match record {
         Record::Started(_, started) => Line::Started(Started {
             id,
@@ -186,7 +176,7 @@ pub(super) fn with_line(record: &Record, texts: Texts, with: impl FnOnce(&Line<'
                 .correlating_tool_call_id
                 .as_deref()
                 .map(Cow::Borrowed),
-            started_at: rfc3339(started.at).into(),
+            started_at: Time(started.at),
         }),
         Record::Attempt(_, attempt) => Line::Attempt(Attempt {
             id,
@@ -198,7 +188,7 @@ pub(super) fn with_line(record: &Record, texts: Texts, with: impl FnOnce(&Line<'
                 .err()
                 .map(|fault| Cow::Borrowed(fault.as_str())),
             verdict: Cow::Borrowed(attempt.verdict),
-            time: rfc3339(attempt.at).into(),
+            time: Time(attempt.at),
         }),
         Record::Prompt(_, text) if texts == Texts::Kept => Line::Prompt(Prompt {
             id,
@@ -218,7 +208,7 @@ pub(super) fn with_line(record: &Record, texts: Texts, with: impl FnOnce(&Line<'
             cache_read: usage.usage.cache_read,
             cache_write: usage.usage.cache_write,
             extras: Cow::Borrowed(&usage.usage.extras),
-            time: rfc3339(usage.at).into(),
+            time: Time(usage.at),
         }),
         Record::ToolUsage(_, tool) => Line::ToolUsage(ToolUsage {
             id,
@@ -229,11 +219,11 @@ pub(super) fn with_line(record: &Record, texts: Texts, with: impl FnOnce(&Line<'
             injected: tool.injected,
             server: tool.server.as_deref().map(Cow::Borrowed),
             error: tool.error.as_deref().map(Cow::Borrowed),
-            time: rfc3339(tool.at).into(),
+            time: Time(tool.at),
         }),
         Record::Ended(_, ended) => Line::Ended(Ended {
             id,
-            ended_at: rfc3339(ended.at).into(),
+            ended_at: Time(ended.at),
             status: ended.status,
             outcome: Cow::Borrowed(ended.outcome.as_str()),
             error_message: ended.error.as_deref().map(Cow::Borrowed),
@@ -250,7 +240,7 @@ pub(super) fn with_line(record: &Record, texts: Texts, with: impl FnOnce(&Line<'
 
 impl Line<'_> {
     /// The interception that it belongs to.
-    pub(super) fn id(&self) -> &str {
+    pub(super) fn id(&self) -> Id {
         match self {
             Self::Started(Started { id, .. })
             | Self::Attempt(Attempt { id, .. })
@@ -258,7 +248,7 @@ impl Line<'_> {
             | Self::Prompt(Prompt { id, .. })
             | Self::Thought(Thought { id, .. })
             | Self::TokenUsage(TokenUsage { id, .. })
-            | Self::ToolUsage(ToolUsage { id, .. }) => id,
+            | Self::ToolUsage(ToolUsage { id, .. }) => *id,
         }
     }
 

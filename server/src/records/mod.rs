@@ -8,6 +8,7 @@ mod jsonl;
 mod line;
 mod log;
 mod ring;
+mod scalar;
 mod spool;
 mod sqlite;
 #[cfg(test)]
@@ -41,9 +42,11 @@ const LATEST: usize = 2_000;
 
 /// Where records are kept for good.
 trait Store: fmt::Debug + Send + Sync {
-    /// Takes a record. Those of an interception come in order. When its last was taken, it survives the process, unless the store
-    /// [says](Self::full) that it cannot; who calls this is about to tell the client that its reply is complete, and waits.
+    /// Takes a record. Those of an interception come in order.
     fn keep(&self, record: &Record);
+    /// What was taken survives the process from now on, unless the store [says](Self::full) that it cannot; who calls this is about to tell
+    /// clients that their replies are complete, and waits.
+    fn commit(&self);
     /// The newest that are asked for; perhaps not those of the last moment. May take a while.
     ///
     /// # Errors
@@ -156,6 +159,13 @@ impl Recorder {
                     log::ended(&ended);
                 }
             }
+        }
+    }
+
+    /// Has the store see to it that what it took survives the process.
+    pub(crate) fn commit(&self) {
+        if let Some(store) = &self.store {
+            store.commit();
         }
     }
 

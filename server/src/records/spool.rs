@@ -15,7 +15,7 @@ use std::{
 use super::line::Line;
 
 /// What the files' names end in. A change of [`Line`] is a change of this.
-const SUFFIX: &str = ".lines1";
+const SUFFIX: &str = ".lines2";
 /// The file that is locked by who uses the folder.
 const LOCK: &str = "lock";
 /// Bytes of a line's length.

@@ -385,6 +385,7 @@ fn json_lines_are_written_one_by_one_and_what_was_interrupted_is_ended() {
     let file = folder.0.join("records.jsonl");
     let recorder = Recorder::open(&records(Place::Jsonl(file.clone()))).unwrap();
     each(whole(1, 1, "alice"), |record| recorder.keep(record));
+    recorder.commit();
     let lines = fs::read_to_string(&file).unwrap();
     let kinds: Vec<_> = lines
         .lines()
@@ -400,7 +401,7 @@ fn json_lines_are_written_one_by_one_and_what_was_interrupted_is_ended() {
     assert_eq!(
         kinds,
         ["started", "attempt", "token_usage", "ended"],
-        "as soon as it has ended"
+        "as soon as they are committed"
     );
 
     recorder.keep(started(id(2), "m"));
@@ -433,6 +434,7 @@ fn what_cannot_be_written_is_held_and_then_lost_and_counted() {
     assert!(!*recorder.full().unwrap().borrow());
     for seed in 0..10 {
         each(whole(seed, 1, "alice"), |record| recorder.keep(record));
+        recorder.commit();
     }
     assert_eq!(
         recorder.counts(),
@@ -446,6 +448,7 @@ fn what_cannot_be_written_is_held_and_then_lost_and_counted() {
     recorder.keep(started(id(100), &"m".repeat(2 << 20)));
     for seed in 10..20 {
         each(whole(seed, 1, "alice"), |record| recorder.keep(record));
+        recorder.commit();
     }
     assert_eq!(
         recorder.counts(),

@@ -3,6 +3,7 @@
 //! A test crate for each adapter has these suites, and names the adapter: what they share is written once, and each test says on
 //! which it fails.
 
+mod committed;
 mod connections;
 mod contained;
 mod sockets;

@@ -3,13 +3,14 @@
 //! All lines of a batch are one transaction, together with how far the spool has then been taken in: whatever happens, each line is
 //! taken in once.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::collections::HashMap;
 
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior, params};
 
 use super::{
     super::{
         line::{Attempt, Ended, Line, Prompt, Started, Thought, TokenUsage, ToolUsage},
+        scalar::Id,
         spool::{Batch, Position},
     },
     schema::PARTS,
@@ -26,7 +27,7 @@ pub(super) struct Importer {
 }
 
 /// The rows of the interceptions that have begun and not ended, by id.
-type Running = HashMap<String, i64>;
+type Running = HashMap<Id, i64>;
 
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +49,10 @@ impl Importer {
             .prepare("SELECT id, interception FROM interceptions WHERE ended_at IS NULL")?;
         let mut rows = begun.query(())?;
         while let Some(row) = rows.next()? {
-            running.insert(row.get(0)?, row.get(1)?);
+            // A row with another id is none of ours, and no line is about it.
+            if let Ok(id) = row.get_ref(0)?.as_str()?.parse() {
+                running.insert(Id(id), row.get(1)?);
+            }
         }
         drop(rows);
         drop(begun);
@@ -155,9 +159,9 @@ struct Changes<'a, 't> {
     /// The interceptions that begin in this batch, in the order in which they do. Most end in it too: they are written as they end,
     /// which takes half of what it takes to write them as they begin and to change them then.
     begun: Vec<Option<Begun<'t>>>,
-    places: HashMap<Cow<'t, str>, usize>,
+    places: HashMap<Id, usize>,
     /// Those that began in an earlier batch and end in this one.
-    ended: Vec<String>,
+    ended: Vec<Id>,
 }
 
 /// What this batch tells of an interception that begins in it.
@@ -195,12 +199,12 @@ impl<'a, 't> Changes<'a, 't> {
 
     /// Takes a line in, which is strange if it belongs to nothing that is known.
     fn line(&mut self, line: Line<'t>) -> Result<()> {
-        let place = self.places.get(line.id()).copied();
+        let place = self.places.get(&line.id()).copied();
         let begun = place.and_then(|place| self.begun.get_mut(place));
         match (line, begun) {
             (Line::Started(_), Some(_)) => self.took.strange += 1,
             (Line::Started(started), None) => {
-                self.places.insert(started.id.clone(), self.begun.len());
+                self.places.insert(started.id, self.begun.len());
                 let parts = Vec::new();
                 self.begun.push(Some(Begun { started, parts }));
             }
@@ -217,12 +221,12 @@ impl<'a, 't> Changes<'a, 't> {
 
     /// More of an interception that began in an earlier batch.
     fn later(&mut self, line: &Line<'_>) -> Result<()> {
-        let Some(interception) = self.known.get(line.id()).copied() else {
+        let Some(interception) = self.known.get(&line.id()).copied() else {
             self.took.strange += 1;
             return Ok(());
         };
         if let Line::Ended(ended) = line {
-            self.ended.push(ended.id.to_string());
+            self.ended.push(ended.id);
             return self.ended(interception, ended);
         }
         self.part(interception, line, None)?;
@@ -237,11 +241,11 @@ impl<'a, 't> Changes<'a, 't> {
     }
 
     /// Writes what is left: the interceptions that go on. Tells what became of the batch, and which have begun and which have ended.
-    fn finish(mut self) -> Result<(Took, Running, Vec<String>)> {
+    fn finish(mut self) -> Result<(Took, Running, Vec<Id>)> {
         let mut running = Running::new();
         for begun in std::mem::take(&mut self.begun).iter().flatten() {
             if let Some(interception) = self.write(begun, None)? {
-                running.insert(begun.started.id.to_string(), interception);
+                running.insert(begun.started.id, interception);
             }
         }
         Ok((self.took, running, self.ended))

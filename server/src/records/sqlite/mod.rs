@@ -138,6 +138,10 @@ impl Store for Sqlite {
         self.journal.keep(record);
     }
 
+    fn commit(&self) {
+        self.journal.commit();
+    }
+
     fn find(&self, search: &Search) -> Result<Vec<Interception>, NotFound> {
         search::find(&self.file, search)
     }

@@ -148,6 +148,7 @@ fn what_a_crash_left_in_the_spool_is_taken_in_once_up_to_the_line_that_was_cut()
                 }
             }
             each(&whole(seed, 1, "alice"), |record| journal.keep(record));
+            journal.commit();
         }
         let paths = std::fs::read_dir(spool_of(&file)).unwrap();
         let paths = paths.map(|entry| entry.unwrap().path());
