@@ -14,8 +14,7 @@ import sys
 import time
 import urllib.request
 
-# Resident memory may grow by this much after the warm-up, in its last fifth compared with its first. Compared is the least of either: a
-# leak raises that too, and what happens to be in flight does not.
+# Resident memory may grow by this much after the warm-up. It is looked at while nobody asks: what is in flight is no leak.
 GROWTH = 0.05
 # The warm-up lasts until all that may fill has filled, however slow the machine is: SQLite's cache, the largest, takes 16 MiB of records.
 WARM = 15_000
@@ -190,7 +189,9 @@ class Client:
     def request(self):
         streams = self.rng.random() < 0.6
         size = self.rng.choice([10, 10, 10, 1000, 200_000])
-        body = json.dumps({"model": "m", "max_tokens": 9, "stream": streams, "messages": [{"role": "user", "content": "x" * size}]}).encode()
+        # As agents ask: what was said before is sent again, and what is new, which is recorded, is short.
+        said = [{"role": "user", "content": "x" * size}, {"role": "assistant", "content": "y"}, {"role": "user", "content": "z" * self.rng.choice([10, 1000])}]
+        body = json.dumps({"model": "m", "max_tokens": 9, "stream": streams, "messages": said}).encode()
         own = b"x-api-key: sk-of-the-client-0123456789\r\n" if self.rng.random() < 0.1 else b""
         return b"POST /anthropic/v1/messages HTTP/1.1\r\nhost: a\r\n%scontent-length: %d\r\n\r\n%s" % (own, len(body), body)
 
@@ -273,47 +274,54 @@ def answers(tally):
     return sum(count for key, count in tally.items() if isinstance(key, int))
 
 
-async def soak(options, server, provider):
-    # What a bridge has open before anybody asks.
-    base = descriptors(options.pid)
-    rng, tally, ended = random.Random(options.seed), {}, asyncio.Event()
-    clients = [Client(options.port, random.Random(rng.random()), tally) for _ in range(options.clients)]
+async def ask(options, clients, tally, seconds, least):
+    """Has the clients ask for so long, and until there are so many answers."""
+    end, ended = time.monotonic() + seconds, asyncio.Event()
     tasks = [asyncio.create_task(client.run(ended)) for client in clients]
-
-    async def watch(seconds, answered):
-        """Resident memory, twice a second, for so long and until so much is answered."""
-        samples, end = [], time.monotonic() + seconds
-        while time.monotonic() < end or answers(tally) < answered:
-            for task in tasks:
-                if task.done():
-                    task.result()
-            await asyncio.sleep(0.5)
-            samples.append(resident(options.pid))
-        return samples
-
-    begin = time.monotonic()
-    try:
-        async with asyncio.timeout(options.seconds + 600):
-            await watch(options.seconds / 3, WARM)
-            warm = time.monotonic() - begin
-            steady = await watch(options.seconds * 2 / 3, 0)
-    except TimeoutError:
-        raise SystemExit(f"soak: FAILED: hardly anything was answered: {tally}") from None
+    while time.monotonic() < end or answers(tally) < least:
+        await asyncio.sleep(0.5)
+        for task in tasks:
+            if task.done():
+                task.result()
+        if time.monotonic() > end + 600:
+            raise SystemExit(f"soak: FAILED: hardly anything was answered: {tally}")
     ended.set()
     await asyncio.gather(*tasks)
 
-    fifth = max(1, len(steady) // 5)
-    before, after = min(steady[:fifth]), min(steady[-fifth:])
-    growth = after / before - 1
-    server.close()
-    for writer in list(provider.writers):
-        writer.transport.abort()
+
+async def rest(options):
+    """Waits until nothing is to be done. What is left then, and resident memory."""
+    least = resident(options.pid)
     for _ in range(100):
         await asyncio.sleep(0.1)
         running = json.loads(await asyncio.to_thread(admin, options.admin, "/interceptions?outcome=running"))["interceptions"]
         connected = await asyncio.to_thread(metric, options.admin, "client_connections")
-        if not running and not connected:
+        pending = await asyncio.to_thread(metric, options.admin, "records_pending")
+        if not running and not connected and not pending:
             break
+    # What is freed is given back a little later.
+    for _ in range(20):
+        await asyncio.sleep(0.1)
+        least = min(least, resident(options.pid))
+    return running, connected, least
+
+
+async def soak(options, server, provider):
+    # What a bridge has open before anybody asks.
+    base = descriptors(options.pid)
+    rng, tally = random.Random(options.seed), {}
+    clients = [Client(options.port, random.Random(rng.random()), tally) for _ in range(options.clients)]
+
+    begin = time.monotonic()
+    await ask(options, clients, tally, options.seconds / 3, WARM)
+    warm = time.monotonic() - begin
+    _, _, before = await rest(options)
+    await ask(options, clients, tally, options.seconds * 2 / 3, 0)
+    server.close()
+    for writer in list(provider.writers):
+        writer.transport.abort()
+    running, connected, after = await rest(options)
+    growth = after / before - 1
     open_now = descriptors(options.pid)
     idle = await asyncio.to_thread(metric, options.admin, "upstream_connections_idle")
     panics = await asyncio.to_thread(metric, options.admin, "panics_total")
