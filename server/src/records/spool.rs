@@ -23,7 +23,7 @@ const LENGTH: usize = size_of::<u32>();
 /// Bytes above which the next file is begun.
 const FILE: u64 = 16 << 20;
 /// Bytes read at a time; more where a line is longer.
-const READ: u64 = 1 << 20;
+const READ: usize = 1 << 20;
 
 /// The end that is written to.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(super) struct Reader {
     folder: PathBuf,
     at: Position,
     file: Option<File>,
+    /// What was read last. It is used again and again: a batch a second, of a megabyte each, is much to allocate and to fill with zeros.
+    buffer: Vec<u8>,
     /// Keeps others out.
     _lock: File,
 }
@@ -53,8 +55,8 @@ pub(super) struct Position {
 
 /// Lines read, and the place behind them.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) bytes: Vec<u8>,
+pub(super) struct Batch<'a> {
+    pub(super) bytes: &'a [u8],
     pub(super) end: Position,
 }
 
@@ -82,11 +84,11 @@ fn whole(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-impl Batch {
+impl<'a> Batch<'a> {
     /// Its lines; `None` where one makes no sense.
-    pub(super) fn lines(&self) -> impl Iterator<Item = Option<Line<'_>>> {
+    pub(super) fn lines(&self) -> impl Iterator<Item = Option<Line<'a>>> + use<'a> {
         // Where a machine has crashed, a file may end in zeros.
-        let there = whole(&self.bytes).filter(|line| !line.is_empty());
+        let there = whole(self.bytes).filter(|line| !line.is_empty());
         there.map(|line| postcard::from_bytes(line).ok())
     }
 }
@@ -117,6 +119,7 @@ impl Reader {
             folder: folder.to_owned(),
             at: Position::default(),
             file: None,
+            buffer: Vec::new(),
             _lock: lock,
         };
         match reader.foreign()? {
@@ -180,24 +183,30 @@ impl Reader {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub(super) fn next(&mut self) -> io::Result<Option<Batch>> {
-        loop {
-            if let Some(batch) = self.batch()? {
-                return Ok(Some(batch));
-            }
+    pub(super) fn next(&mut self) -> io::Result<Option<Batch<'_>>> {
+        let mut len = self.read()?;
+        while len == 0 {
             let Some(next) = self.files()?.into_iter().find(|next| *next > self.at.file) else {
+                self.buffer.truncate(READ);
+                self.buffer.shrink_to(READ);
                 return Ok(None);
             };
             // The file is complete now that another one is there; was there more in it, after all?
-            if let Some(batch) = self.batch()? {
-                return Ok(Some(batch));
+            len = self.read()?;
+            if len == 0 {
+                self.at = Position {
+                    file: next,
+                    offset: 0,
+                };
+                self.file = None;
+                len = self.read()?;
             }
-            self.at = Position {
-                file: next,
-                offset: 0,
-            };
-            self.file = None;
         }
+        let offset = self.at.offset + len as u64;
+        Ok(Some(Batch {
+            bytes: &self.buffer[..len],
+            end: Position { offset, ..self.at },
+        }))
     }
 
     /// What was read up to here has been taken in.
@@ -224,31 +233,29 @@ impl Reader {
         Ok(())
     }
 
-    /// The next whole lines of the file.
-    fn batch(&mut self) -> io::Result<Option<Batch>> {
+    /// Reads the next whole lines of the file into the buffer: how many bytes they are.
+    fn read(&mut self) -> io::Result<usize> {
         let file = match &self.file {
             Some(file) => file,
             None => match File::open(path(&self.folder, self.at.file)) {
                 Ok(file) => self.file.insert(file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
                 Err(error) => return Err(error),
             },
         };
         let there = file.metadata()?.len().saturating_sub(self.at.offset);
+        let there = usize::try_from(there).unwrap_or(usize::MAX);
         let mut most = READ;
         loop {
             let len = most.min(there);
-            let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-            file.read_exact_at(&mut bytes, self.at.offset)?;
-            let lines: usize = whole(&bytes).map(|line| LENGTH + line.len()).sum();
-            if lines > 0 {
-                bytes.truncate(lines);
-                let offset = self.at.offset + lines as u64;
-                let end = Position { offset, ..self.at };
-                return Ok(Some(Batch { bytes, end }));
+            if self.buffer.len() < len {
+                self.buffer.resize(len, 0);
             }
-            if len == there {
-                return Ok(None);
+            let bytes = &mut self.buffer[..len];
+            file.read_exact_at(bytes, self.at.offset)?;
+            let lines = whole(bytes).map(|line| LENGTH + line.len()).sum();
+            if lines > 0 || len == there {
+                return Ok(lines);
             }
             most *= 2;
         }

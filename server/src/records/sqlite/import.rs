@@ -80,7 +80,7 @@ impl Importer {
     ///
     /// # Errors
     /// The database cannot be written to; it may be later.
-    pub(super) fn take(&mut self, batch: &Batch) -> Result<Took> {
+    pub(super) fn take(&mut self, batch: &Batch<'_>) -> Result<Took> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -92,8 +92,9 @@ impl Sqlite {
         reader.seek(position).map_err(|error| failed(&error))?;
         let mut left = 0;
         while let Some(batch) = reader.next().map_err(|error| failed(&error))? {
+            let end = batch.end;
             let took = importer.take(&batch).map_err(|error| failed(&error))?;
-            reader.advance(batch.end);
+            reader.advance(end);
             left += took.lines - took.strange;
         }
         let now = view::rfc3339(now());
@@ -244,11 +245,12 @@ impl Writer {
         let Some(batch) = batch else {
             return Ok(false);
         };
+        let (bytes, end) = (batch.bytes.len() as u64, batch.end);
         let took = self
             .importer
             .take(&batch)
             .map_err(|error| error.to_string())?;
-        self.reader.advance(batch.end);
+        self.reader.advance(end);
         if took.strange > 0 {
             warn!(
                 lines = took.strange,
@@ -256,7 +258,7 @@ impl Writer {
             );
             self.journal.lost(took.strange);
         }
-        self.journal.took(took.lines, batch.bytes.len() as u64);
+        self.journal.took(took.lines, bytes);
         if self.reader.has_done() {
             self.importer.checkpoint();
             self.reader

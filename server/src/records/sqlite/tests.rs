@@ -143,8 +143,9 @@ fn what_a_crash_left_in_the_spool_is_taken_in_once_up_to_the_line_that_was_cut()
         for seed in 1..=4 {
             if seed == 3 {
                 while let Some(batch) = reader.next().unwrap() {
+                    let end = batch.end;
                     importer.take(&batch).unwrap();
-                    reader.advance(batch.end);
+                    reader.advance(end);
                 }
             }
             each(&whole(seed, 1, "alice"), |record| journal.keep(record));
@@ -222,7 +223,7 @@ fn the_rows_are_the_same_however_the_lines_are_taken_in() {
             let end = Position::default();
             strange += importer
                 .take(&Batch {
-                    bytes: now.concat(),
+                    bytes: &now.concat(),
                     end,
                 })
                 .unwrap()
@@ -275,8 +276,9 @@ fn the_spools_files_are_deleted_when_they_have_been_taken_in() {
     let files = || std::fs::read_dir(&folder.0).unwrap().count() - 1;
     assert_eq!(files(), 3);
     while let Some(batch) = reader.next().unwrap() {
-        read += batch.bytes.len();
-        reader.advance(batch.end);
+        let (bytes, end) = (batch.bytes.len(), batch.end);
+        read += bytes;
+        reader.advance(end);
         reader.delete_done().unwrap();
     }
     assert_eq!((read, files()), (40 << 20, 1));
