@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use aibridge_core::{Bridge, ConnId, Instant, Target, record::Record, trace::Tracer};
@@ -19,9 +20,18 @@ pub trait Sink: Send + Sync {
     /// Takes a record.
     fn keep(&self, record: Record);
 
-    /// Makes all that was kept safe. After an interception's last record, nothing is sent on its session's connections before this returns;
-    /// so nobody has a whole reply that is not on record. Sessions that were ready meanwhile may have left nothing to do.
-    fn commit(&self) {}
+    /// A place after all that was kept, for [`poll_commit`](Self::poll_commit).
+    fn mark(&self) -> u64 {
+        0
+    }
+
+    /// Ready once everything kept before this place is safe; until then the task is to be woken.
+    ///
+    /// After an interception's last record, nothing is sent on its session's connections before: so
+    /// nobody has a whole reply that is not on record. Other sessions go on meanwhile.
+    fn poll_commit(&self, _: &mut Context<'_>, _mark: u64) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 /// What the sessions of a server share.

@@ -3,6 +3,7 @@
 use std::{
     hash::{BuildHasher, RandomState},
     sync::Arc,
+    task::{Context, Poll},
 };
 
 use aibridge_core::{
@@ -26,8 +27,12 @@ impl Sink for Recorder {
         Self::keep(self, record);
     }
 
-    fn commit(&self) {
-        Self::commit(self);
+    fn mark(&self) -> u64 {
+        Self::mark(self)
+    }
+
+    fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
+        Self::poll_commit(self, context, mark)
     }
 }
 

@@ -1,8 +1,11 @@
-//! Where records go first: a file that lines are appended to, by whoever has one.
+//! Where records go first: files that lines are appended to, by a thread of the journal's own.
 //!
-//! Appending is one system call, made by the task that serves the client, before the end of the client's reply is written, for all
-//! interceptions that ended since. What the system has taken survives the process, whatever kills it; so whoever has seen a reply complete
-//! is in the journal. Other lines may wait some milliseconds for company.
+//! What the system has taken survives the process, whatever kills it. A session that has emitted an
+//! interception's last record waits for that ([`poll_commit`](Journal::poll_commit)) before it sends
+//! the end of the reply, so every reply that a client has seen to its end is in the journal. The
+//! thread writes with one call what all sessions have left since its last one. Where the file system
+//! stalls, the ends of replies wait, and no relay in flight does. Other lines may wait some
+//! milliseconds for company.
 //!
 //! ```text
 //!            append fails                    all that is held is written
@@ -11,8 +14,9 @@
 //!                  beyond it they are lost, and counted
 //! ```
 //!
-//! The file is one (JSON Lines), or one of a series ([`spool`]) which a database takes in at its leisure; then
-//! an interception that begins while too much waits to be taken in is not recorded either.
+//! The file is one (JSON Lines), or one of a series ([`spool`]) which a database takes in at its
+//! leisure; then an interception that begins while too much waits to be taken in is not recorded
+//! either.
 
 use std::{
     collections::HashSet,
@@ -21,10 +25,15 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
+        },
     },
-    thread::Thread,
+    task::{Context, Poll, Waker},
+    thread::{self, JoinHandle, Thread},
+    time::Duration,
 };
 
 use aibridge_core::{InterceptionId, record::Record};
@@ -36,11 +45,17 @@ use super::{
     spool::{self, Spool},
 };
 
-/// Bytes held while they cannot be written, above which no interception's beginning is held. What is known of those that have begun may
-/// take as much again.
+/// Bytes held while they cannot be written, above which no interception's beginning is held. What is
+/// known of those that have begun may take as much again.
 const HELD: usize = 1 << 20;
+/// The same, while a write has not returned: it may well succeed.
+const STALLED: usize = 16 << 20;
 /// Bytes held for company, above which they are written at once.
 const COMPANY: usize = 64 << 10;
+/// How long lines wait for company.
+const TICK: Duration = Duration::from_millis(5);
+/// How long nothing is tried after writing failed.
+const BACKOFF: Duration = Duration::from_millis(500);
 
 /// What lines are appended to.
 #[derive(Debug)]
@@ -48,6 +63,9 @@ pub(super) enum Files {
     One(File),
     Series(Spool),
 }
+
+/// Puts a line after others.
+type Append = fn(&Line<'_>, &mut Vec<u8>);
 
 impl Files {
     /// This file, made if it is not there.
@@ -73,11 +91,11 @@ impl Files {
         Ok(Self::One(file))
     }
 
-    /// Puts a line behind what is to be written, in the form that it has in these files.
-    fn append(&self, line: &Line<'_>, held: &mut Vec<u8>) {
+    /// How a line becomes bytes of these files.
+    fn form(&self) -> Append {
         match self {
-            Self::One(_) => line.append_json(held),
-            Self::Series(_) => spool::append(line, held),
+            Self::One(_) => |line, held| line.append_json(held),
+            Self::Series(_) => spool::append,
         }
     }
 
@@ -87,25 +105,38 @@ impl Files {
             Self::Series(spool) => spool.write(bytes),
         }
     }
+
+    /// What was written ends with a whole line.
+    fn line_is_over(&mut self) {
+        if let Self::Series(spool) = self {
+            spool.line_is_over();
+        }
+    }
 }
 
 /// The journal.
 #[derive(Debug)]
 pub(super) struct Journal {
     state: Mutex<State>,
+    /// What the thread waits for.
+    work: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    append: Append,
     texts: Texts,
     /// Bytes that may wait to be taken in.
     backlog: u64,
-    /// Lines, and bytes, of which is known that the file has them.
+    /// Lines taken, ever.
+    kept: AtomicU64,
+    /// Lines, and bytes, of which is known that the files have them.
     written: Tally,
     /// Of these, what has been taken in.
     taken: Tally,
     lost: AtomicU64,
     /// Whether new interceptions are not recorded.
     full: watch::Sender<bool>,
-    /// Who is to be woken when there is something to do.
-    writer: OnceLock<Thread>,
-    writer_sleeps: AtomicBool,
+    /// The thread that takes in what is written, if one does.
+    importer: OnceLock<Thread>,
+    importer_sleeps: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -114,37 +145,84 @@ struct Tally {
     bytes: AtomicU64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    files: Files,
-    /// Lines not yet written, and how many these are.
+    /// Lines that the thread has not taken yet.
     held: Vec<u8>,
-    held_lines: u64,
+    /// Bytes that it has taken and not written.
+    writing: usize,
+    sleep: Sleep,
+    /// Somebody waits for what is held.
+    awaited: bool,
+    /// Who waits, and for how many lines to be written.
+    waiting: Vec<(u64, Waker)>,
     failing: bool,
+    /// No line is taken any more, and nobody is to wait.
+    ends: bool,
     /// Interceptions whose beginning was lost: what comes of them would make no sense.
     unrecorded: HashSet<InterceptionId>,
 }
 
+/// What the thread sleeps for. Who wakes it says so here: to wake it twice costs two system calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sleep {
+    #[default]
+    Awake,
+    /// More lines, or somebody who waits.
+    Company,
+    /// A first line.
+    Line,
+}
+
+impl State {
+    /// Whether the thread must be woken, if it sleeps like this.
+    fn rouse(&mut self, from: &[Sleep]) -> bool {
+        let sleeps = from.contains(&self.sleep);
+        if sleeps {
+            self.sleep = Sleep::Awake;
+        }
+        sleeps
+    }
+
+    /// Whether there is no room for another line, which may begin an interception.
+    fn has_no_room(&self, begins: bool) -> bool {
+        let limit = if self.failing { HELD } else { STALLED };
+        self.unwritten() > if begins { limit } else { 2 * limit }
+    }
+
+    fn unwritten(&self) -> usize {
+        self.held.len() + self.writing
+    }
+}
+
 impl Journal {
-    /// A journal of these files. `backlog` is how many bytes may wait to be taken in, `None` where nobody takes them.
-    pub(super) fn new(files: Files, texts: Texts, backlog: Option<u64>) -> Self {
-        Self {
-            state: Mutex::new(State {
-                files,
-                held: Vec::new(),
-                held_lines: 0,
-                failing: false,
-                unrecorded: HashSet::new(),
-            }),
+    /// Begins to write to these files. `backlog` is how many bytes may wait to be taken in, `None`
+    /// where nobody takes them.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(super) fn start(files: Files, texts: Texts, backlog: Option<u64>) -> io::Result<Arc<Self>> {
+        let journal = Arc::new(Self {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            thread: Mutex::default(),
+            append: files.form(),
             texts,
             backlog: backlog.unwrap_or(u64::MAX),
+            kept: AtomicU64::new(0),
             written: Tally::default(),
             taken: Tally::default(),
             lost: AtomicU64::new(0),
             full: watch::Sender::new(false),
-            writer: OnceLock::new(),
-            writer_sleeps: AtomicBool::new(false),
-        }
+            importer: OnceLock::new(),
+            importer_sleeps: AtomicBool::new(false),
+        });
+        let own = Arc::clone(&journal);
+        let thread = thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || own.write_all(files))?;
+        *lock(&journal.thread) = Some(thread);
+        Ok(journal)
     }
 
     /// Takes a record, which waits for company.
@@ -154,54 +232,73 @@ impl Journal {
         };
         let begins = matches!(record, Record::Started(..));
         let ends = matches!(record, Record::Ended(..));
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if !state.unrecorded.is_empty() && state.unrecorded.contains(&id) {
             if ends {
                 state.unrecorded.remove(&id);
             }
             return self.lose();
         }
-        let no_room = state.failing && state.held.len() > if begins { HELD } else { 2 * HELD };
         // Some slack, for those that were admitted when the limit was reached.
-        if no_room || begins && self.waiting() > self.backlog.saturating_add(HELD as u64) {
+        let is_behind = begins && self.waiting() > self.backlog.saturating_add(HELD as u64);
+        if is_behind || state.has_no_room(begins) {
             if begins {
                 state.unrecorded.insert(id);
             }
             self.lose();
             return self.note_fullness(&state);
         }
-        let State {
-            files,
-            held,
-            held_lines,
-            ..
-        } = &mut *state;
         line::with_line(record, self.texts, |line| {
-            files.append(line, held);
-            *held_lines += 1;
+            (self.append)(line, &mut state.held);
+            self.kept.fetch_add(1, Release);
         });
-        if held.len() > COMPANY {
-            self.write(&mut state);
-            self.note_fullness(&state);
-        }
+        let wakes = if state.held.len() > COMPANY {
+            state.rouse(&[Sleep::Company, Sleep::Line])
+        } else {
+            state.rouse(&[Sleep::Line])
+        };
         drop(state);
-        self.wake();
-    }
-
-    /// Writes what is held, unless writing fails.
-    pub(super) fn commit(&self) {
-        let mut state = self.state();
-        if !state.held.is_empty() {
-            self.write(&mut state);
-            self.note_fullness(&state);
+        if wakes {
+            self.work.notify_one();
         }
     }
 
-    /// Writes what is held. False if that failed.
-    pub(super) fn flush(&self) -> bool {
-        let mut state = self.state();
-        self.write(&mut state);
-        !state.failing
+    /// How many lines were taken until now.
+    pub(super) fn mark(&self) -> u64 {
+        self.kept.load(Acquire)
+    }
+
+    /// Ready once so many lines are written, or cannot be.
+    pub(super) fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
+        if self.has_written(mark) {
+            return Poll::Ready(());
+        }
+        let mut state = lock(&self.state);
+        if self.has_written(mark) || state.failing || state.ends {
+            return Poll::Ready(());
+        }
+        state.waiting.push((mark, context.waker().clone()));
+        state.awaited = true;
+        let wakes = state.rouse(&[Sleep::Company, Sleep::Line]);
+        drop(state);
+        if wakes {
+            self.work.notify_one();
+        }
+        Poll::Pending
+    }
+
+    fn has_written(&self, mark: u64) -> bool {
+        self.written.lines.load(Acquire) >= mark
+    }
+
+    /// Writes what is held, and takes nothing more. Returns when that is done, or has failed.
+    pub(super) fn close(&self) {
+        lock(&self.state).ends = true;
+        self.work.notify_one();
+        let thread = lock(&self.thread).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            error!("the thread that writes records has panicked");
+        }
     }
 
     /// So many lines and bytes have been taken in.
@@ -209,7 +306,7 @@ impl Journal {
         self.taken.lines.fetch_add(lines, Relaxed);
         self.taken.bytes.fetch_add(bytes, Relaxed);
         if *self.full.borrow() {
-            self.note_fullness(&self.state());
+            self.note_fullness(&lock(&self.state));
         }
     }
 
@@ -226,16 +323,9 @@ impl Journal {
 
     /// Lines not yet where they are kept for good; and how many were lost.
     pub(super) fn counts(&self, taken_in: bool) -> (u64, u64) {
-        let held = self.state().held_lines;
         let done = if taken_in { &self.taken } else { &self.written };
-        let waiting = self.written.lines.load(Relaxed);
-        let waiting = waiting.saturating_sub(done.lines.load(Relaxed));
-        (held + waiting, self.lost.load(Relaxed))
-    }
-
-    /// Whether anything is held.
-    pub(super) fn holds(&self) -> bool {
-        !self.state().held.is_empty()
+        let pending = self.mark().saturating_sub(done.lines.load(Relaxed));
+        (pending, self.lost.load(Relaxed))
     }
 
     /// Tells whether new interceptions are not recorded.
@@ -243,25 +333,21 @@ impl Journal {
         self.full.subscribe()
     }
 
-    /// From now on, this thread is woken when there is something to do.
-    pub(super) fn set_writer(&self, thread: Thread) {
-        let _ = self.writer.set(thread);
+    /// From now on, this thread is woken when something was written.
+    pub(super) fn set_importer(&self, thread: Thread) {
+        let _ = self.importer.set(thread);
     }
 
-    /// The writer says that it is about to sleep, or no longer is.
-    pub(super) fn writer_sleeps(&self, sleeps: bool) {
-        self.writer_sleeps
-            .store(sleeps, std::sync::atomic::Ordering::SeqCst);
+    /// The importer says that it is about to sleep, or no longer is.
+    pub(super) fn importer_sleeps(&self, sleeps: bool) {
+        self.importer_sleeps.store(sleeps, SeqCst);
     }
 
-    /// Wakes the writer if it sleeps.
-    pub(super) fn wake(&self) {
-        if self
-            .writer_sleeps
-            .swap(false, std::sync::atomic::Ordering::SeqCst)
-            && let Some(writer) = self.writer.get()
+    fn wake_importer(&self) {
+        if self.importer_sleeps.swap(false, SeqCst)
+            && let Some(importer) = self.importer.get()
         {
-            writer.unpark();
+            importer.unpark();
         }
     }
 
@@ -269,59 +355,146 @@ impl Journal {
         self.lost.fetch_add(1, Relaxed);
     }
 
-    fn write(&self, state: &mut State) {
-        let mut done = 0;
-        let fault = loop {
-            let rest = &state.held[done..];
-            if rest.is_empty() {
-                break None;
+    /// What the thread does, until the journal is closed.
+    fn write_all(&self, mut files: Files) {
+        let mut batch = Vec::new();
+        loop {
+            let (mark, is_last) = self.gather(&mut batch);
+            let fault = self.write(&mut files, &mut batch).err();
+            self.wrote(mark, batch.len(), fault);
+            if is_last {
+                return;
             }
-            match state.files.write(rest) {
-                Ok(0) => break Some(io::ErrorKind::WriteZero.into()),
+            if batch.capacity() > HELD && batch.is_empty() {
+                batch = Vec::new();
+            }
+        }
+    }
+
+    /// Waits until something is to be written, and puts it after what could not be written before.
+    /// How many lines there are in all then, and whether there will be no more.
+    fn gather(&self, batch: &mut Vec<u8>) -> (u64, bool) {
+        let mut state = lock(&self.state);
+        if batch.is_empty() {
+            state = self.sleep(state, Sleep::Line, None, |state| state.held.is_empty());
+            state = self.sleep(state, Sleep::Company, Some(TICK), |state| {
+                !state.awaited && state.held.len() <= COMPANY
+            });
+            std::mem::swap(batch, &mut state.held);
+        } else {
+            state = self.sleep(state, Sleep::Awake, Some(BACKOFF), |_| true);
+            batch.append(&mut state.held);
+        }
+        state.writing = batch.len();
+        state.awaited = false;
+        (self.mark(), state.ends)
+    }
+
+    /// Waits as long as this holds and the journal is not closed, at most for so long.
+    fn sleep<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        sleep: Sleep,
+        limit: Option<Duration>,
+        holds: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let waits = |state: &mut State| {
+            let waits = !state.ends && holds(state);
+            state.sleep = if waits { sleep } else { Sleep::Awake };
+            waits
+        };
+        state = match limit {
+            None => self
+                .work
+                .wait_while(state, waits)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(limit) => {
+                let waited = self.work.wait_timeout_while(state, limit, waits);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        state.sleep = Sleep::Awake;
+        state
+    }
+
+    /// Writes from the front of the batch; what is left of it was not written.
+    fn write(&self, files: &mut Files, batch: &mut Vec<u8>) -> io::Result<()> {
+        let mut done = 0;
+        let result = loop {
+            let rest = &batch[done..];
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match files.write(rest) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(error),
+                Err(error) => break Err(error),
             }
         };
-        state.held.drain(..done);
+        batch.drain(..done);
         self.written.bytes.fetch_add(done as u64, Relaxed);
-        let Some(fault) = fault else {
-            self.written.lines.fetch_add(state.held_lines, Relaxed);
-            state.held_lines = 0;
-            if std::mem::take(&mut state.failing) {
+        if done > 0 && result.is_ok() {
+            files.line_is_over();
+        }
+        result
+    }
+
+    /// Says what became of so many lines, of which so many bytes are not written.
+    fn wrote(&self, mark: u64, unwritten: usize, fault: Option<io::Error>) {
+        let mut state = lock(&self.state);
+        state.writing = unwritten;
+        if fault.is_none() {
+            self.written.lines.store(mark, Release);
+        }
+        let was_failing = std::mem::replace(&mut state.failing, fault.is_some());
+        self.note_fullness(&state);
+        // Nobody waits for what cannot be written, nor for what nobody writes.
+        let all = state.failing || state.ends;
+        let done: Vec<_> = state
+            .waiting
+            .extract_if(.., |(awaited, _)| all || *awaited <= mark)
+            .collect();
+        drop(state);
+        for (_, waker) in done {
+            waker.wake();
+        }
+        self.wake_importer();
+        match fault {
+            Some(error) if !was_failing => error!(
+                %error,
+                "records cannot be written; the latest are held in memory, and beyond 1 MiB lost"
+            ),
+            None if was_failing => {
                 let lost = self.lost.load(Relaxed);
                 warn!(lost, "records can be written again");
-                self.note_fullness(state);
             }
-            if let Files::Series(spool) = &mut state.files {
-                spool.line_is_over();
-            }
-            if state.held.capacity() > HELD {
-                state.held = Vec::new();
-            }
-            return;
-        };
-        if !std::mem::replace(&mut state.failing, true) {
-            error!(error = %fault, "records cannot be written; the latest are held in memory, and beyond 1 MiB lost");
-            self.note_fullness(state);
+            _ => {}
         }
     }
 
     fn note_fullness(&self, state: &State) {
-        let behind = self.waiting() > self.backlog;
+        let is_behind = self.waiting() > self.backlog;
+        let is_stalled = !state.failing && state.unwritten() > STALLED;
         let changed = self.full.send_if_modified(|full| {
-            let now = state.failing || behind;
+            let now = state.failing || is_behind || is_stalled;
             std::mem::replace(full, now) != now
         });
-        if changed && behind {
+        if changed && is_behind {
             error!(
                 limit = self.backlog,
                 "too many records wait for the database; new requests are not recorded"
             );
         }
+        if changed && is_stalled {
+            error!(
+                limit = STALLED,
+                "records are not written as fast as they come; new requests are not recorded"
+            );
+        }
     }
+}
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,12 +8,9 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    thread,
-    time::{Duration, SystemTime},
+    sync::Arc,
+    task::{Context, Poll},
+    time::SystemTime,
 };
 
 use aibridge_core::{Instant, record::Record};
@@ -26,15 +23,8 @@ use super::{
     line::{Ended, Line, Texts},
     scalar::{Id, Time},
     view::{Interception, Search},
-    writer::WriterThread,
 };
 
-/// How long lines wait for company before they are written.
-const TICK: Duration = Duration::from_millis(5);
-/// How long nothing is tried after writing failed.
-const BACKOFF: Duration = Duration::from_millis(500);
-/// How long the writer sleeps where nobody wakes it.
-const NAP: Duration = Duration::from_secs(60);
 /// How much of the file's end is looked through for interceptions that a crash interrupted, in bytes.
 const LOOKED_THROUGH: u64 = 64 << 20;
 
@@ -42,7 +32,6 @@ const LOOKED_THROUGH: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct JsonLines {
     journal: Arc<Journal>,
-    writer: WriterThread,
 }
 
 impl JsonLines {
@@ -62,12 +51,8 @@ impl JsonLines {
             })?;
             end_interrupted(file).map_err(failed)?;
         }
-        let journal = Arc::new(Journal::new(files, texts, None));
-        let writer = WriterThread::start(&journal, |journal, ends| write(&journal, &ends));
-        Ok(Self {
-            writer: writer.map_err(failed)?,
-            journal,
-        })
+        let journal = Journal::start(files, texts, None).map_err(failed)?;
+        Ok(Self { journal })
     }
 }
 
@@ -76,8 +61,12 @@ impl Store for JsonLines {
         self.journal.keep(record);
     }
 
-    fn commit(&self) {
-        self.journal.commit();
+    fn mark(&self) -> u64 {
+        self.journal.mark()
+    }
+
+    fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
+        self.journal.poll_commit(context, mark)
     }
 
     fn find(&self, _: &Search) -> Result<Vec<Interception>, NotFound> {
@@ -94,29 +83,7 @@ impl Store for JsonLines {
     }
 
     fn close(&self) {
-        self.writer.end();
-    }
-}
-
-/// Writes lines that nobody else has written, and tries again what failed.
-fn write(journal: &Journal, ends: &AtomicBool) {
-    loop {
-        let written = journal.flush();
-        if ends.load(Relaxed) {
-            return;
-        }
-        if !written {
-            thread::park_timeout(BACKOFF);
-            continue;
-        }
-        journal.writer_sleeps(true);
-        if !journal.holds() && !ends.load(Relaxed) {
-            thread::park_timeout(NAP);
-        }
-        journal.writer_sleeps(false);
-        if !ends.load(Relaxed) {
-            thread::park_timeout(TICK);
-        }
+        self.journal.close();
     }
 }
 

@@ -21,6 +21,7 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
 use aibridge_core::record::Record;
@@ -44,9 +45,11 @@ const LATEST: usize = 2_000;
 trait Store: fmt::Debug + Send + Sync {
     /// Takes a record. Those of an interception come in order.
     fn keep(&self, record: &Record);
-    /// What was taken survives the process from now on, unless the store [says](Self::full) that it cannot; who calls this is about to tell
-    /// clients that their replies are complete, and waits.
-    fn commit(&self);
+    /// A place after all that was taken.
+    fn mark(&self) -> u64;
+    /// Ready once what was taken before this place survives the process, or the store [says](Self::full)
+    /// that it cannot.
+    fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()>;
     /// The newest that are asked for; perhaps not those of the last moment. May take a while.
     ///
     /// # Errors
@@ -162,11 +165,15 @@ impl Recorder {
         }
     }
 
-    /// Has the store see to it that what it took survives the process.
-    pub(crate) fn commit(&self) {
-        if let Some(store) = &self.store {
-            store.commit();
-        }
+    /// A place after all that was kept.
+    pub(crate) fn mark(&self) -> u64 {
+        self.store.as_ref().map_or(0, |store| store.mark())
+    }
+
+    /// Ready once what was kept before this place survives the process, as far as it can.
+    pub(crate) fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
+        let store = self.store.as_ref();
+        store.map_or(Poll::Ready(()), |store| store.poll_commit(context, mark))
     }
 
     /// The newest interceptions that are asked for, running ones included. May take a while.

@@ -1,6 +1,6 @@
 //! The recorder, fed with records by hand.
 
-use std::{env, fs, path::PathBuf, process, sync::Arc};
+use std::{env, fs, future::poll_fn, path::PathBuf, process, sync::Arc};
 
 use aibridge_core::{
     Duration, Fault, Instant, InterceptionId, Rng,
@@ -10,6 +10,17 @@ use aibridge_core::{
 use serde_json::json;
 
 use super::*;
+
+/// Waits until what was kept so far is committed.
+fn commit(recorder: &Recorder) {
+    let mark = recorder.mark();
+    wait(|context| recorder.poll_commit(context, mark));
+}
+
+pub(super) fn wait(poll: impl FnMut(&mut Context<'_>) -> Poll<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(poll_fn(poll));
+}
 
 pub(super) fn id(seed: u64) -> InterceptionId {
     InterceptionId::draw(&mut Rng::new(seed))
@@ -385,7 +396,7 @@ fn json_lines_are_written_one_by_one_and_what_was_interrupted_is_ended() {
     let file = folder.0.join("records.jsonl");
     let recorder = Recorder::open(&records(Place::Jsonl(file.clone()))).unwrap();
     each(whole(1, 1, "alice"), |record| recorder.keep(record));
-    recorder.commit();
+    commit(&recorder);
     let lines = fs::read_to_string(&file).unwrap();
     let kinds: Vec<_> = lines
         .lines()
@@ -434,7 +445,7 @@ fn what_cannot_be_written_is_held_and_then_lost_and_counted() {
     assert!(!*recorder.full().unwrap().borrow());
     for seed in 0..10 {
         each(whole(seed, 1, "alice"), |record| recorder.keep(record));
-        recorder.commit();
+        commit(&recorder);
     }
     assert_eq!(
         recorder.counts(),
@@ -448,7 +459,7 @@ fn what_cannot_be_written_is_held_and_then_lost_and_counted() {
     recorder.keep(started(id(100), &"m".repeat(2 << 20)));
     for seed in 10..20 {
         each(whole(seed, 1, "alice"), |record| recorder.keep(record));
-        recorder.commit();
+        commit(&recorder);
     }
     assert_eq!(
         recorder.counts(),

@@ -34,7 +34,7 @@ impl WriterThread {
         let thread = thread::Builder::new()
             .name("records".to_owned())
             .spawn(move || write(writes, stops))?;
-        journal.set_writer(thread.thread().clone());
+        journal.set_importer(thread.thread().clone());
         Ok(Self {
             ends,
             thread: Mutex::new(Some(thread)),

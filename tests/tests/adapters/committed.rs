@@ -1,8 +1,12 @@
 //! A client that has its whole reply finds it on record.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    thread,
 };
 
 use aibridge_core::record::Record;
@@ -15,11 +19,11 @@ use aibridge_testkit::{
 
 use crate::{Bridge, Runtime, gateway, gateway::Adapter};
 
-/// Keeps nothing for good until it is told to.
+/// Keeps nothing for good until a thread of its own has had the time to.
 #[derive(Debug, Default)]
 struct Deferring {
-    ended: AtomicUsize,
-    committed: AtomicUsize,
+    ended: AtomicU64,
+    committed: Arc<AtomicU64>,
 }
 
 impl Sink for Deferring {
@@ -29,15 +33,26 @@ impl Sink for Deferring {
         }
     }
 
-    fn commit(&self) {
-        let ended = self.ended.load(Ordering::SeqCst);
-        self.committed.store(ended, Ordering::SeqCst);
+    fn mark(&self) -> u64 {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
+        if self.committed.load(Ordering::SeqCst) >= mark {
+            return Poll::Ready(());
+        }
+        let (committed, waker) = (Arc::clone(&self.committed), context.waker().clone());
+        thread::spawn(move || {
+            committed.fetch_max(mark, Ordering::SeqCst);
+            waker.wake();
+        });
+        Poll::Pending
     }
 }
 
 #[test]
 fn what_a_client_has_seen_complete_was_committed_before() {
-    const REQUESTS: usize = 20;
+    const REQUESTS: u64 = 20;
     for (api, streaming) in APIS.into_iter().flat_map(|api| [(api, false), (api, true)]) {
         let fixture = Fixture::simple(api);
         let script = Script::in_order((0..REQUESTS).map(|_| fixture.reply(streaming)));
@@ -57,6 +72,66 @@ fn what_a_client_has_seen_complete_was_committed_before() {
                 "{api:?} {streaming}"
             );
         }
+        script.verify();
+    }
+}
+
+/// Keeps the first reply waiting until it is let go.
+#[derive(Debug, Default)]
+struct Stalling {
+    ended: AtomicU64,
+    let_go: AtomicBool,
+    waiting: Mutex<Option<Waker>>,
+}
+
+impl Sink for Stalling {
+    fn keep(&self, record: Record) {
+        if matches!(record, Record::Ended(..)) {
+            self.ended.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn mark(&self) -> u64 {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
+        let mut waiting = self.waiting.lock().unwrap();
+        if mark > 1 || self.let_go.load(Ordering::SeqCst) {
+            return Poll::Ready(());
+        }
+        *waiting = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[test]
+fn a_sink_that_stalls_holds_up_the_end_of_that_reply_and_nothing_else() {
+    for api in APIS {
+        let fixture = Fixture::simple(api);
+        let script = Script::in_order((0..2).map(|_| fixture.reply(true)));
+        let upstream = Server::start(&script).unwrap();
+        let sink = Arc::new(Stalling::default());
+        let config = setup::config_at(&upstream.target(), &KEYS[..1]);
+        let builder = Bridge::builder(config).sink(Arc::clone(&sink) as _);
+        let bridge = Arc::new(builder.build().unwrap());
+        let host = Runtime::host();
+        let address = gateway::serve(&host, &bridge);
+        let ask = || {
+            let mut client = Client::connect(address).unwrap();
+            client.ask(&fixture.ask(true)).unwrap()
+        };
+        thread::scope(|scope| {
+            let stalled = scope.spawn(ask);
+            while sink.waiting.lock().unwrap().is_none() {
+                thread::yield_now();
+            }
+            let other = ask();
+            assert!(!stalled.is_finished(), "{api:?}");
+            sink.let_go.store(true, Ordering::SeqCst);
+            sink.waiting.lock().unwrap().take().unwrap().wake();
+            assert_eq!(stalled.join().unwrap().body, other.body, "{api:?}");
+        });
         script.verify();
     }
 }

@@ -21,6 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -40,8 +41,6 @@ use super::{
     writer::WriterThread,
 };
 
-/// How long lines wait for company before they are written.
-const TICK: Duration = Duration::from_millis(5);
 /// How long nothing is tried after something failed.
 const BACKOFF: Duration = Duration::from_millis(500);
 /// After taking a batch in, the thread rests for so many times as long as that took: sessions come first.
@@ -108,11 +107,9 @@ impl Sqlite {
         let spool = reader
             .begin()
             .map_err(|error| format!("{}: {error}", folder.display()))?;
-        let journal = Arc::new(Journal::new(
-            Files::Series(spool),
-            terms.texts,
-            Some(terms.backlog),
-        ));
+        let files = Files::Series(spool);
+        let journal = Journal::start(files, terms.texts, Some(terms.backlog))
+            .map_err(|error| failed(&error))?;
         let writer = WriterThread::start(&journal, move |journal, ends| {
             let writer = Writer {
                 journal,
@@ -139,8 +136,12 @@ impl Store for Sqlite {
         self.journal.keep(record);
     }
 
-    fn commit(&self) {
-        self.journal.commit();
+    fn mark(&self) -> u64 {
+        self.journal.mark()
+    }
+
+    fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
+        self.journal.poll_commit(context, mark)
     }
 
     fn find(&self, search: &Search) -> Result<Vec<Interception>, NotFound> {
@@ -157,6 +158,7 @@ impl Store for Sqlite {
     }
 
     fn close(&self) {
+        self.journal.close();
         self.writer.end();
     }
 }
@@ -178,7 +180,6 @@ impl Writer {
     fn run(mut self) {
         let (mut give_up, mut sweeps) = (None, false);
         loop {
-            let written = self.journal.flush();
             let now = Instant::now();
             if self.ends.load(Relaxed) {
                 let give_up = *give_up.get_or_insert(now + LAST);
@@ -191,29 +192,21 @@ impl Writer {
             if now >= self.rests_until || urgent {
                 self.step();
                 sweeps = self.sweep();
-            }
-            if !written || self.failing {
-                thread::park_timeout(BACKOFF);
-            } else if sweeps || self.journal.waiting() > 0 {
-                if !urgent {
-                    thread::park_timeout(TICK);
-                }
+            } else if self.journal.waiting() > 0 || self.failing || sweeps {
+                thread::park_timeout(self.rests_until - now);
             } else {
                 self.sleep();
             }
         }
     }
 
-    /// Until there is something to do, and then until it has company.
+    /// Until something is written.
     fn sleep(&self) {
-        self.journal.writer_sleeps(true);
-        if !self.journal.holds() && !self.ends.load(Relaxed) {
+        self.journal.importer_sleeps(true);
+        if self.journal.waiting() == 0 && !self.ends.load(Relaxed) {
             thread::park_timeout(SWEEP);
         }
-        self.journal.writer_sleeps(false);
-        if !self.ends.load(Relaxed) {
-            thread::park_timeout(TICK);
-        }
+        self.journal.importer_sleeps(false);
     }
 
     /// Takes a batch in. True if there was one.

@@ -9,7 +9,7 @@ use super::{
     super::{
         line,
         spool::{self, Batch, Position},
-        tests::{Folder, each, ended, id, started, tokens, whole},
+        tests::{Folder, each, ended, id, started, tokens, wait, whole},
     },
     *,
 };
@@ -139,7 +139,8 @@ fn what_a_crash_left_in_the_spool_is_taken_in_once_up_to_the_line_that_was_cut()
         let mut reader = Reader::open(&spool_of(&file)).unwrap();
         let mut importer = Importer::new(connect(&file).unwrap()).unwrap();
         reader.seek(importer.position().unwrap()).unwrap();
-        let journal = Journal::new(Files::Series(reader.begin().unwrap()), Texts::Kept, None);
+        let files = Files::Series(reader.begin().unwrap());
+        let journal = Journal::start(files, Texts::Kept, None).unwrap();
         for seed in 1..=4 {
             if seed == 3 {
                 while let Some(batch) = reader.next().unwrap() {
@@ -149,8 +150,10 @@ fn what_a_crash_left_in_the_spool_is_taken_in_once_up_to_the_line_that_was_cut()
                 }
             }
             each(&whole(seed, 1, "alice"), |record| journal.keep(record));
-            journal.commit();
+            let mark = journal.mark();
+            wait(|context| journal.poll_commit(context, mark));
         }
+        journal.close();
         let paths = std::fs::read_dir(spool_of(&file)).unwrap();
         let paths = paths.map(|entry| entry.unwrap().path());
         let last = paths.filter(|path| path.extension().is_some()).max();
