@@ -77,7 +77,7 @@ impl Interception {
 
         let body = match &api {
             // With tools, it is prepared when these are put in.
-            Some((api, inspected)) if config.mcp.is_empty() => api::prepare(*api, body, inspected),
+            Some((_, inspected)) if config.mcp.is_empty() => api::prepare(body, inspected),
             _ => body,
         };
         let headers = headers::to_upstream(
