@@ -12,7 +12,7 @@ use crate::{
     api::{Api, Vendor},
     fault::Fault,
     id::InterceptionId,
-    time::Duration,
+    time::{Duration, whole_seconds},
 };
 
 /// An error that the bridge makes itself.
@@ -295,12 +295,6 @@ impl ApiError {
             ..self
         }
     }
-}
-
-/// Rounded up, so that nobody comes back too early.
-fn whole_seconds(duration: Duration) -> u64 {
-    let part = u64::from(duration.subsec_nanos() > 0);
-    duration.as_secs().saturating_add(part).max(1)
 }
 
 /// Serialising strings and numbers into memory cannot fail.

@@ -12,7 +12,7 @@ use super::{
     headers,
     intake::{Intake, Refusal},
     journal::{Ending, Journal},
-    relay::{Relay, after},
+    relay::Relay,
     route::Route,
     state::{Call, Came, Pending, Replay, Request, Rest, State},
 };
@@ -23,7 +23,7 @@ use crate::{
     id::{CallId, InterceptionId},
     keypool::{self, Exhausted, Fate, KeyId, Lease, NextStep, Scope, Verdict, Walker},
     record::Outcome,
-    time::Instant,
+    time::{Instant, after},
 };
 
 /// How much of a reply's body is waited for at a policy's wish, in bytes.

@@ -18,6 +18,7 @@ use crate::{
     api::{ApiError, Vendor},
     config::{Config, Provider},
     id::InterceptionId,
+    time::whole_seconds,
 };
 
 /// A request whose head has been accepted. [`Session`](crate::Session) makes one before it reads the body, so that nobody
@@ -113,9 +114,7 @@ impl Refusal {
         let mut fields = HeaderMap::with_capacity(4);
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(wait) = self.error.retry_after {
-            // Rounded up: a client that comes back early would be refused again.
-            let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            fields.insert(RETRY_AFTER, HeaderValue::from(secs));
+            fields.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         if let Some(allow) = self.allow {
             fields.insert(ALLOW, HeaderValue::from_static(allow));

@@ -16,7 +16,7 @@ use crate::{
     fault::Fault,
     id::{CallId, InterceptionId},
     sse,
-    time::{Duration, Instant, earliest},
+    time::{Instant, after, earliest},
 };
 
 /// A blocking reply longer than this is relayed and not understood.
@@ -381,9 +381,4 @@ pub(super) const fn keep_alive(api: Api) -> &'static [u8] {
         Vendor::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
         Vendor::OpenAi => b": keep-alive\n\n",
     }
-}
-
-/// A deadline; none where the timeout is zero.
-pub(super) fn after(now: Instant, timeout: Duration) -> Option<Instant> {
-    (!timeout.is_zero()).then(|| now + timeout)
 }

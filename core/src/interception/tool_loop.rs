@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::{
     Action, Event, Interception, Outbox,
-    relay::{after, keep_alive},
+    relay::keep_alive,
     state::{Replay, Request, State},
     toolbox::Toolbox,
 };
@@ -31,7 +31,7 @@ use crate::{
     keypool::Walker,
     mcp::{self, Entry, Failure, ToolCallId, ToolResult},
     record::Outcome,
-    time::{Duration, Instant, earliest},
+    time::{Duration, Instant, after, earliest},
 };
 
 /// How many tools of a request run at a time; the others wait. Each has a connection of its own, and what a model writes must not

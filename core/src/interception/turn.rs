@@ -8,7 +8,7 @@ use super::{
     ending::ending,
     headers,
     journal::Ending,
-    relay::{Finished, after, is_encoded, is_stream},
+    relay::{Finished, is_encoded, is_stream},
     sieve::Sieve,
     state::{Call, Pending, Request, Rest, State},
     tool_loop::Agent,
@@ -20,7 +20,8 @@ use crate::{
     },
     fault::Fault,
     id::CallId,
-    time::{Instant, earliest},
+    keypool,
+    time::{Instant, after, earliest},
 };
 
 /// A turn's blocking reply longer than this cannot be looked into.

@@ -9,7 +9,7 @@ use crate::{
     frame::Frame,
     http1::{Limits, server::Decoder},
     id::ConnId,
-    time::{Duration, Instant, earliest},
+    time::{Duration, Instant, after, earliest},
 };
 
 /// Pipelined bytes above which the client is not read until its earlier requests are answered.
@@ -143,8 +143,4 @@ pub(super) enum Await {
     Nothing,
     /// The next request's first byte.
     Request,
-}
-
-fn after(now: Instant, timeout: Duration) -> Option<Instant> {
-    (!timeout.is_zero()).then(|| now + timeout)
 }
