@@ -52,11 +52,7 @@ impl Intake {
             provider,
             route,
             path,
-        } = route::find(config, &method, target, host, upgrade).map_err(|refused| Refusal {
-            vendor: refused.vendor,
-            error: refused.error,
-            allow: refused.allow,
-        })?;
+        } = route::find(config, &method, target, host, upgrade)?;
         let caller = caller::identify(config, &provider, &headers)
             .map_err(|error| Refusal::new(Some(provider.vendor), error))?;
         Ok(Self {
@@ -93,8 +89,9 @@ impl Intake {
 /// A request that is answered with an error before anything is done for it.
 #[derive(Debug)]
 pub struct Refusal {
-    vendor: Option<Vendor>,
-    error: ApiError,
+    pub(super) vendor: Option<Vendor>,
+    pub(super) error: ApiError,
+    /// The methods that would have been right.
     allow: Option<&'static str>,
 }
 
@@ -105,6 +102,14 @@ impl Refusal {
             vendor,
             error,
             allow: None,
+        }
+    }
+
+    /// The route is there, but only for these methods.
+    pub(super) fn wrong_method(vendor: Vendor, allow: &'static str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(Some(vendor), ApiError::method_not_allowed())
         }
     }
 
