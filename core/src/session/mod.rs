@@ -49,6 +49,8 @@ use crate::{
     time::{Instant, earliest},
 };
 
+#[cfg(test)]
+mod tests;
 mod client;
 mod flow;
 mod gather;
