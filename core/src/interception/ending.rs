@@ -32,23 +32,11 @@ impl Interception {
             }
             Event::ClientGone => {
                 self.out.actions.push_back(Action::Abort(relay.call));
-                let outcome = if relay.is_complete() {
-                    Outcome::Ok
-                } else {
-                    Outcome::Cancelled
-                };
-                let first_byte = relay.first_byte;
+                let (status, first_byte) = (relay.status, relay.first_byte);
                 let finished = relay.cancel();
+                let had_all = finished.complete.then(|| ending(status, &finished));
                 self.tell(now, first_byte, finished.told);
-                self.journal.end(
-                    now,
-                    Ending {
-                        outcome,
-                        error: None,
-                    },
-                    &mut self.out,
-                );
-                State::Over
+                self.left(now, had_all)
             }
             _ => State::Relaying(relay),
         }
@@ -141,14 +129,18 @@ impl Interception {
     /// The client left before it had all of a reply.
     pub(super) fn cancel(&mut self, now: Instant, call: Option<CallId>) -> State {
         self.out.actions.extend(call.map(Action::Abort));
-        self.journal.end(
-            now,
-            Ending {
-                outcome: Outcome::Cancelled,
-                error: None,
-            },
-            &mut self.out,
-        );
+        self.left(now, None)
+    }
+
+    /// The client left. It has cancelled, unless it had all that upstream had to say: then that
+    /// counts.
+    pub(super) fn left(&mut self, now: Instant, had_all: Option<Ending>) -> State {
+        let cancelled = Ending {
+            outcome: Outcome::Cancelled,
+            error: None,
+        };
+        self.journal
+            .end(now, had_all.unwrap_or(cancelled), &mut self.out);
         State::Over
     }
 }

@@ -177,9 +177,14 @@ impl Relay {
         self.finish(Some(fault))
     }
 
-    /// The client left; nothing more is relayed.
+    /// The client left; nothing more is relayed. Only a stream shows before its end that the client
+    /// has all of it.
     pub(super) fn cancel(self) -> Finished {
-        self.finish(None)
+        let complete = self.is_complete();
+        Finished {
+            complete,
+            ..self.finish(None)
+        }
     }
 
     /// Time has passed. True if upstream has been silent for too long.

@@ -20,7 +20,6 @@ use crate::{
     },
     fault::Fault,
     id::CallId,
-    keypool,
     time::{Instant, after, earliest},
 };
 
@@ -70,9 +69,15 @@ impl Turn {
         }
         given
     }
+
+    /// Its terminal event has come, or upstream's own error: what follows is no failure.
+    fn is_over(&self) -> bool {
+        self.agent.turns.is_turn_over() || self.agent.turns.is_complete()
+    }
 }
 
-/// Gives the client some of a stream, its head first where it has not had that. Whether there was something to give.
+/// Gives the client some of a stream, its head first where it has not had that. Whether there was
+/// something to give.
 fn give(
     head: &mut Option<Reply>,
     agent: &mut Agent,
@@ -170,31 +175,23 @@ impl Interception {
             Event::UpstreamFailed(id, fault) if id == turn.call => {
                 self.turn_failed(now, turn, fault)
             }
-            Event::ClientGone => {
-                let mut agent = turn.agent;
-                let told = agent.turns.told();
-                let is_injected = |name: &str| agent.is_injected(name);
-                self.journal.told(now, told, is_injected, &mut self.out);
-                self.cancel(now, Some(turn.call))
-            }
+            Event::ClientGone => self.turn_left(now, *turn),
             _ => State::Turning(turn),
         }
     }
 
     pub(super) fn turn_timed_out(&mut self, now: Instant, mut turn: Box<Turn>) -> State {
-        if turn.agent.is_late(now, &mut self.out) {
-            self.out.actions.push_back(Action::Abort(turn.call));
-            let Turn {
-                mut request, agent, ..
-            } = *turn;
-            request.agent = Some(agent);
+        let is_late = turn.agent.is_late(now, &mut self.out);
+        let is_silent = turn.idle.is_some_and(|at| at <= now);
+        if !is_late && !is_silent {
+            return State::Turning(turn);
+        }
+        self.out.actions.push_back(Action::Abort(turn.call));
+        if is_late && !turn.agent.turns.is_complete() {
+            let request = self.abandon(now, *turn);
             return self.loop_took_too_long(now, &request);
         }
-        if turn.idle.is_some_and(|at| at <= now) {
-            self.out.actions.push_back(Action::Abort(turn.call));
-            return self.turn_failed(now, turn, Fault::TimedOut);
-        }
-        State::Turning(turn)
+        self.turn_failed(now, turn, Fault::TimedOut)
     }
 
     fn turn_body(&mut self, now: Instant, mut turn: Box<Turn>, bytes: Bytes) -> State {
@@ -215,7 +212,8 @@ impl Interception {
             Follow::Whole(body) if body.len() + bytes.len() > MAX_TURN => {
                 self.out.actions.push_back(Action::Abort(turn.call));
                 let error = ApiError::loop_failed("upstream's reply is too long to be looked into");
-                return self.loop_failed(now, turn.request, turn.agent, &error);
+                let request = self.abandon(now, *turn);
+                return self.loop_failed(now, &request, &error);
             }
             Follow::Whole(body) => body.extend_from_slice(&bytes),
             Follow::Unreadable(_) => {}
@@ -225,19 +223,61 @@ impl Interception {
 
     /// The reply broke off. Behind the turn's terminal event that is no loss.
     fn turn_failed(&mut self, now: Instant, turn: Box<Turn>, fault: Fault) -> State {
-        if turn.agent.turns.is_turn_over() {
+        if turn.is_over() {
             return self.turn_ended(now, turn);
         }
-        let Turn {
-            mut request,
-            mut agent,
-            ..
-        } = *turn;
-        let told = agent.turns.told();
-        let is_injected = |name: &str| agent.is_injected(name);
-        self.journal.told(now, told, is_injected, &mut self.out);
-        request.agent = Some(agent);
+        let request = self.abandon(now, *turn);
         self.call_failed(now, &request, fault)
+    }
+
+    /// The client left, perhaps since it has all there is.
+    fn turn_left(&mut self, now: Instant, mut turn: Turn) -> State {
+        self.out.actions.push_back(Action::Abort(turn.call));
+        let is_complete = turn.agent.turns.is_complete();
+        let end = is_complete.then(|| turn.agent.turns.end().1);
+        let ending = self.turn_told(now, &mut turn);
+        if let Some(TurnEnd::Refused { calls, why }) = end {
+            self.refused_calls(now, &turn.agent, calls, why);
+        }
+        self.left(now, is_complete.then_some(ending))
+    }
+
+    /// Leaves a turn where it stands. Gives the request back: its client is still to be told.
+    fn abandon(&mut self, now: Instant, mut turn: Turn) -> Box<Request> {
+        self.turn_told(now, &mut turn);
+        let Turn {
+            mut request, agent, ..
+        } = turn;
+        request.agent = Some(agent);
+        request
+    }
+
+    /// Records what a turn told; gives what it amounts to.
+    fn turn_told(&mut self, now: Instant, turn: &mut Turn) -> Ending {
+        let told = turn.agent.turns.told();
+        let finished = Finished {
+            fault: None,
+            complete: told.complete,
+            told,
+        };
+        let ending = ending(turn.status, &finished);
+        let is_injected = |name: &str| turn.agent.is_injected(name);
+        self.journal
+            .told(now, finished.told, is_injected, &mut self.out);
+        ending
+    }
+
+    /// Calls of injected tools that the client does not see, and that are not run.
+    fn refused_calls(
+        &mut self,
+        now: Instant,
+        agent: &Agent,
+        calls: Vec<turns::Call>,
+        why: Refusal,
+    ) {
+        let what = format!("calls of injected tools were {}", refusal(why));
+        self.journal.warn(what, &mut self.out);
+        self.not_run(now, agent, calls, refusal(why));
     }
 
     /// The reply is complete: the last one, or one that calls tools.
@@ -257,19 +297,11 @@ impl Interception {
             Follow::Whole(body) => turn.agent.turns.body(body.split().freeze()),
             Follow::Unreadable(why) => {
                 let error = ApiError::loop_failed(*why);
-                return self.loop_failed(now, turn.request, turn.agent, &error);
+                let request = self.abandon(now, *turn);
+                return self.loop_failed(now, &request, &error);
             }
         };
-        let told = turn.agent.turns.told();
-        let finished = Finished {
-            fault: None,
-            complete: told.complete,
-            told,
-        };
-        let ending = ending(turn.status, &finished);
-        let is_injected = |name: &str| turn.agent.is_injected(name);
-        self.journal
-            .told(now, finished.told, is_injected, &mut self.out);
+        let ending = self.turn_told(now, &mut turn);
         match end {
             TurnEnd::Calls(calls) => {
                 let Turn {
@@ -285,13 +317,15 @@ impl Interception {
             }
             TurnEnd::TooLong => {
                 let error = ApiError::loop_failed("the turn is too long to be continued");
-                self.loop_failed(now, turn.request, turn.agent, &error)
+                let Turn {
+                    mut request, agent, ..
+                } = *turn;
+                request.agent = Some(agent);
+                self.loop_failed(now, &request, &error)
             }
             TurnEnd::Final => self.last_turn(now, *turn, rest, ending),
             TurnEnd::Refused { calls, why } => {
-                let what = format!("calls of injected tools were {}", refusal(why));
-                self.journal.warn(what, &mut self.out);
-                self.not_run(now, &turn.agent, calls, refusal(why));
+                self.refused_calls(now, &turn.agent, calls, why);
                 self.last_turn(now, *turn, rest, ending)
             }
         }
