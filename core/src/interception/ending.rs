@@ -13,7 +13,7 @@ use crate::{
     api::{ApiError, Told},
     fault::Fault,
     id::CallId,
-    keypool::Exhausted,
+    keypool::{self, Exhausted},
     record::Outcome,
     time::Instant,
 };
@@ -50,7 +50,11 @@ impl Interception {
 
     pub(super) fn relay_failed(&mut self, now: Instant, relay: Relay, fault: Fault) -> State {
         let (status, first_byte) = (relay.status, relay.first_byte);
+        let (lent, relayed) = (relay.lent.clone(), relay.relayed);
         let finished = relay.fail(fault, &mut self.out);
+        if let (Some(fault), Some(lent)) = (finished.fault, lent) {
+            lent.judge(now, keypool::Outcome::Fault(fault), relayed, &mut self.out);
+        }
         self.conclude(now, status, first_byte, finished)
     }
 

@@ -8,7 +8,11 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING, header::CONTENT_TYPE};
 
-use super::{Action, Outbox, sieve::Sieve};
+use super::{
+    Action, Outbox,
+    sieve::Sieve,
+    state::{Call, Lent},
+};
 use crate::{
     api::{self, Api, ApiError, Inspected, Pass, Told, Vendor, turns::Passed},
     codec::Step,
@@ -26,6 +30,8 @@ const MAX_READ_BODY: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) call: CallId,
+    /// The pool's key; `None` for the client's own.
+    pub(super) lent: Option<Lent>,
     pub(super) status: StatusCode,
     /// When the first byte of the body came.
     pub(super) first_byte: Option<Instant>,
@@ -91,7 +97,7 @@ impl Relay {
     /// A relay for this reply. `api` is `None` where nothing is to be understood.
     pub(super) fn new(
         now: Instant,
-        call: CallId,
+        call: &Call,
         id: InterceptionId,
         status: StatusCode,
         headers: &HeaderMap,
@@ -109,7 +115,8 @@ impl Relay {
             _ => Follow::Opaque,
         };
         let mut relay = Self {
-            call,
+            call: call.id,
+            lent: call.lent.clone(),
             status,
             first_byte: None,
             relayed: 0,

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod endings;
+mod judged_again;
 
 const NOW: Instant = Instant::from_secs(1_000);
 

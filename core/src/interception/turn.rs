@@ -10,7 +10,7 @@ use super::{
     journal::Ending,
     relay::{Finished, is_encoded, is_stream},
     sieve::Sieve,
-    state::{Call, Pending, Request, Rest, State},
+    state::{Call, Lent, Pending, Request, Rest, State},
     tool_loop::Agent,
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     },
     fault::Fault,
     id::CallId,
+    keypool,
     time::{Instant, after, earliest},
 };
 
@@ -34,10 +35,14 @@ pub(super) struct Turn {
     request: Box<Request>,
     agent: Box<Agent>,
     call: CallId,
+    /// The pool's key; `None` for the client's own.
+    lent: Option<Lent>,
     status: StatusCode,
     follow: Follow,
     /// The head, until the client is given it.
     head: Option<Reply>,
+    /// Bytes of the reply that the client was given.
+    relayed: u64,
     idle: Option<Instant>,
 }
 
@@ -62,12 +67,12 @@ impl Turn {
         let Follow::Events(sieve) = &mut self.follow else {
             return false;
         };
-        let mut given = false;
+        let before = self.relayed;
         sieve.push(bytes);
         while let Some(bytes) = sieve.next(|item| self.agent.turns.item(item)) {
-            given |= give(&mut self.head, &mut self.agent, now, bytes, out);
+            self.relayed += give(&mut self.head, &mut self.agent, now, bytes, out);
         }
-        given
+        self.relayed > before
     }
 
     /// Its terminal event has come, or upstream's own error: what follows is no failure.
@@ -76,22 +81,21 @@ impl Turn {
     }
 }
 
-/// Gives the client some of a stream, its head first where it has not had that. Whether there was
-/// something to give.
+/// Gives the client some of a stream, its head first where it has not had that. Says how many bytes
+/// that was.
 fn give(
     head: &mut Option<Reply>,
     agent: &mut Agent,
     now: Instant,
     bytes: Bytes,
     out: &mut Outbox,
-) -> bool {
+) -> u64 {
     if bytes.is_empty() {
-        return false;
+        return 0;
     }
     start(head, agent, now, out);
     agent.rest(now);
-    out.body(bytes);
-    true
+    out.body(bytes)
 }
 
 fn start(head: &mut Option<Reply>, agent: &mut Agent, now: Instant, out: &mut Outbox) {
@@ -118,7 +122,7 @@ impl Interception {
         } = &reply;
         let is_encoded = is_encoded(headers);
         if !agent.started && (is_encoded || !status.is_success()) {
-            return self.begin_plain_relay(now, &request, call.id, reply, rest);
+            return self.begin_plain_relay(now, &request, call, reply, rest);
         }
         let Pending {
             status,
@@ -154,9 +158,11 @@ impl Interception {
             request,
             agent,
             call: call.id,
+            lent: call.lent.clone(),
             status,
             follow,
             head,
+            relayed: 0,
             idle,
         });
         let state = self.turn_body(now, turn, body.freeze());
@@ -225,6 +231,10 @@ impl Interception {
     fn turn_failed(&mut self, now: Instant, turn: Box<Turn>, fault: Fault) -> State {
         if turn.is_over() {
             return self.turn_ended(now, turn);
+        }
+        if let Some(lent) = &turn.lent {
+            let outcome = keypool::Outcome::Fault(fault);
+            lent.judge(now, outcome, turn.relayed, &mut self.out);
         }
         let request = self.abandon(now, *turn);
         self.call_failed(now, &request, fault)
@@ -310,7 +320,7 @@ impl Interception {
                     mut head,
                     ..
                 } = *turn;
-                if give(&mut head, &mut agent, now, rest, &mut self.out) {
+                if give(&mut head, &mut agent, now, rest, &mut self.out) > 0 {
                     self.journal.first_byte(now);
                 }
                 self.run_tools(now, request, agent, calls)
