@@ -34,10 +34,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut interception = Interception::new(now, &config, id, request);
 
     while !interception.is_done() {
-        while let Some(query) = interception.poll_query() {
-            let answer = bridge.answer_interception(now, query);
-            interception.handle_answer(now, answer);
-        }
         while let Some(action) = interception.poll_action() {
             match action {
                 Action::Call(call, request) => {
@@ -72,6 +68,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 | Action::ReplyEnd
                 | Action::ReplyAbort => {}
             }
+        }
+        if let Some(query) = interception.poll_query() {
+            let answer = bridge.answer_interception(now, query);
+            interception.handle_answer(now, answer);
         }
     }
     for key in &bridge.keys(now)[0].keys {

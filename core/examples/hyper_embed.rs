@@ -88,7 +88,7 @@ async fn serve(
     Ok(reply.await?)
 }
 
-/// Drives an interception to its end: questions, actions, then whatever upstream does next.
+/// Drives an interception to its end: actions, questions, then whatever upstream does next.
 async fn run(
     mut interception: Interception,
     bridge: Arc<Mutex<Bridge>>,
@@ -100,11 +100,6 @@ async fn run(
     let mut upstream: Option<(_, Incoming)> = None;
     let mut calling = None;
     while !interception.is_done() {
-        while let Some(query) = interception.poll_query() {
-            let mut bridge = bridge.lock().unwrap_or_else(PoisonError::into_inner);
-            let answer = bridge.answer_interception(now(), query);
-            interception.handle_answer(now(), answer);
-        }
         while let Some(action) = interception.poll_action() {
             match action {
                 Action::Call(call, request) => match request.into_http() {
@@ -139,6 +134,12 @@ async fn run(
                     }
                 }
             }
+        }
+        if let Some(query) = interception.poll_query() {
+            let mut bridge = bridge.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = bridge.answer_interception(now(), query);
+            interception.handle_answer(now(), answer);
+            continue;
         }
         if interception.is_done() {
             return;

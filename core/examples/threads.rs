@@ -113,13 +113,6 @@ fn drive(client: TcpStream, bridge: &Mutex<Bridge>, clock: Clock) -> std::io::Re
     };
     loop {
         let now = clock.now();
-        while let Some(query) = session.poll_query() {
-            let answer = bridge
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .answer(now, query);
-            session.handle_answer(now, answer);
-        }
         if let Some(action) = session.poll_action() {
             match action {
                 Action::Done => {
@@ -159,6 +152,14 @@ fn drive(client: TcpStream, bridge: &Mutex<Bridge>, clock: Clock) -> std::io::Re
                     session.handle(now, event);
                 }
             }
+            continue;
+        }
+        if let Some(query) = session.poll_query() {
+            let answer = bridge
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .answer(now, query);
+            session.handle_answer(now, answer);
             continue;
         }
         for (conn, socket) in &mut sockets {

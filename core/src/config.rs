@@ -210,8 +210,6 @@ pub struct Timeouts {
     pub client_idle: Duration,
     /// How long an idle upstream connection is kept.
     pub upstream_idle: Duration,
-    /// How long running interceptions have after a shutdown began.
-    pub drain: Duration,
 }
 
 impl Default for Timeouts {
@@ -226,7 +224,6 @@ impl Default for Timeouts {
             client_body: Duration::from_secs(60),
             client_idle: Duration::from_secs(120),
             upstream_idle: Duration::from_secs(55),
-            drain: Duration::from_secs(30),
         }
     }
 }

@@ -11,8 +11,9 @@
 //! | [`Interception`] | one client request, as HTTP messages | an HTTP server and client |
 //! | [`Session`] | one client connection, as bytes | a way to move bytes, and a timer |
 //!
-//! Beside either stands one [`Bridge`], which holds what they share: key pools and idle connections. It is never touched from
-//! within: they ask, and are answered at once.
+//! Beside either stands one [`Bridge`], which holds what they share: the configuration in force,
+//! key pools, idle upstream connections, the tools of MCP servers, circuit breakers, and what is
+//! counted to admit requests. It is never touched from within: they ask, and are answered at once.
 //!
 //! # The contract
 //!
@@ -23,17 +24,69 @@
 //! 3. when neither has anything, look at `poll_timeout` (and, of a session, `wants_read` for each connection);
 //! 4. wait for one thing, tell it, repeat.
 //!
+//! To answer the queries first gives right results too, but a connection that has just come free is
+//! not yet lent again.
+//!
 //! `handle*` cannot fail: what a peer does wrong becomes actions and a record. News of a connection or a call that is
 //! over is normal, and ignored. `now` never decreases. `handle_timeout` may be called at any time.
 //!
-//! [`Interception`] and [`Session`] each have an example in their documentation that runs as it stands; the folder `examples` has one
-//! over `std::net` and threads, and one within hyper. `aibridge-tokio` is the adapter that the shipped server uses.
+//! # A failover
+//!
+//! Without any socket, one key rate-limited and the next good:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use aibridge_core::{Bridge, Instant, Interception, InterceptionId, Rng, Target, api::Vendor};
+//! # use aibridge_core::{config::{Config, Provider}, interception::{Action, Event}};
+//! # use bytes::Bytes;
+//! # use http::{HeaderMap, Request, StatusCode};
+//! let target = Target { host: "api.example".into(), port: 443, tls: true };
+//! let provider = Provider::new("anthropic", Vendor::Anthropic, target, "")
+//!     .with_keys(["key-one", "key-two"]);
+//! let config = Arc::new(Config { providers: vec![Arc::new(provider)], ..Config::default() });
+//! let mut bridge = Bridge::new(Arc::clone(&config), 1).unwrap();
+//!
+//! let now = Instant::from_secs(1);
+//! let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+//! let request = Request::post("/anthropic/v1/messages").body(Bytes::from(body)).unwrap();
+//! let id = InterceptionId::draw(&mut Rng::new(1));
+//! let mut interception = Interception::new(now, &config, id, request);
+//!
+//! let mut upstream = [StatusCode::TOO_MANY_REQUESTS, StatusCode::OK].into_iter();
+//! let (mut keys, mut replied) = (vec![], None);
+//! while !interception.is_done() {
+//!     while let Some(action) = interception.poll_action() {
+//!         match action {
+//!             Action::Call(call, request) => {
+//!                 keys.push(request.credential.1.to_str().unwrap().to_owned());
+//!                 let status = upstream.next().unwrap();
+//!                 interception.handle(now, Event::UpstreamHead(call, status, HeaderMap::new()));
+//!                 interception.handle(now, Event::UpstreamEnd(call));
+//!             }
+//!             Action::ReplyHead(reply) => replied = Some(reply.status),
+//!             _ => {}
+//!         }
+//!     }
+//!     if let Some(query) = interception.poll_query() {
+//!         interception.handle_answer(now, bridge.answer_interception(now, query));
+//!     }
+//! }
+//! assert_eq!(keys, ["key-one", "key-two"]);
+//! assert_eq!(replied, Some(StatusCode::OK));
+//! ```
+//!
+//! [`Session`] has an example of its own in its documentation; the folder `examples` has one over
+//! `std::net` and threads, and one within hyper. `aibridge-tokio` is the adapter that the shipped
+//! server uses.
 //!
 //! # What is below
 //!
-//! [`keypool`] with the [`Policy`](keypool::Policy) trait that decides a key's fate; [`api`], what the three provider APIs look
-//! like; and the codecs: [`http1`], [`sse`] and [`json`]. Each layer uses only those below it. Beside all of it stands [`trace`]: what a
-//! session was told and did, written down and run again.
+//! [`keypool`] with the [`Policy`](keypool::Policy) trait that decides a key's fate; [`api`], what
+//! the three provider APIs look like; [`mcp`], a client of MCP servers; [`proxy`], the way out
+//! through one; and the codecs: [`http1`], [`sse`] and [`json`]. Plain values stand between:
+//! [`config`] goes in once, a [`record`] comes out for keeping, and a [`secret`] cannot be printed.
+//! Each layer uses only those below it. Beside all of it stands [`trace`]: what a session was told
+//! and did, written down and run again.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod api;

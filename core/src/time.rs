@@ -108,6 +108,18 @@ impl fmt::Debug for Instant {
     }
 }
 
+/// The end of a wait that begins now; none where the timeout is zero, which means that there is no
+/// limit.
+pub(crate) fn after(now: Instant, timeout: Duration) -> Option<Instant> {
+    (!timeout.is_zero()).then(|| now + timeout)
+}
+
+/// As `Retry-After` says it: rounded up, so that nobody comes back too early, and at least one.
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
+    let part = u64::from(duration.subsec_nanos() > 0);
+    duration.as_secs().saturating_add(part).max(1)
+}
+
 /// The earlier of two deadlines, where either may be absent.
 pub(crate) fn earliest<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
@@ -129,6 +141,30 @@ mod tests {
         assert_eq!(Instant::EPOCH - Duration::from_secs(1), Instant::EPOCH);
         assert_eq!(Instant::EPOCH - Instant::from_secs(5), Duration::ZERO);
         assert_eq!(Instant::EPOCH + Duration::MAX, Instant::FAR_FUTURE);
+    }
+
+    #[test]
+    fn no_timeout_is_no_deadline() {
+        let now = Instant::from_secs(5);
+        assert_eq!(after(now, Duration::ZERO), None);
+        assert_eq!(
+            after(now, Duration::from_nanos(1)),
+            Some(Instant::from_nanos(5_000_000_001))
+        );
+    }
+
+    #[test]
+    fn seconds_to_wait_are_rounded_up() {
+        for (nanos, seconds) in [
+            (0, 1),
+            (1, 1),
+            (1_000_000_000, 1),
+            (1_000_000_001, 2),
+            (2_999_999_999, 3),
+        ] {
+            assert_eq!(whole_seconds(Duration::from_nanos(nanos)), seconds);
+        }
+        assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
     }
 
     #[test]

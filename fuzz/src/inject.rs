@@ -18,7 +18,7 @@ pub fn target(data: &[u8]) {
         let Ok(inspected) = api::inspect(api, &body) else {
             continue;
         };
-        let prepared = api::prepare(api, body.clone(), &inspected);
+        let prepared = api::prepare(body.clone(), &inspected);
         let injected = api::inject(api, body.clone(), &inspected, &tools);
         let none = api::inject(api, body.clone(), &inspected, &[]);
         assert_eq!(none.body, prepared, "no tools, no change");

@@ -102,7 +102,7 @@ impl Reloader {
     /// How long running interceptions have at a shutdown.
     pub(crate) fn drain_timeout(&self) -> Duration {
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        settings.timeouts.drain
+        settings.drain_timeout
     }
 }
 

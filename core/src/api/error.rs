@@ -12,7 +12,7 @@ use crate::{
     api::{Api, Vendor},
     fault::Fault,
     id::InterceptionId,
-    time::Duration,
+    time::{Duration, whole_seconds},
 };
 
 /// An error that the bridge makes itself.
@@ -42,7 +42,7 @@ pub struct ApiError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The upstream, or the keys for it, failed.
+    /// The upstream or the keys for it failed, or the loop of tools did.
     Api,
     /// The caller is not known.
     Authentication,
@@ -50,13 +50,15 @@ pub enum ErrorKind {
     InvalidRequest,
     /// There is nothing at this path.
     NotFound,
-    /// The bridge is shutting down.
+    /// The bridge is shutting down, holds as much as it can, or cannot record; or the provider is
+    /// left alone for a while since it has been failing.
     Overloaded,
     /// The caller may not do this.
     Permission,
-    /// Every key is cooling down.
+    /// Every key is cooling down, or the client has as many requests running, or has begun as many
+    /// in a minute, as it may.
     RateLimit,
-    /// The upstream was too slow.
+    /// The upstream was too slow, or the client with its request.
     Timeout,
     /// The request is too large.
     TooLarge,
@@ -295,12 +297,6 @@ impl ApiError {
             ..self
         }
     }
-}
-
-/// Rounded up, so that nobody comes back too early.
-fn whole_seconds(duration: Duration) -> u64 {
-    let part = u64::from(duration.subsec_nanos() > 0);
-    duration.as_secs().saturating_add(part).max(1)
 }
 
 /// Serialising strings and numbers into memory cannot fail.

@@ -23,7 +23,7 @@
 //! assert_eq!(inspected.prompt.as_deref(), Some("hi"));
 //!
 //! // Recording needs the usage chunk, so it is asked for.
-//! let upstream = api::prepare(Api::ChatCompletions, body, &inspected);
+//! let upstream = api::prepare(body, &inspected);
 //! assert!(upstream.starts_with(br#"{"stream_options":{"include_usage":true},"model""#));
 //! ```
 
@@ -110,7 +110,7 @@ pub fn inspect(api: Api, body: &[u8]) -> Result<Inspected, Invalid> {
 
 /// The body to send upstream: the client's own bytes, but for what recording needs (chat, streaming:
 /// `stream_options.include_usage`). `inspected` is what [`inspect`] said of this body.
-pub fn prepare(_api: Api, body: Bytes, inspected: &Inspected) -> Bytes {
+pub fn prepare(body: Bytes, inspected: &Inspected) -> Bytes {
     inspected.apply(body)
 }
 

@@ -107,6 +107,12 @@ impl Circuit {
                 successes: 0,
             });
         }
+        if let State::HalfOpen { successes, .. } = self.state
+            && successes >= breaker.half_open
+        {
+            // As many as it takes, since a reload: no one is left whose success would close it.
+            self.turn(State::default());
+        }
         if let State::HalfOpen { trying, successes } = &mut self.state {
             if *trying + *successes >= breaker.half_open {
                 return Err(WHILE_TRYING);
@@ -266,5 +272,39 @@ mod tests {
             circuit.judge(at(32), &BREAKER, early, Health::Success);
         }
         assert_eq!(circuit.enter(at(32), &BREAKER), Err(WHILE_TRYING));
+    }
+
+    #[test]
+    fn fewer_that_must_succeed_after_a_reload_do_not_keep_it_half_open() {
+        for half_open in 1..=3 {
+            let mut circuit = opened(at(0));
+            for _ in 0..2 {
+                assert_eq!(ask(&mut circuit, at(30), 200), Ok(()));
+            }
+            assert_eq!(circuit.state(at(30)), "half_open");
+            let reloaded = Breaker {
+                half_open,
+                ..BREAKER
+            };
+            for _ in 0..5 {
+                let pass = circuit.enter(at(31), &reloaded).unwrap();
+                circuit.judge(at(31), &reloaded, pass, Health::Success);
+            }
+            assert_eq!(circuit.state(at(31)), "closed", "{half_open}");
+        }
+    }
+
+    #[test]
+    fn one_that_tries_still_decides_after_a_reload() {
+        let mut circuit = opened(at(0));
+        assert_eq!(ask(&mut circuit, at(30), 200), Ok(()));
+        let pass = circuit.enter(at(30), &BREAKER).unwrap();
+        let reloaded = Breaker {
+            half_open: 2,
+            ..BREAKER
+        };
+        assert_eq!(circuit.enter(at(31), &reloaded), Err(WHILE_TRYING));
+        circuit.judge(at(31), &reloaded, pass, Health::Success);
+        assert_eq!(circuit.state(at(31)), "closed");
     }
 }

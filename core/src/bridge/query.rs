@@ -25,7 +25,8 @@ pub enum Query {
     Connect {
         /// The origin.
         target: Target,
-        /// Only a new one will do: a parked one has just turned out to be dead.
+        /// Only a new one will do: a parked one has just turned out to be dead; or it is for an MCP
+        /// server, where what is lost with a dead connection may have run and is not sent again.
         fresh: bool,
     },
     /// May an admitted request go on, now that it is known what it is? Asked where there is a limit to it.

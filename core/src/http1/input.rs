@@ -2,16 +2,23 @@
 
 use std::{collections::VecDeque, fmt, mem};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
-/// Below this, a rest that is kept is copied, so that it does not pin the read buffer it came in.
-const SMALL: usize = 1 << 10;
+/// Below this, what has to wait is copied, so that it does not pin the buffer it was read into.
+/// Adapters read some 64 KiB at a time, so what is held pins no more than a few times its size, in
+/// however small pieces it came.
+const SMALL: usize = 16 << 10;
 
 /// Pushed pieces in order, and whether more can come. The front piece is empty only when all is.
+///
+/// What is read at once is not copied: that is the front piece. A piece that comes while another
+/// waits will wait too.
 #[derive(Default)]
 pub(super) struct Input {
     front: Bytes,
     behind: VecDeque<Bytes>,
+    /// Small pieces after those, joined.
+    tail: BytesMut,
     len: usize,
     ended: bool,
 }
@@ -24,8 +31,20 @@ impl Input {
         self.len += bytes.len();
         if self.front.is_empty() {
             self.front = bytes;
+        } else if bytes.len() < SMALL {
+            self.tail.extend_from_slice(&bytes);
         } else {
-            self.behind.push_back(bytes);
+            let tail = self.take_tail();
+            self.behind.extend(tail.into_iter().chain([bytes]));
+        }
+    }
+
+    /// As `push`, of what is not read at once.
+    pub(super) fn hold(&mut self, bytes: Bytes) {
+        let is_first = self.is_empty();
+        self.push(bytes);
+        if is_first {
+            self.settle();
         }
     }
 
@@ -71,9 +90,10 @@ impl Input {
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
-        self.front = Bytes::new();
-        self.behind = VecDeque::new();
-        self.len = 0;
+        *self = Self {
+            ended: self.ended,
+            ..Self::default()
+        };
     }
 
     /// To be called when the rest is to be held for a while.
@@ -86,8 +106,13 @@ impl Input {
     fn refill(&mut self) {
         // An empty `Bytes` may still hold on to its buffer, so it is replaced in any case.
         if self.front.is_empty() {
-            self.front = self.behind.pop_front().unwrap_or_default();
+            let next = self.behind.pop_front().or_else(|| self.take_tail());
+            self.front = next.unwrap_or_default();
         }
+    }
+
+    fn take_tail(&mut self) -> Option<Bytes> {
+        (!self.tail.is_empty()).then(|| mem::take(&mut self.tail).freeze())
     }
 }
 

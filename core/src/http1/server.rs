@@ -69,10 +69,14 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes as they came. After an error they are dropped.
+    /// Takes bytes as they came. After an error they are dropped. What comes while they cannot be
+    /// given out is copied where it is small, so that it does not keep alive the buffer it was read
+    /// into.
     pub fn push(&mut self, bytes: Bytes) {
-        if !matches!(self.state, State::Failed(_)) {
-            self.input.push(bytes);
+        match self.state {
+            State::Head | State::Body(_) => self.input.push(bytes),
+            State::Ended => self.input.hold(bytes),
+            State::Failed(_) => {}
         }
     }
 

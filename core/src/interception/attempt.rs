@@ -12,18 +12,18 @@ use super::{
     headers,
     intake::{Intake, Refusal},
     journal::{Ending, Journal},
-    relay::{Relay, after},
+    relay::Relay,
     route::Route,
-    state::{Call, Came, Pending, Replay, Request, Rest, State},
+    state::{Call, Came, Lent, Pending, Replay, Request, Rest, State},
 };
 use crate::{
     api::{self, Api, ApiError, Inspected},
     config::Config,
     fault::Fault,
     id::{CallId, InterceptionId},
-    keypool::{self, Exhausted, Fate, KeyId, Lease, NextStep, Scope, Verdict, Walker},
+    keypool::{self, Exhausted, Lease, NextStep, Verdict, Walker},
     record::Outcome,
-    time::Instant,
+    time::{Instant, after},
 };
 
 /// How much of a reply's body is waited for at a policy's wish, in bytes.
@@ -77,7 +77,7 @@ impl Interception {
 
         let body = match &api {
             // With tools, it is prepared when these are put in.
-            Some((api, inspected)) if config.mcp.is_empty() => api::prepare(*api, body, inspected),
+            Some((_, inspected)) if config.mcp.is_empty() => api::prepare(body, inspected),
             _ => body,
         };
         let headers = headers::to_upstream(
@@ -127,12 +127,17 @@ impl Interception {
         replay.0.walker = walker;
         match lease {
             Ok(lease) => {
-                let field = caller::pool_credential(replay.0.provider.vendor, &lease.secret);
+                let request = &replay.0;
+                let field = caller::pool_credential(request.provider.vendor, &lease.secret);
                 let hint = lease.secret.hint().into();
+                let lent = Lent {
+                    key: lease.key,
+                    index: lease.index,
+                    provider: Arc::clone(&request.provider),
+                    model: request.model.clone(),
+                };
                 match field {
-                    Some(field) => {
-                        self.call(now, replay, Some((lease.key, lease.index)), field, hint)
-                    }
+                    Some(field) => self.call(now, replay, Some(lent), field, hint),
                     None => self.exhausted(now, &replay.0, Exhausted::Unauthorized),
                 }
             }
@@ -161,7 +166,7 @@ impl Interception {
         &mut self,
         now: Instant,
         replay: Replay,
-        key: Option<(KeyId, usize)>,
+        lent: Option<Lent>,
         credential: (HeaderName, HeaderValue),
         hint: Arc<str>,
     ) -> State {
@@ -186,7 +191,7 @@ impl Interception {
             replay,
             Call {
                 id,
-                key,
+                lent,
                 deadline: after(now, timeout),
                 pending: None,
             },
@@ -201,7 +206,7 @@ impl Interception {
         status: StatusCode,
         headers: HeaderMap,
     ) -> State {
-        let wanted = match call.key {
+        let wanted = match call.lent {
             Some(_) => replay
                 .0
                 .provider
@@ -243,7 +248,6 @@ impl Interception {
 
     /// Asks the policy, and does what it says.
     pub(super) fn judge(&mut self, now: Instant, replay: Replay, call: &Call, came: Came) -> State {
-        let request = &replay.0;
         let outcome = match &came {
             Came::Fault(fault) => keypool::Outcome::Fault(*fault),
             Came::Reply(pending, _) => keypool::Outcome::Reply {
@@ -252,30 +256,15 @@ impl Interception {
                 body: &pending.body,
             },
         };
-        let verdict = match call.key {
-            Some((key, _)) => {
-                let model = request.model.as_deref();
-                let attempt = keypool::Attempt {
-                    now,
-                    model,
-                    outcome,
-                    relayed: 0,
-                };
-                let verdict = request.provider.policy.judge(&attempt);
-                self.report(request, key, verdict);
-                verdict
-            }
-            None => Verdict {
-                fate: Fate::Keep,
-                scope: Scope::Key,
-                step: NextStep::Relay,
-            },
+        let verdict = match &call.lent {
+            Some(lent) => lent.judge(now, outcome, 0, &mut self.out),
+            None => Verdict::RELAY,
         };
         let result = match &came {
             Came::Fault(fault) => Err(*fault),
             Came::Reply(pending, _) => Ok(pending.status.as_u16()),
         };
-        let key_index = call.key.map(|(_, index)| index);
+        let key_index = call.lent.as_ref().map(|lent| lent.index);
         self.journal
             .attempt(now, key_index, result, verdict.step, &mut self.out);
 
@@ -295,21 +284,6 @@ impl Interception {
                 self.call_failed(now, &replay.0, fault)
             }
         }
-    }
-
-    /// Tells the pool what became of a key, if anything did.
-    fn report(&mut self, request: &Request, key: KeyId, verdict: Verdict) {
-        if verdict.fate == Fate::Keep {
-            return;
-        }
-        let provider = Arc::clone(&request.provider.name);
-        let model = request.model.clone();
-        self.out.queries.push_back(Query::Report {
-            provider,
-            key,
-            verdict,
-            model,
-        });
     }
 
     /// A reply that nobody wants: gives up what of it is still to come.
@@ -332,7 +306,7 @@ impl Interception {
         if let Some(agent) = request.agent.take() {
             return self.begin_turn(now, request, agent, call, reply, rest);
         }
-        self.begin_plain_relay(now, &request, call.id, reply, rest)
+        self.begin_plain_relay(now, &request, call, reply, rest)
     }
 
     /// Relays a reply as it is.
@@ -340,7 +314,7 @@ impl Interception {
         &mut self,
         now: Instant,
         request: &Request,
-        call: CallId,
+        call: &Call,
         reply: Pending,
         rest: Rest,
     ) -> State {

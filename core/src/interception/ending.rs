@@ -13,7 +13,7 @@ use crate::{
     api::{ApiError, Told},
     fault::Fault,
     id::CallId,
-    keypool::Exhausted,
+    keypool::{self, Exhausted},
     record::Outcome,
     time::Instant,
 };
@@ -32,23 +32,11 @@ impl Interception {
             }
             Event::ClientGone => {
                 self.out.actions.push_back(Action::Abort(relay.call));
-                let outcome = if relay.is_complete() {
-                    Outcome::Ok
-                } else {
-                    Outcome::Cancelled
-                };
-                let first_byte = relay.first_byte;
+                let (status, first_byte) = (relay.status, relay.first_byte);
                 let finished = relay.cancel();
+                let had_all = finished.complete.then(|| ending(status, &finished));
                 self.tell(now, first_byte, finished.told);
-                self.journal.end(
-                    now,
-                    Ending {
-                        outcome,
-                        error: None,
-                    },
-                    &mut self.out,
-                );
-                State::Over
+                self.left(now, had_all)
             }
             _ => State::Relaying(relay),
         }
@@ -62,7 +50,11 @@ impl Interception {
 
     pub(super) fn relay_failed(&mut self, now: Instant, relay: Relay, fault: Fault) -> State {
         let (status, first_byte) = (relay.status, relay.first_byte);
+        let (lent, relayed) = (relay.lent.clone(), relay.relayed);
         let finished = relay.fail(fault, &mut self.out);
+        if let (Some(fault), Some(lent)) = (finished.fault, lent) {
+            lent.judge(now, keypool::Outcome::Fault(fault), relayed, &mut self.out);
+        }
         self.conclude(now, status, first_byte, finished)
     }
 
@@ -141,14 +133,18 @@ impl Interception {
     /// The client left before it had all of a reply.
     pub(super) fn cancel(&mut self, now: Instant, call: Option<CallId>) -> State {
         self.out.actions.extend(call.map(Action::Abort));
-        self.journal.end(
-            now,
-            Ending {
-                outcome: Outcome::Cancelled,
-                error: None,
-            },
-            &mut self.out,
-        );
+        self.left(now, None)
+    }
+
+    /// The client left. It has cancelled, unless it had all that upstream had to say: then that
+    /// counts.
+    pub(super) fn left(&mut self, now: Instant, had_all: Option<Ending>) -> State {
+        let cancelled = Ending {
+            outcome: Outcome::Cancelled,
+            error: None,
+        };
+        self.journal
+            .end(now, had_all.unwrap_or(cancelled), &mut self.out);
         State::Over
     }
 }

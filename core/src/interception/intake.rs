@@ -18,6 +18,7 @@ use crate::{
     api::{ApiError, Vendor},
     config::{Config, Provider},
     id::InterceptionId,
+    time::whole_seconds,
 };
 
 /// A request whose head has been accepted. [`Session`](crate::Session) makes one before it reads the body, so that nobody
@@ -51,11 +52,7 @@ impl Intake {
             provider,
             route,
             path,
-        } = route::find(config, &method, target, host, upgrade).map_err(|refused| Refusal {
-            vendor: refused.vendor,
-            error: refused.error,
-            allow: refused.allow,
-        })?;
+        } = route::find(config, &method, target, host, upgrade)?;
         let caller = caller::identify(config, &provider, &headers)
             .map_err(|error| Refusal::new(Some(provider.vendor), error))?;
         Ok(Self {
@@ -92,8 +89,9 @@ impl Intake {
 /// A request that is answered with an error before anything is done for it.
 #[derive(Debug)]
 pub struct Refusal {
-    vendor: Option<Vendor>,
-    error: ApiError,
+    pub(super) vendor: Option<Vendor>,
+    pub(super) error: ApiError,
+    /// The methods that would have been right.
     allow: Option<&'static str>,
 }
 
@@ -107,15 +105,21 @@ impl Refusal {
         }
     }
 
+    /// The route is there, but only for these methods.
+    pub(super) fn wrong_method(vendor: Vendor, allow: &'static str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(Some(vendor), ApiError::method_not_allowed())
+        }
+    }
+
     /// The answer: its head, and its whole body.
     pub fn into_reply(self, id: InterceptionId) -> (Reply, Bytes) {
         let body = self.error.body(self.vendor.unwrap_or(Vendor::OpenAi), id);
         let mut fields = HeaderMap::with_capacity(4);
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(wait) = self.error.retry_after {
-            // Rounded up: a client that comes back early would be refused again.
-            let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            fields.insert(RETRY_AFTER, HeaderValue::from(secs));
+            fields.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         if let Some(allow) = self.allow {
             fields.insert(ALLOW, HeaderValue::from_static(allow));

@@ -5,19 +5,24 @@
 //! HTTP stack already embeds this, and [`Session`](crate::Session) is built on it.
 //!
 //! ```text
-//!             key            head, judged "relay"            end, fault, client gone
-//!  Leasing ─────────▶ Calling ───────────────────▶ Relaying ──────────────────────▶ Over
-//!     ▲                  │ judged "next key"                                          ▲
-//!     └──────────────────┘                                                            │
-//!     └── no key left, refused, timed out ────────────────────────────────────────────┘
+//!            tools         key            head, judged "relay"            end, fault, client gone
+//!  Choosing ──────▶ Leasing ──▶ Calling ────────────────────▶ Relaying ────────────────────▶ Over
+//!                    ▲ ▲           │ │ the same, tools in it                                 ▲
+//!                    │ └───────────┘ └───────────▶ Turning ──────────────────────────────────┤
+//!                    │ judged "next key"              │ calls of injected tools              │
+//!                    ├────────── all results ───── Tooling                                   │
+//!                    └── no key left, refused, timed out ────────────────────────────────────┘
 //! ```
 //!
-//! The request's replayable body belongs to the first two states and is dropped on the way into the third: once the
-//! client has been given a byte, nothing can be tried again, and there is no flag to get wrong.
+//! It begins in `Choosing` where there may be tools to inject, and in `Leasing` where not.
 //!
-//! After each call of `new` or `handle*`: answer every [`poll_query`](Interception::poll_query), then take every
-//! [`poll_action`](Interception::poll_action), then wait for an event or for
-//! [`poll_timeout`](Interception::poll_timeout). Late events for calls that are over are ignored.
+//! Nothing is tried again once the client has been given a byte of a turn's reply. Without injected
+//! tools there is one turn, and no flag to get wrong: the request's replayable body belongs to the
+//! states before `Relaying` and is dropped on the way into it. `Turning` and `Tooling` keep the
+//! request, to make the next turn's of it. That is a call of its own, on a fresh walk over the
+//! keys: it fails over though the client has bytes of the turns before it.
+//!
+//! It is driven by [the contract](crate#the-contract).
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -168,56 +173,8 @@ impl Outbox {
     }
 }
 
-/// One client request and all that it causes. See the [module](self).
-///
-/// Without any socket, one key rate-limited and the next good:
-///
-/// ```
-/// use std::sync::Arc;
-/// use aibridge_core::{
-///     Bridge, Instant, Interception, InterceptionId, Rng, Target,
-///     api::Vendor,
-///     config::{Config, Provider},
-///     interception::{Action, Event},
-/// };
-/// use bytes::Bytes;
-/// use http::{HeaderMap, Request, StatusCode};
-///
-/// let target = Target { host: "api.example".into(), port: 443, tls: true };
-/// let provider = Provider::new("anthropic", Vendor::Anthropic, target, "").with_keys(["key-one", "key-two"]);
-/// let config = Arc::new(Config { providers: vec![Arc::new(provider)], ..Config::default() });
-/// let mut bridge = Bridge::new(Arc::clone(&config), 1).unwrap();
-///
-/// let now = Instant::from_secs(1);
-/// let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
-/// let request = Request::post("/anthropic/v1/messages").body(Bytes::from(body)).unwrap();
-/// let id = InterceptionId::draw(&mut Rng::new(1));
-/// let mut interception = Interception::new(now, &config, id, request);
-///
-/// let mut statuses = vec![StatusCode::OK, StatusCode::TOO_MANY_REQUESTS];
-/// let mut keys = vec![];
-/// let mut replied = None;
-/// while !interception.is_done() {
-///     while let Some(query) = interception.poll_query() {
-///         let answer = bridge.answer_interception(now, query);
-///         interception.handle_answer(now, answer);
-///     }
-///     while let Some(action) = interception.poll_action() {
-///         match action {
-///             Action::Call(call, request) => {
-///                 keys.push(request.credential.1.to_str().unwrap().to_owned());
-///                 let status = statuses.pop().unwrap();
-///                 interception.handle(now, Event::UpstreamHead(call, status, HeaderMap::new()));
-///                 interception.handle(now, Event::UpstreamEnd(call));
-///             }
-///             Action::ReplyHead(reply) => replied = Some(reply.status),
-///             _ => {}
-///         }
-///     }
-/// }
-/// assert_eq!(keys, ["key-one", "key-two"]);
-/// assert_eq!(replied, Some(StatusCode::OK));
-/// ```
+/// One client request and all that it causes. See the [module](self); the [front
+/// page](crate#a-failover) has an example.
 #[derive(Debug)]
 pub struct Interception {
     state: State,

@@ -8,7 +8,11 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING, header::CONTENT_TYPE};
 
-use super::{Action, Outbox, sieve::Sieve};
+use super::{
+    Action, Outbox,
+    sieve::Sieve,
+    state::{Call, Lent},
+};
 use crate::{
     api::{self, Api, ApiError, Inspected, Pass, Told, Vendor, turns::Passed},
     codec::Step,
@@ -16,7 +20,7 @@ use crate::{
     fault::Fault,
     id::{CallId, InterceptionId},
     sse,
-    time::{Duration, Instant, earliest},
+    time::{Instant, after, earliest},
 };
 
 /// A blocking reply longer than this is relayed and not understood.
@@ -26,6 +30,8 @@ const MAX_READ_BODY: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) call: CallId,
+    /// The pool's key; `None` for the client's own.
+    pub(super) lent: Option<Lent>,
     pub(super) status: StatusCode,
     /// When the first byte of the body came.
     pub(super) first_byte: Option<Instant>,
@@ -91,7 +97,7 @@ impl Relay {
     /// A relay for this reply. `api` is `None` where nothing is to be understood.
     pub(super) fn new(
         now: Instant,
-        call: CallId,
+        call: &Call,
         id: InterceptionId,
         status: StatusCode,
         headers: &HeaderMap,
@@ -109,7 +115,8 @@ impl Relay {
             _ => Follow::Opaque,
         };
         let mut relay = Self {
-            call,
+            call: call.id,
+            lent: call.lent.clone(),
             status,
             first_byte: None,
             relayed: 0,
@@ -177,9 +184,14 @@ impl Relay {
         self.finish(Some(fault))
     }
 
-    /// The client left; nothing more is relayed.
+    /// The client left; nothing more is relayed. Only a stream shows before its end that the client
+    /// has all of it.
     pub(super) fn cancel(self) -> Finished {
-        self.finish(None)
+        let complete = self.is_complete();
+        Finished {
+            complete,
+            ..self.finish(None)
+        }
     }
 
     /// Time has passed. True if upstream has been silent for too long.
@@ -381,9 +393,4 @@ pub(super) const fn keep_alive(api: Api) -> &'static [u8] {
         Vendor::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
         Vendor::OpenAi => b": keep-alive\n\n",
     }
-}
-
-/// A deadline; none where the timeout is zero.
-pub(super) fn after(now: Instant, timeout: Duration) -> Option<Instant> {
-    (!timeout.is_zero()).then(|| now + timeout)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use http::{Method, Uri};
 
+use super::intake::Refusal;
 use crate::{
     api::{Api, ApiError, Vendor},
     config::{Config, Provider},
@@ -31,43 +32,25 @@ pub(super) struct Found {
     pub(super) path: Arc<str>,
 }
 
-/// A route that was not: the provider's vendor where the prefix names one, the error, and the methods that
-/// would have been right.
-#[derive(Debug)]
-pub(super) struct NotFound {
-    pub(super) vendor: Option<Vendor>,
-    pub(super) error: ApiError,
-    pub(super) allow: Option<&'static str>,
-}
-
-impl NotFound {
-    fn of(vendor: Option<Vendor>, error: ApiError) -> Self {
-        Self {
-            vendor,
-            error,
-            allow: None,
-        }
-    }
-}
-
-/// Finds the route of a request. `host` is its `Host` field, `upgrade` whether it asks for a WebSocket.
+/// Finds the route of a request. `host` is its `Host` field, `upgrade` whether it asks for a
+/// WebSocket. A refusal is in the shape of the provider's vendor where the prefix names one.
 pub(super) fn find(
     config: &Config,
     method: &Method,
     target: &Uri,
     host: Option<&str>,
     upgrade: bool,
-) -> Result<Found, NotFound> {
+) -> Result<Found, Refusal> {
     if target
         .authority()
-        .is_some_and(|authority| Some(authority.as_str()) != host)
+        .is_some_and(|authority| !is_same_host(target.scheme_str(), authority.as_str(), host))
     {
         let message = "the request target names another host";
-        return Err(NotFound::of(None, ApiError::invalid_request(message)));
+        return Err(Refusal::new(None, ApiError::invalid_request(message)));
     }
     let path = normalise(target.path())
-        .map_err(|message| NotFound::of(None, ApiError::invalid_request(message)))?;
-    let not_found = || NotFound::of(None, ApiError::not_found());
+        .map_err(|message| Refusal::new(None, ApiError::invalid_request(message)))?;
+    let not_found = || Refusal::new(None, ApiError::not_found());
     let (name, rest) = split_prefix(&path).ok_or_else(not_found)?;
     let provider = config
         .providers
@@ -84,19 +67,14 @@ pub(super) fn find(
             .filter(|rest| rest.starts_with('/')),
     };
     let Some((rest, route)) = rest.and_then(|rest| Some((rest, route(vendor, rest)?))) else {
-        return Err(NotFound::of(Some(vendor), ApiError::not_found()));
+        return Err(Refusal::new(Some(vendor), ApiError::not_found()));
     };
     if matches!(route, Route::Bridged(_)) {
         if upgrade {
-            return Err(NotFound::of(Some(vendor), ApiError::upgrade_required()));
+            return Err(Refusal::new(Some(vendor), ApiError::upgrade_required()));
         }
         if method != Method::POST {
-            let error = ApiError::method_not_allowed();
-            return Err(NotFound {
-                vendor: Some(vendor),
-                error,
-                allow: Some("POST"),
-            });
+            return Err(Refusal::wrong_method(vendor, "POST"));
         }
     }
     let query = target.query();
@@ -110,6 +88,23 @@ pub(super) fn find(
         route,
         path,
     })
+}
+
+/// Whether a target's authority is what the `Host` field names (RFC 9110 §4.2.3): in any case, and
+/// with the scheme's own port or without.
+fn is_same_host(scheme: Option<&str>, authority: &str, host: Option<&str>) -> bool {
+    let own_port = match scheme {
+        Some("http") => ":80",
+        Some("https") => ":443",
+        _ => ":",
+    };
+    let bare = |name: &'_ str| -> String {
+        let bare = [own_port, ":"]
+            .iter()
+            .find_map(|port| name.strip_suffix(port));
+        bare.unwrap_or(name).to_ascii_lowercase()
+    };
+    host.is_some_and(|host| bare(host) == bare(authority))
 }
 
 /// `/name/rest` as `(name, /rest)`.
@@ -163,8 +158,9 @@ fn route(vendor: Vendor, path: &str) -> Option<Route> {
 fn normalise(path: &str) -> Result<String, &'static str> {
     let mut out = String::with_capacity(path.len());
     let mut rest = path;
-    let mut encoded_slash = false;
+    let (mut slashes, mut encoded_slash) = (0, false);
     while let Some(at) = rest.find('%') {
+        slashes += rest[..at].bytes().filter(|byte| *byte == b'/').count();
         out.push_str(&rest[..at]);
         let code = rest
             .get(at + 1..at + 3)
@@ -175,7 +171,7 @@ fn normalise(path: &str) -> Result<String, &'static str> {
                 out.push(char::from(byte));
             }
             // A slash that is none: harmless in an identifier, not where the route is told.
-            b'/' | b'\\' if out.bytes().filter(|b| *b == b'/').count() < 4 => {
+            b'/' | b'\\' if slashes < 4 => {
                 return Err("the path has an encoded slash");
             }
             _ => {
@@ -336,5 +332,79 @@ mod tests {
         let target = "/openai/v1/responses".parse().unwrap();
         let refused = find(&config(), &Method::GET, &target, None, true).unwrap_err();
         assert_eq!(refused.error.status, StatusCode::UPGRADE_REQUIRED);
+    }
+
+    #[test]
+    fn an_absolute_target_names_the_same_host_in_any_spelling() {
+        for (target, host, same) in [
+            (
+                "http://bridge.example/openai/v1/responses",
+                "bridge.example",
+                true,
+            ),
+            (
+                "http://Bridge.Example/openai/v1/responses",
+                "bridge.example",
+                true,
+            ),
+            (
+                "http://bridge.example/openai/v1/responses",
+                "BRIDGE.example:80",
+                true,
+            ),
+            (
+                "http://bridge.example:80/openai/v1/responses",
+                "bridge.example",
+                true,
+            ),
+            (
+                "HTTPS://bridge.example:443/openai/v1/responses",
+                "bridge.example",
+                true,
+            ),
+            (
+                "http://bridge.example:8787/openai/v1/responses",
+                "bridge.example:8787",
+                true,
+            ),
+            ("http://[::1]:80/openai/v1/responses", "[::1]", true),
+            (
+                "http://bridge.example:443/openai/v1/responses",
+                "bridge.example",
+                false,
+            ),
+            (
+                "https://bridge.example:80/openai/v1/responses",
+                "bridge.example",
+                false,
+            ),
+            (
+                "http://bridge.example:8787/openai/v1/responses",
+                "bridge.example",
+                false,
+            ),
+            (
+                "http://user@bridge.example/openai/v1/responses",
+                "bridge.example",
+                false,
+            ),
+            (
+                "http://bridge.example.org/openai/v1/responses",
+                "bridge.example",
+                false,
+            ),
+        ] {
+            let uri = target.parse().unwrap();
+            let found = find(&config(), &Method::POST, &uri, Some(host), false);
+            assert_eq!(found.is_ok(), same, "{target} at {host}");
+        }
+        let uri = "http://bridge.example/openai/v1/responses".parse().unwrap();
+        assert!(find(&config(), &Method::POST, &uri, None, false).is_err());
+    }
+
+    #[test]
+    fn a_long_path_is_normalised_in_one_pass() {
+        let path = format!("/openai/v1/models/a{}", "%2F".repeat(1 << 19));
+        assert_eq!(normalise(&path), Ok(path.clone()));
     }
 }

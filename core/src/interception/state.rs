@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::{
-    Action, Event, Interception,
+    Action, Event, Interception, Outbox, Query,
     caller::Credential,
     relay::Relay,
     tool_loop::{Agent, Tooling},
@@ -17,7 +17,7 @@ use crate::{
     config::{Config, Provider, Timeouts, ToolLimits},
     fault::Fault,
     id::CallId,
-    keypool::{KeyId, Walker},
+    keypool::{self, Fate, KeyId, Verdict, Walker},
     time::{Instant, earliest},
 };
 
@@ -93,11 +93,48 @@ impl Request {
 pub(super) struct Call {
     pub(super) id: CallId,
     /// The pool's key; `None` for the client's own.
-    pub(super) key: Option<(KeyId, usize)>,
+    pub(super) lent: Option<Lent>,
     /// When the reply's head is overdue.
     pub(super) deadline: Option<Instant>,
     /// A head that waits for as much of its body as the policy wants to see.
     pub(super) pending: Option<Box<Pending>>,
+}
+
+/// A pool's key at work, and what it takes to judge what comes of that.
+#[derive(Clone, Debug)]
+pub(super) struct Lent {
+    pub(super) key: KeyId,
+    /// Its place in the configuration.
+    pub(super) index: usize,
+    pub(super) provider: Arc<Provider>,
+    pub(super) model: Option<Arc<str>>,
+}
+
+impl Lent {
+    /// Asks the policy, and tells the pool what becomes of the key, if anything does.
+    pub(super) fn judge(
+        &self,
+        now: Instant,
+        outcome: keypool::Outcome<'_>,
+        relayed: u64,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let verdict = self.provider.policy.judge(&keypool::Attempt {
+            now,
+            model: self.model.as_deref(),
+            outcome,
+            relayed,
+        });
+        if verdict.fate != Fate::Keep {
+            out.queries.push_back(Query::Report {
+                provider: Arc::clone(&self.provider.name),
+                key: self.key,
+                verdict,
+                model: self.model.clone(),
+            });
+        }
+        verdict
+    }
 }
 
 /// A reply not yet judged.

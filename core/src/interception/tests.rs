@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use proptest::prelude::*;
 
-use super::{Action, Event, Interception, Reply, UpstreamRequest};
+use super::{Action, Answer, Event, Interception, Query, Reply, Toolbox, UpstreamRequest};
 use crate::{
     api::Vendor,
     bridge::Bridge,
@@ -15,11 +15,15 @@ use crate::{
     fault::Fault,
     id::{CallId, InterceptionId},
     keypool::{Attempt, Failover, Fate, NextStep, Outcome as Came, Policy, Reason, Scope, Verdict},
+    mcp::ToolCallId,
     record::{Outcome, Record},
     rng::Rng,
     target::Target,
     time::{Duration, Instant},
 };
+
+mod endings;
+mod judged_again;
 
 const NOW: Instant = Instant::from_secs(1_000);
 
@@ -29,6 +33,9 @@ struct Run {
     interception: Interception,
     now: Instant,
     calls: Vec<(CallId, UpstreamRequest)>,
+    /// What there is where the interception asks for tools, and what it called of them.
+    toolbox: Arc<Toolbox>,
+    tools: Vec<ToolCallId>,
     aborted: Vec<CallId>,
     head: Option<Reply>,
     body: Vec<u8>,
@@ -39,10 +46,15 @@ struct Run {
 
 impl Run {
     fn new(provider: Provider, request: Request<Bytes>) -> Self {
-        let config = Arc::new(Config {
+        let config = Config {
             providers: vec![Arc::new(provider)],
             ..Config::default()
-        });
+        };
+        Self::of(config, Arc::default(), request)
+    }
+
+    fn of(config: Config, toolbox: Arc<Toolbox>, request: Request<Bytes>) -> Self {
+        let config = Arc::new(config);
         let bridge = Bridge::new(Arc::clone(&config), 1).unwrap();
         let id = InterceptionId::draw(&mut Rng::new(1));
         let mut run = Self {
@@ -50,6 +62,8 @@ impl Run {
             interception: Interception::new(NOW, &config, id, request),
             now: NOW,
             calls: vec![],
+            toolbox,
+            tools: vec![],
             aborted: vec![],
             head: None,
             body: vec![],
@@ -63,7 +77,10 @@ impl Run {
     fn drain(&mut self) {
         loop {
             if let Some(query) = self.interception.poll_query() {
-                let answer = self.bridge.answer_interception(self.now, query);
+                let answer = match query {
+                    Query::Tools => Answer::Tools(Arc::clone(&self.toolbox)),
+                    query => self.bridge.answer_interception(self.now, query),
+                };
                 self.interception.handle_answer(self.now, answer);
                 continue;
             }
@@ -78,7 +95,8 @@ impl Run {
                 }
                 Some(Action::ReplyEnd) => assert!(self.ended.replace(true).is_none()),
                 Some(Action::ReplyAbort) => assert!(self.ended.replace(false).is_none()),
-                Some(other @ (Action::AbortTools | Action::CallTool(..))) => panic!("{other:?}"),
+                Some(Action::AbortTools) => self.tools.clear(),
+                Some(Action::CallTool(id, _)) => self.tools.push(id),
                 None => return,
             }
         }
@@ -144,6 +162,24 @@ impl Run {
             .iter()
             .map(|key| key.state.as_str())
             .collect()
+    }
+
+    /// The turns whose tokens were recorded, and how many went in.
+    fn usage(&self) -> Vec<(u32, u64)> {
+        let usage = |record: &Record| match record {
+            Record::TokenUsage(_, it) => Some((it.turn, it.usage.input)),
+            _ => None,
+        };
+        self.records.iter().filter_map(usage).collect()
+    }
+
+    /// The error that was recorded.
+    fn error(&self) -> Option<&str> {
+        let mut errors = self.records.iter().filter_map(|record| match record {
+            Record::Ended(_, ended) => Some(ended.error.as_deref()),
+            _ => None,
+        });
+        errors.next().flatten()
     }
 
     /// Exactly one end was recorded: this one.

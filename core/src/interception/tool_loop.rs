@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::{
     Action, Event, Interception, Outbox,
-    relay::{after, keep_alive},
+    relay::keep_alive,
     state::{Replay, Request, State},
     toolbox::Toolbox,
 };
@@ -31,7 +31,7 @@ use crate::{
     keypool::Walker,
     mcp::{self, Entry, Failure, ToolCallId, ToolResult},
     record::Outcome,
-    time::{Duration, Instant, earliest},
+    time::{Duration, Instant, after, earliest},
 };
 
 /// How many tools of a request run at a time; the others wait. Each has a connection of its own, and what a model writes must not
@@ -82,8 +82,10 @@ impl Agent {
         }
         if self.started && self.ping.is_some_and(|at| at <= now) {
             self.rest(now);
-            // All that the client was sent is whole events.
-            out.body(Bytes::from_static(keep_alive(self.api)));
+            // All that the client was sent is whole events; the last of the reply is the last.
+            if !self.turns.is_complete() {
+                out.body(Bytes::from_static(keep_alive(self.api)));
+            }
         }
         false
     }
@@ -183,7 +185,7 @@ impl Interception {
     pub(super) fn run_tools(
         &mut self,
         now: Instant,
-        request: Box<Request>,
+        mut request: Box<Request>,
         mut agent: Box<Agent>,
         calls: Vec<turns::Call>,
     ) -> State {
@@ -198,7 +200,8 @@ impl Interception {
                 calls,
                 "not run: the loop has had all its turns",
             );
-            return self.loop_failed(now, request, agent, &ApiError::loop_failed(message));
+            request.agent = Some(agent);
+            return self.loop_failed(now, &request, &ApiError::loop_failed(message));
         }
         if agent.until.is_none() {
             agent.until = after(now, request.limits.whole);
@@ -331,12 +334,10 @@ impl Interception {
     pub(super) fn loop_failed(
         &mut self,
         now: Instant,
-        mut request: Box<Request>,
-        agent: Box<Agent>,
+        request: &Request,
         error: &ApiError,
     ) -> State {
-        request.agent = Some(agent);
-        self.fail(now, &request, error, Outcome::Internal)
+        self.fail(now, request, error, Outcome::Internal)
     }
 }
 

@@ -8,9 +8,9 @@ use super::{
     ending::ending,
     headers,
     journal::Ending,
-    relay::{Finished, after, is_encoded, is_stream},
+    relay::{Finished, is_encoded, is_stream},
     sieve::Sieve,
-    state::{Call, Pending, Request, Rest, State},
+    state::{Call, Lent, Pending, Request, Rest, State},
     tool_loop::Agent,
 };
 use crate::{
@@ -20,7 +20,8 @@ use crate::{
     },
     fault::Fault,
     id::CallId,
-    time::{Instant, earliest},
+    keypool,
+    time::{Instant, after, earliest},
 };
 
 /// A turn's blocking reply longer than this cannot be looked into.
@@ -34,10 +35,14 @@ pub(super) struct Turn {
     request: Box<Request>,
     agent: Box<Agent>,
     call: CallId,
+    /// The pool's key; `None` for the client's own.
+    lent: Option<Lent>,
     status: StatusCode,
     follow: Follow,
     /// The head, until the client is given it.
     head: Option<Reply>,
+    /// Bytes of the reply that the client was given.
+    relayed: u64,
     idle: Option<Instant>,
 }
 
@@ -62,30 +67,35 @@ impl Turn {
         let Follow::Events(sieve) = &mut self.follow else {
             return false;
         };
-        let mut given = false;
+        let before = self.relayed;
         sieve.push(bytes);
         while let Some(bytes) = sieve.next(|item| self.agent.turns.item(item)) {
-            given |= give(&mut self.head, &mut self.agent, now, bytes, out);
+            self.relayed += give(&mut self.head, &mut self.agent, now, bytes, out);
         }
-        given
+        self.relayed > before
+    }
+
+    /// Its terminal event has come, or upstream's own error: what follows is no failure.
+    fn is_over(&self) -> bool {
+        self.agent.turns.is_turn_over() || self.agent.turns.is_complete()
     }
 }
 
-/// Gives the client some of a stream, its head first where it has not had that. Whether there was something to give.
+/// Gives the client some of a stream, its head first where it has not had that. Says how many bytes
+/// that was.
 fn give(
     head: &mut Option<Reply>,
     agent: &mut Agent,
     now: Instant,
     bytes: Bytes,
     out: &mut Outbox,
-) -> bool {
+) -> u64 {
     if bytes.is_empty() {
-        return false;
+        return 0;
     }
     start(head, agent, now, out);
     agent.rest(now);
-    out.body(bytes);
-    true
+    out.body(bytes)
 }
 
 fn start(head: &mut Option<Reply>, agent: &mut Agent, now: Instant, out: &mut Outbox) {
@@ -112,7 +122,7 @@ impl Interception {
         } = &reply;
         let is_encoded = is_encoded(headers);
         if !agent.started && (is_encoded || !status.is_success()) {
-            return self.begin_plain_relay(now, &request, call.id, reply, rest);
+            return self.begin_plain_relay(now, &request, call, reply, rest);
         }
         let Pending {
             status,
@@ -148,9 +158,11 @@ impl Interception {
             request,
             agent,
             call: call.id,
+            lent: call.lent.clone(),
             status,
             follow,
             head,
+            relayed: 0,
             idle,
         });
         let state = self.turn_body(now, turn, body.freeze());
@@ -169,31 +181,23 @@ impl Interception {
             Event::UpstreamFailed(id, fault) if id == turn.call => {
                 self.turn_failed(now, turn, fault)
             }
-            Event::ClientGone => {
-                let mut agent = turn.agent;
-                let told = agent.turns.told();
-                let is_injected = |name: &str| agent.is_injected(name);
-                self.journal.told(now, told, is_injected, &mut self.out);
-                self.cancel(now, Some(turn.call))
-            }
+            Event::ClientGone => self.turn_left(now, *turn),
             _ => State::Turning(turn),
         }
     }
 
     pub(super) fn turn_timed_out(&mut self, now: Instant, mut turn: Box<Turn>) -> State {
-        if turn.agent.is_late(now, &mut self.out) {
-            self.out.actions.push_back(Action::Abort(turn.call));
-            let Turn {
-                mut request, agent, ..
-            } = *turn;
-            request.agent = Some(agent);
+        let is_late = turn.agent.is_late(now, &mut self.out);
+        let is_silent = turn.idle.is_some_and(|at| at <= now);
+        if !is_late && !is_silent {
+            return State::Turning(turn);
+        }
+        self.out.actions.push_back(Action::Abort(turn.call));
+        if is_late && !turn.agent.turns.is_complete() {
+            let request = self.abandon(now, *turn);
             return self.loop_took_too_long(now, &request);
         }
-        if turn.idle.is_some_and(|at| at <= now) {
-            self.out.actions.push_back(Action::Abort(turn.call));
-            return self.turn_failed(now, turn, Fault::TimedOut);
-        }
-        State::Turning(turn)
+        self.turn_failed(now, turn, Fault::TimedOut)
     }
 
     fn turn_body(&mut self, now: Instant, mut turn: Box<Turn>, bytes: Bytes) -> State {
@@ -214,7 +218,8 @@ impl Interception {
             Follow::Whole(body) if body.len() + bytes.len() > MAX_TURN => {
                 self.out.actions.push_back(Action::Abort(turn.call));
                 let error = ApiError::loop_failed("upstream's reply is too long to be looked into");
-                return self.loop_failed(now, turn.request, turn.agent, &error);
+                let request = self.abandon(now, *turn);
+                return self.loop_failed(now, &request, &error);
             }
             Follow::Whole(body) => body.extend_from_slice(&bytes),
             Follow::Unreadable(_) => {}
@@ -224,19 +229,65 @@ impl Interception {
 
     /// The reply broke off. Behind the turn's terminal event that is no loss.
     fn turn_failed(&mut self, now: Instant, turn: Box<Turn>, fault: Fault) -> State {
-        if turn.agent.turns.is_turn_over() {
+        if turn.is_over() {
             return self.turn_ended(now, turn);
         }
-        let Turn {
-            mut request,
-            mut agent,
-            ..
-        } = *turn;
-        let told = agent.turns.told();
-        let is_injected = |name: &str| agent.is_injected(name);
-        self.journal.told(now, told, is_injected, &mut self.out);
-        request.agent = Some(agent);
+        if let Some(lent) = &turn.lent {
+            let outcome = keypool::Outcome::Fault(fault);
+            lent.judge(now, outcome, turn.relayed, &mut self.out);
+        }
+        let request = self.abandon(now, *turn);
         self.call_failed(now, &request, fault)
+    }
+
+    /// The client left, perhaps since it has all there is.
+    fn turn_left(&mut self, now: Instant, mut turn: Turn) -> State {
+        self.out.actions.push_back(Action::Abort(turn.call));
+        let is_complete = turn.agent.turns.is_complete();
+        let end = is_complete.then(|| turn.agent.turns.end().1);
+        let ending = self.turn_told(now, &mut turn);
+        if let Some(TurnEnd::Refused { calls, why }) = end {
+            self.refused_calls(now, &turn.agent, calls, why);
+        }
+        self.left(now, is_complete.then_some(ending))
+    }
+
+    /// Leaves a turn where it stands. Gives the request back: its client is still to be told.
+    fn abandon(&mut self, now: Instant, mut turn: Turn) -> Box<Request> {
+        self.turn_told(now, &mut turn);
+        let Turn {
+            mut request, agent, ..
+        } = turn;
+        request.agent = Some(agent);
+        request
+    }
+
+    /// Records what a turn told; gives what it amounts to.
+    fn turn_told(&mut self, now: Instant, turn: &mut Turn) -> Ending {
+        let told = turn.agent.turns.told();
+        let finished = Finished {
+            fault: None,
+            complete: told.complete,
+            told,
+        };
+        let ending = ending(turn.status, &finished);
+        let is_injected = |name: &str| turn.agent.is_injected(name);
+        self.journal
+            .told(now, finished.told, is_injected, &mut self.out);
+        ending
+    }
+
+    /// Calls of injected tools that the client does not see, and that are not run.
+    fn refused_calls(
+        &mut self,
+        now: Instant,
+        agent: &Agent,
+        calls: Vec<turns::Call>,
+        why: Refusal,
+    ) {
+        let what = format!("calls of injected tools were {}", refusal(why));
+        self.journal.warn(what, &mut self.out);
+        self.not_run(now, agent, calls, refusal(why));
     }
 
     /// The reply is complete: the last one, or one that calls tools.
@@ -256,19 +307,11 @@ impl Interception {
             Follow::Whole(body) => turn.agent.turns.body(body.split().freeze()),
             Follow::Unreadable(why) => {
                 let error = ApiError::loop_failed(*why);
-                return self.loop_failed(now, turn.request, turn.agent, &error);
+                let request = self.abandon(now, *turn);
+                return self.loop_failed(now, &request, &error);
             }
         };
-        let told = turn.agent.turns.told();
-        let finished = Finished {
-            fault: None,
-            complete: told.complete,
-            told,
-        };
-        let ending = ending(turn.status, &finished);
-        let is_injected = |name: &str| turn.agent.is_injected(name);
-        self.journal
-            .told(now, finished.told, is_injected, &mut self.out);
+        let ending = self.turn_told(now, &mut turn);
         match end {
             TurnEnd::Calls(calls) => {
                 let Turn {
@@ -277,20 +320,22 @@ impl Interception {
                     mut head,
                     ..
                 } = *turn;
-                if give(&mut head, &mut agent, now, rest, &mut self.out) {
+                if give(&mut head, &mut agent, now, rest, &mut self.out) > 0 {
                     self.journal.first_byte(now);
                 }
                 self.run_tools(now, request, agent, calls)
             }
             TurnEnd::TooLong => {
                 let error = ApiError::loop_failed("the turn is too long to be continued");
-                self.loop_failed(now, turn.request, turn.agent, &error)
+                let Turn {
+                    mut request, agent, ..
+                } = *turn;
+                request.agent = Some(agent);
+                self.loop_failed(now, &request, &error)
             }
             TurnEnd::Final => self.last_turn(now, *turn, rest, ending),
             TurnEnd::Refused { calls, why } => {
-                let what = format!("calls of injected tools were {}", refusal(why));
-                self.journal.warn(what, &mut self.out);
-                self.not_run(now, &turn.agent, calls, refusal(why));
+                self.refused_calls(now, &turn.agent, calls, why);
                 self.last_turn(now, *turn, rest, ending)
             }
         }

@@ -36,6 +36,13 @@ use crate::{
 /// ```
 pub trait Policy: fmt::Debug + Send + Sync {
     /// What this attempt's outcome means for its key and for the request.
+    ///
+    /// Asked when there is a reply's head, with as much of its body as is
+    /// [wanted](Self::body_wanted), or a fault instead. A reply that is passed on and then breaks
+    /// off, or falls silent for too long, is judged once more, as a [fault](Outcome::Fault): by
+    /// then nothing can be tried again, so only the key's fate counts, and the step is ignored.
+    /// (With tools injected, a reply may be held back, and then the client has none of it yet; that
+    /// is no different.) A reply that is complete, and one whose client left, is not judged again.
     fn judge(&self, attempt: &Attempt<'_>) -> Verdict;
 
     /// How many bytes of the body of a reply with this status [`judge`](Self::judge) wants to see.
@@ -69,7 +76,8 @@ pub struct Attempt<'a> {
     pub model: Option<&'a str>,
     /// What came back.
     pub outcome: Outcome<'a>,
-    /// How many bytes of this reply the client already has: more than 0 only for a fault mid-body.
+    /// How many bytes of this reply's body the client has been given: more than 0 only for a fault
+    /// mid-body.
     pub relayed: u64,
 }
 
@@ -170,7 +178,8 @@ pub enum Scope {
 pub enum NextStep {
     /// The request ends here with an error of the bridge's own (502).
     GiveUp,
-    /// The next key is tried. Without effect on BYOK requests and once the reply has started.
+    /// The next key is tried. Without effect on BYOK requests, which are not judged, and for a
+    /// fault mid-body.
     NextKey,
     /// The client gets this reply. For a fault, which has none, the same as `GiveUp`.
     Relay,

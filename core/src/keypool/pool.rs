@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use crate::{
     keypool::{Candidate, Fate, Offer, Policy, Reason, Scope, Verdict, Walker},
     secret::Secret,
-    time::{Duration, Instant},
+    time::{Duration, Instant, whole_seconds},
 };
 
 /// A key's identity within its pool, stable across reloads that keep the key.
@@ -334,8 +334,7 @@ impl Pool {
         let Some(wait) = wait.min() else {
             return Exhausted::Unauthorized;
         };
-        let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        Exhausted::RateLimited(Duration::from_secs(secs.max(1)))
+        Exhausted::RateLimited(Duration::from_secs(whole_seconds(wait)))
     }
 
     /// Applies a verdict's fate. Says so if the state of the whole key really changed: not for a longer cooldown of a

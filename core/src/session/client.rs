@@ -9,10 +9,11 @@ use crate::{
     frame::Frame,
     http1::{Limits, server::Decoder},
     id::ConnId,
-    time::{Duration, Instant, earliest},
+    time::{Duration, Instant, after, earliest},
 };
 
-/// Pipelined bytes above which the client is not read until its earlier requests are answered.
+/// Pipelined bytes above which the client is not read until its earlier requests are answered,
+/// unless a head may be larger.
 const HOLD: usize = 64 << 10;
 /// How long a client may take over its request where there are too many already.
 const HURRY: Duration = Duration::from_secs(5);
@@ -25,6 +26,12 @@ pub(super) struct Client {
     pub(super) decoder: Decoder,
     /// Bytes given to the adapter and not yet written.
     pub(super) unsent: usize,
+    /// How many of them, from the first, belong to replies that are finished: the client gets these
+    /// though it has ended its side.
+    owed: usize,
+    /// Bytes above which the client is not read. No less than what is collected before it is
+    /// understood: waiting for more of a head that is not read would be waiting for ever.
+    hold: usize,
     /// The client has ended its side.
     pub(super) ended: bool,
     /// A head has begun to come.
@@ -45,9 +52,12 @@ impl Client {
             body: u64::MAX,
             ..config.limits.clone()
         };
+        let hold = HOLD.max(limits.head).max(limits.trailers);
         let mut client = Self {
             decoder: Decoder::new(limits),
             unsent: 0,
+            owed: 0,
+            hold,
             ended: false,
             in_head: false,
             draining: false,
@@ -89,11 +99,22 @@ impl Client {
     /// The client has taken some bytes.
     pub(super) fn took(&mut self, now: Instant, count: usize) {
         self.unsent = self.unsent.saturating_sub(count);
+        self.owed = self.owed.saturating_sub(count);
         self.stalled = if self.unsent > 0 {
             after(now, self.timeouts.client_body)
         } else {
             None
         };
+    }
+
+    /// A reply is finished: all of what has been sent is to arrive.
+    pub(super) fn owe(&mut self) {
+        self.owed = self.unsent;
+    }
+
+    /// Whether some of a finished reply is still to be written.
+    pub(super) fn is_owed(&self) -> bool {
+        self.owed > 0
     }
 
     /// Bytes came.
@@ -126,7 +147,7 @@ impl Client {
     }
 
     pub(super) fn may_hold_more(&self) -> bool {
-        self.decoder.buffered() < HOLD
+        self.decoder.buffered() < self.hold
     }
 }
 
@@ -143,8 +164,4 @@ pub(super) enum Await {
     Nothing,
     /// The next request's first byte.
     Request,
-}
-
-fn after(now: Instant, timeout: Duration) -> Option<Instant> {
-    (!timeout.is_zero()).then(|| now + timeout)
 }

@@ -101,21 +101,34 @@ impl Session {
         self.read_client(now);
     }
 
-    /// The client has ended its side. While it waits for a reply that means it left: tokens cost money.
+    /// The client has ended its side. While a request of its is read or runs, that means it left:
+    /// tokens cost money. A finished reply it may still be waiting for.
     pub(super) fn client_ended(&mut self, now: Instant) {
-        self.client.ended = true;
-        self.client_gone(now);
+        if !self.client.is_owed() || matches!(self.flow, Flow::Parting) {
+            return self.client_gone(now);
+        }
+        self.cancel(now);
+        if !matches!(self.flow, Flow::Lingering) {
+            self.leave();
+            self.close(now);
+        }
     }
 
     /// The client's connection is of no use any more.
     pub(super) fn client_gone(&mut self, now: Instant) {
+        self.cancel(now);
+        self.over();
+    }
+
+    /// Nobody waits for a reply to what is read or runs, and nothing more is read.
+    fn cancel(&mut self, now: Instant) {
+        self.client.ended = true;
         if let Flow::Running(running) = &mut self.flow {
             running
                 .interception
                 .handle(now, interception::Event::ClientGone);
             self.pump(now);
         }
-        self.over();
     }
 
     /// The client has taken some bytes.
@@ -125,6 +138,7 @@ impl Session {
             return;
         }
         match self.flow {
+            // Also one that has ended its side: what is written may still be in the adapter's TLS.
             Flow::Lingering => self.client.awaits(now, Await::End),
             Flow::Head => self.read_client(now),
             _ => {}
@@ -146,7 +160,7 @@ impl Session {
     pub(super) fn read_client(&mut self, now: Instant) {
         loop {
             let ready = match &self.flow {
-                Flow::Head => self.client.unsent < SEND_WINDOW,
+                Flow::Head => !self.client.ended && self.client.unsent < SEND_WINDOW,
                 Flow::Body(upload) => !upload.asked,
                 _ => false,
             };
@@ -341,6 +355,7 @@ impl Session {
             self.send_gathered(now);
             return self.close(now);
         }
+        self.client.owe();
         self.flow = Flow::Head;
         self.client.decoder.next_message();
         self.client.awaits(now, Await::Request);
@@ -384,6 +399,7 @@ impl Session {
 
     /// Ends our side, behind what is still to be written, and waits for the client to end its own.
     fn close(&mut self, now: Instant) {
+        self.client.owe();
         self.flow = Flow::Lingering;
         self.out.actions.push_back(Action::Finish(ConnId::CLIENT));
         let what = if self.client.unsent > 0 {

@@ -4,32 +4,29 @@
 //! runs an [`Interception`](crate::Interception) for each, speaks HTTP/1.1 to upstreams on connections of its own, and
 //! writes the reply. What it shares with other sessions (keys, idle connections, admission) it never touches: it asks.
 //!
-//! # The contract
-//!
-//! After `new` and after every `handle*`:
-//! 1. drain [`poll_action`](Session::poll_action), doing each;
-//! 2. answer one [`poll_query`](Session::poll_query) with [`handle_answer`](Session::handle_answer), and begin again at 1, until
-//!    neither has anything (to drain the queries first is right too, but a connection that has just come free is not yet lent);
-//! 3. look at [`poll_timeout`](Session::poll_timeout) and, per connection, [`wants_read`](Session::wants_read);
-//! 4. wait for one thing, tell it, repeat.
-//!
-//! `handle*` cannot fail: what a peer does wrong becomes actions and records. Late events for a closed connection
-//! are normal and ignored. `now` never decreases. `handle_timeout` may be called spuriously.
-//!
-//! An interception's last record comes before the last bytes of its reply ([`Action::Emit`] before [`Action::Send`]): an adapter that keeps
-//! records where they survive a crash before it writes on, has every interception whose reply a client has seen to its end.
+//! It is driven by [the contract](crate#the-contract). Besides: an interception's last record comes
+//! before the last bytes of its reply ([`Action::Emit`] before [`Action::Send`]): an adapter that
+//! keeps records where they survive a crash before it writes on, has every interception whose reply
+//! a client has seen to its end.
 //!
 //! # States of the client's connection
 //!
 //! ```text
-//!            head              admitted            body complete
-//!   Head ──────────▶ Admitting ────────▶ Body ─────────────────▶ Running
-//!    ▲                   │                 │                        │
-//!    └───────────────────┼── keep-alive ───┼────────────────────────┤
-//!                        └── refused ──────┴───────▶ (error reply) ─┤
-//!                                                                   ▼ close
-//!                                                               Lingering ──▶ Over
+//!         head              admitted, a limit to it           body complete
+//!  Head ────────▶ Admitting ─────────────────▶ Entering ──▶ Body ──────────▶ Running
+//!   ▲                 │ └─────── no limit ──────────┼────────▲ │                │
+//!   │                 └────────── refused ──────────┴──────────┴─ error reply ─▶│
+//!   └────────────────────────────── keep-alive ─────────────────────────────────┤ close
+//!                                                                               ▼
+//!                                                                           Lingering ──▶ Over
 //! ```
+//!
+//! From anywhere, a client that is gone leads to `Over`; through `Parting`, where MCP servers are
+//! still to be told that nobody waits for their tools. A session without a client is in `Keeping`,
+//! from its start to `Over`.
+//!
+//! A client that ends its side has left: what it asked for is cancelled. Of a finished reply it
+//! still gets what is to be written.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -52,6 +49,8 @@ use crate::{
 mod client;
 mod flow;
 mod gather;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod upload;
 mod upstream;
@@ -110,7 +109,7 @@ pub const ALPN: &[u8] = b"http/1.1";
 /// Bytes on their way to the client above which upstream is not read, so that a slow client slows its upstream.
 const SEND_WINDOW: usize = 128 << 10;
 
-/// One client connection. See the [module](self) for the contract.
+/// One client connection. See the [module](self), and [the contract](crate#the-contract).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -126,19 +125,15 @@ const SEND_WINDOW: usize = 128 << 10;
 ///
 /// let mut written = Vec::new();
 /// loop {
-///     while let Some(query) = session.poll_query() {
-///         let answer = bridge.answer(now, query);
-///         session.handle_answer(now, answer);
+///     while let Some(action) = session.poll_action() {
+///         let Action::Send(ConnId::CLIENT, mut frame) = action else { panic!("{action:?}") };
+///         let bytes = frame.copy_to_bytes(frame.remaining());
+///         session.handle(now, Event::Sent(ConnId::CLIENT, bytes.len()));
+///         written.extend_from_slice(&bytes);
 ///     }
-///     match session.poll_action() {
-///         Some(Action::Send(ConnId::CLIENT, mut frame)) => {
-///             let bytes = frame.copy_to_bytes(frame.remaining());
-///             session.handle(now, Event::Sent(ConnId::CLIENT, bytes.len()));
-///             written.extend_from_slice(&bytes);
-///         }
-///         Some(action) => panic!("{action:?}"),
-///         None => break,
-///     }
+///     let Some(query) = session.poll_query() else { break };
+///     let answer = bridge.answer(now, query);
+///     session.handle_answer(now, answer);
 /// }
 /// assert!(written.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
 /// assert!(session.wants_read(ConnId::CLIENT));

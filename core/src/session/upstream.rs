@@ -22,7 +22,7 @@ use crate::{
     interception::{self, UpstreamRequest},
     mcp::{self, Input as Came},
     target::Target,
-    time::Instant,
+    time::{Instant, after},
 };
 
 /// One request and its response.
@@ -200,8 +200,7 @@ impl Session {
         if parked {
             exchange.stage = Stage::Up(conn, Reused::Yes);
         } else {
-            let timeout = self.config.timeouts.connect;
-            let deadline = (!timeout.is_zero()).then(|| now + timeout);
+            let deadline = after(now, self.config.timeouts.connect);
             exchange.stage = Stage::Opening(conn, deadline);
             self.out
                 .actions

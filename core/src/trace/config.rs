@@ -306,5 +306,4 @@ struct TimeoutsForm {
     client_body: Duration,
     client_idle: Duration,
     upstream_idle: Duration,
-    drain: Duration,
 }

@@ -11,7 +11,7 @@ use aibridge_core::{
 };
 
 use super::{
-    Error, Overrides, Provider, Settings, Sources, address,
+    DRAIN_TIMEOUT, Error, Overrides, Provider, Settings, Sources, address,
     error::Problems,
     records::Records,
     resolve::{ADMIN, LISTEN},
@@ -80,6 +80,7 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
         max_body: Limits::default().body,
         capacity: Capacity::default(),
         timeouts: Timeouts::default(),
+        drain_timeout: DRAIN_TIMEOUT,
         upstream_ca: None,
         proxies: Proxies::default(),
         clients: Vec::new(),

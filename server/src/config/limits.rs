@@ -1,12 +1,13 @@
 //! How much there may be and how long things may take, for all clients together and for each.
 
 use aibridge_core::{
+    Duration,
     config::{Breaker, Capacity, Timeouts},
     http1::Limits,
 };
 use toml::Spanned;
 
-use super::{raw, resolve::Check, units};
+use super::{DRAIN_TIMEOUT, raw, resolve::Check, units};
 
 impl Check<'_, '_> {
     /// Bytes of a client's request body.
@@ -34,7 +35,6 @@ impl Check<'_, '_> {
                 &mut timeouts.header,
             ),
             ("idle_timeout", &mut raw.idle_timeout, &mut timeouts.idle),
-            ("drain_timeout", &mut raw.drain_timeout, &mut timeouts.drain),
             (
                 "client_header_timeout",
                 &mut raw.client_header_timeout,
@@ -57,6 +57,13 @@ impl Check<'_, '_> {
             }
         }
         timeouts
+    }
+
+    /// How long running interceptions have at a shutdown.
+    pub(super) fn drain_timeout(&mut self, raw: &mut raw::Server) -> Duration {
+        let written = raw.drain_timeout.take();
+        self.quantity("server: drain_timeout", written, units::duration)
+            .unwrap_or(DRAIN_TIMEOUT)
     }
 
     /// A whole number above zero.

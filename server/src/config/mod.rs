@@ -49,6 +49,9 @@ pub(crate) use records::{OnFull, Place, Records};
 pub(crate) use secret::{Credential, Sources};
 pub(crate) use tools::Matching;
 
+/// How long running interceptions have at a shutdown where nothing else is said.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A checked configuration: every secret is here, every value is in range, every name is unique.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -68,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) capacity: Capacity,
     /// As configured: blocking replies are given more time by [`core`](Self::core).
     pub(crate) timeouts: Timeouts,
+    /// How long running interceptions have at a shutdown.
+    pub(crate) drain_timeout: Duration,
     pub(crate) upstream_ca: Option<Authority>,
     pub(crate) clients: Vec<Client>,
     pub(crate) providers: Vec<Provider>,

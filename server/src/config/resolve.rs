@@ -47,6 +47,7 @@ pub(super) fn file(
     let max_body = check.max_body(&mut raw);
     let capacity = check.capacity(&mut raw);
     let timeouts = check.timeouts(&mut raw);
+    let drain_timeout = check.drain_timeout(&mut raw);
     let upstream_ca = raw
         .upstream_ca
         .take()
@@ -71,6 +72,7 @@ pub(super) fn file(
         max_body,
         capacity,
         timeouts,
+        drain_timeout,
         upstream_ca,
         proxies: Proxies::default(),
         clients,

@@ -34,7 +34,7 @@ impl Display for Settings {
         for (key, timeout) in [
             ("header_timeout", timeouts.header),
             ("idle_timeout", timeouts.idle),
-            ("drain_timeout", timeouts.drain),
+            ("drain_timeout", self.drain_timeout),
             ("client_header_timeout", timeouts.client_header),
             ("client_body_timeout", timeouts.client_body),
             ("client_idle_timeout", timeouts.client_idle),

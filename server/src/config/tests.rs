@@ -309,7 +309,7 @@ fn configured_values_reach_the_core() {
         "a longer limit holds for both"
     );
     assert_eq!(core.timeouts.idle, Duration::ZERO);
-    assert_eq!(core.timeouts.drain, Duration::from_secs(5));
+    assert_eq!(settings.drain_timeout, Duration::from_secs(5));
     assert_eq!(core.timeouts.client_idle, Duration::from_secs(7));
     assert_eq!(
         (core.capacity.connections, core.capacity.buffered),

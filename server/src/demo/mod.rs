@@ -22,7 +22,7 @@ use std::{
 use aibridge_core::{
     Secret, Target,
     api::Vendor,
-    config::{Config, Provider, Timeouts},
+    config::{Config, Provider},
     mcp,
     record::Record,
 };
@@ -41,6 +41,7 @@ use crate::{
     admin::{Admin, Keys, Phase},
     bridge::{Links, Running},
     cli::DemoArgs,
+    config::DRAIN_TIMEOUT,
     records::{Interception, Recorder},
     serve,
 };
@@ -236,7 +237,7 @@ impl Stage {
              curl http://{admin}/interceptions"
         ))?;
         signal::ctrl_c().await?;
-        self.running.drain(Timeouts::default().drain).await;
+        self.running.drain(DRAIN_TIMEOUT).await;
         Ok(())
     }
 }

@@ -81,7 +81,7 @@ fn usage_is_asked_for_and_every_other_byte_kept() {
     ] {
         let found = inspect(API, sent.as_bytes()).unwrap();
         assert!(!found.usage_wanted, "{sent}");
-        let prepared = prepare(API, Bytes::from(sent), &found);
+        let prepared = prepare(Bytes::from(sent), &found);
         assert_eq!(prepared, upstream);
         assert!(inspect(API, &prepared).unwrap().usage_wanted, "{sent}");
         assert!(Stream::new(API, &found).may_withhold());
@@ -113,7 +113,7 @@ fn nothing_is_asked_for_where_it_is_not_ours_to_ask() {
         let found = inspect(API, sent.as_bytes()).unwrap();
         assert_eq!(found.usage_wanted, usage_wanted, "{sent}");
         let sent = Bytes::from(sent);
-        assert_eq!(prepare(API, sent.clone(), &found).as_ptr(), sent.as_ptr());
+        assert_eq!(prepare(sent.clone(), &found).as_ptr(), sent.as_ptr());
         assert!(!Stream::new(API, &found).may_withhold());
     }
 }

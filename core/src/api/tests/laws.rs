@@ -287,7 +287,7 @@ proptest! {
         for api in APIS {
             if let Ok(inspected) = inspect(api, &data) {
                 prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&data).is_ok());
-                prepare(api, Bytes::from(data.clone()), &inspected);
+                prepare(Bytes::from(data.clone()), &inspected);
             }
             read_body(api, &data);
             let mut stream = observer(api);
@@ -307,7 +307,7 @@ proptest! {
         let options = if options.is_empty() { String::new() } else { format!(r#""stream_options":{options},"#) };
         let body = format!(r#"{{{before}{options}"model":"m","stream":true}}"#);
         let inspected = inspect(Api::ChatCompletions, body.as_bytes()).unwrap();
-        let prepared = prepare(Api::ChatCompletions, Bytes::from(body.clone()), &inspected);
+        let prepared = prepare(Bytes::from(body.clone()), &inspected);
         let mut expected: serde_json::Value = serde_json::from_str(&body).unwrap();
         if expected["stream_options"].is_null() {
             expected["stream_options"] = serde_json::json!({});

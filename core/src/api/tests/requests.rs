@@ -140,7 +140,7 @@ fn defect_14_unknown_members_and_tool_types_pass_untouched() {
         let inspected = inspect(api, body).unwrap();
         assert_eq!(inspected.prompt, None);
         let sent = Bytes::from_static(body);
-        let upstream = prepare(api, sent.clone(), &inspected);
+        let upstream = prepare(sent.clone(), &inspected);
         assert_eq!(upstream, sent);
         assert_eq!(
             upstream.as_ptr(),

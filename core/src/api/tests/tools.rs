@@ -133,7 +133,7 @@ fn nothing_is_put_in_where_it_cannot_be() {
     ] {
         let inspected = inspect(api, request.as_bytes()).unwrap();
         let injected = injected(api, request);
-        assert_eq!(injected.body, prepare(api, request.into(), &inspected));
+        assert_eq!(injected.body, prepare(request.into(), &inspected));
         assert!(injected.names.is_empty());
     }
     let inspected = inspect(Api::Messages, br#"{"model":"m"}"#).unwrap();

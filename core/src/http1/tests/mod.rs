@@ -7,6 +7,7 @@ use super::{Error, Limits, client, server};
 use crate::{codec::Step, frame::Frame};
 
 mod encoders;
+mod held;
 mod refusals;
 mod requests;
 mod responses;
