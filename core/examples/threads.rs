@@ -120,7 +120,10 @@ fn drive(client: TcpStream, bridge: &Mutex<Bridge>, clock: Clock) -> std::io::Re
                     bridge.disconnected(&session);
                     return Ok(());
                 }
-                Action::Close(conn) | Action::Park(conn, _) => drop(sockets.remove(&conn)),
+                // The standard library has no way to reset a connection: this one only ends.
+                Action::Close(conn) | Action::Park(conn, _) | Action::Reset(conn) => {
+                    drop(sockets.remove(&conn));
+                }
                 // Never lent, as the bridge is told of none.
                 Action::Unpark(conn) => session.handle(now, Event::Failed(conn, Fault::Closed)),
                 Action::Emit(record) => println!("{record:?}"),

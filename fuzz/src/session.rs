@@ -273,7 +273,7 @@ impl World {
                     .or_default()
                     .extend_from_slice(&bytes);
             }
-            Action::Close(conn) => self.forget(conn),
+            Action::Close(conn) | Action::Reset(conn) => self.forget(conn),
             Action::Park(conn, target) => {
                 self.forget(conn);
                 self.bridge.park(self.now, conn, target);

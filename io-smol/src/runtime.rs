@@ -8,12 +8,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use aibridge_io::Runtime;
 use bytes::BytesMut;
 use smol::{Async, Executor, Timer};
+use socket2::SockRef;
 
 /// The most that is read at once.
 const ROOM: usize = 64 << 10;
@@ -88,6 +89,10 @@ impl Runtime for Smol {
 
     fn set_nodelay(stream: &Async<TcpStream>) -> io::Result<()> {
         stream.get_ref().set_nodelay(true)
+    }
+
+    fn set_reset(stream: &Async<TcpStream>) -> io::Result<()> {
+        SockRef::from(stream.get_ref()).set_linger(Some(Duration::ZERO))
     }
 
     fn poll_read(

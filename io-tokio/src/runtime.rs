@@ -63,6 +63,10 @@ impl Runtime for Tokio {
         stream.set_nodelay(true)
     }
 
+    fn set_reset(stream: &TcpStream) -> io::Result<()> {
+        stream.set_zero_linger()
+    }
+
     fn poll_read(
         stream: &mut TcpStream,
         context: &mut Context<'_>,

@@ -69,6 +69,13 @@ impl<R: Runtime> Connection<R> {
         self.finishing = true;
     }
 
+    /// Drops it, and has the peer see that it was cut.
+    pub(crate) fn reset(self) {
+        if let Link::Open(stream) = self.link {
+            stream.reset();
+        }
+    }
+
     /// The connection itself, where it is up.
     pub(crate) fn into_stream(self) -> Option<Stream<R>> {
         match self.link {

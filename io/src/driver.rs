@@ -188,6 +188,11 @@ impl<R: Runtime> Driver<R> {
                     self.shared.park(now, conn, target, stream);
                 }
             }
+            Action::Reset(conn) => {
+                if let Some(connection) = self.take(conn) {
+                    connection.reset();
+                }
+            }
             Action::Send(conn, frame) => {
                 self.yields |= conn != ConnId::CLIENT;
                 if let Some(connection) = self.connection(conn) {

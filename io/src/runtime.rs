@@ -61,6 +61,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// Those of the system.
     fn set_nodelay(stream: &Self::Stream) -> io::Result<()>;
 
+    /// Has the connection be reset when it is dropped, unsent bytes lost (`SO_LINGER` of no time).
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn set_reset(stream: &Self::Stream) -> io::Result<()>;
+
     /// Appends what has come to `room`, which has some left, and tells how much; 0 at the end of the stream.
     ///
     /// # Errors

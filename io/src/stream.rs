@@ -43,6 +43,16 @@ impl<R: Runtime> Stream<R> {
         }
     }
 
+    /// Drops it, and has the peer see that it was cut.
+    pub(crate) fn reset(self) {
+        let stream = match &self {
+            Self::Plain(stream) => stream,
+            Self::Tls(tls) => tls.stream(),
+        };
+        // Fails where the peer has gone already.
+        let _ = R::set_reset(stream);
+    }
+
     /// Everything written goes out; and, if `finishing`, the end behind it.
     pub(crate) fn poll_flush(
         &mut self,

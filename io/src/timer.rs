@@ -135,6 +135,10 @@ mod tests {
             Ok(())
         }
 
+        fn set_reset((): &()) -> io::Result<()> {
+            Ok(())
+        }
+
         fn poll_read(
             (): &mut (),
             _: &mut Context<'_>,

@@ -57,6 +57,11 @@ impl<R: Runtime> Tls<R> {
         }
     }
 
+    /// What it runs on.
+    pub(crate) const fn stream(&self) -> &R::Stream {
+        &self.stream
+    }
+
     /// Agrees with the peer upon keys.
     ///
     /// # Errors

@@ -94,6 +94,35 @@ fn an_http_1_0_client_gets_its_reply_until_the_end() {
 }
 
 #[test]
+fn a_reply_that_breaks_off_does_not_look_complete_to_an_http_1_0_client() {
+    let fixture = Fixture::named("messages/simple");
+    let body = fixture.ask(false).body;
+    let head = format!(
+        "POST /anthropic/v1/messages HTTP/1.0\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    for (route, request) in [
+        ("bridged", [head.as_bytes(), &body].concat()),
+        ("passed", b"GET /openai/v1/models HTTP/1.0\r\n\r\n".to_vec()),
+    ] {
+        let whole = Reply::sse(r#"{"data":[{"id":"a"},{"id":"b"}]"#)
+            .header("content-type", "application/json");
+        let reply = whole.clone().end_at(whole.bytes().len() - 5);
+        let script = Script::in_order([reply]);
+        let mut sim = Sim::new(config(), &script);
+        let client = sim.connect();
+        sim.send(client, request);
+        sim.settle();
+        assert!(
+            sim.got(client).ends_with(b"]"),
+            "{route}: what came is relayed"
+        );
+        assert!(sim.is_closed(client) && sim.was_reset(client), "{route}");
+        script.verify();
+    }
+}
+
+#[test]
 fn connection_close_is_honoured() {
     let ask = Ask::get("/openai/v1/models").header("connection", "close");
     let (answer, closed, seen) = raw(config(), &ask.bytes());

@@ -294,6 +294,12 @@ impl Encoder {
         Frame::raw(Bytes::new())
     }
 
+    /// Whether only the connection's end will tell where the body ends. Where the body is not
+    /// complete, that end must not look orderly (RFC 9112 §8).
+    pub fn ends_with_connection(&self) -> bool {
+        matches!(self.framing, Framing::UntilClose)
+    }
+
     /// Whether the connection must be closed behind this response.
     pub fn closes(&self) -> bool {
         self.closes

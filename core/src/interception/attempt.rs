@@ -264,11 +264,16 @@ impl Interception {
             Came::Fault(fault) => Err(*fault),
             Came::Reply(pending, _) => Ok(pending.status.as_u16()),
         };
+        // There is nothing to relay of a fault: to relay it is to give up.
+        let step = match (verdict.step, &came) {
+            (NextStep::Relay, Came::Fault(_)) => NextStep::GiveUp,
+            (step, _) => step,
+        };
         let key_index = call.lent.as_ref().map(|lent| lent.index);
         self.journal
-            .attempt(now, key_index, result, verdict.step, &mut self.out);
+            .attempt(now, key_index, result, step, &mut self.out);
 
-        match (verdict.step, came) {
+        match (step, came) {
             (NextStep::NextKey, came) => {
                 self.drop_call(call, &came);
                 self.try_next(now, replay)
@@ -280,9 +285,7 @@ impl Interception {
                 self.drop_call(call, &came);
                 self.call_failed(now, &replay.0, Fault::Protocol)
             }
-            (NextStep::GiveUp | NextStep::Relay, Came::Fault(fault)) => {
-                self.call_failed(now, &replay.0, fault)
-            }
+            (_, Came::Fault(fault)) => self.call_failed(now, &replay.0, fault),
         }
     }
 

@@ -174,6 +174,10 @@ impl Relay {
             out.actions.push_back(Action::ReplyAbort);
             return self.finish(Some(fault));
         };
+        events.close_half_event(out);
+        if events.stream.is_complete() {
+            return self.end(out);
+        }
         let error = match fault {
             Fault::TimedOut => ApiError::upstream_timeout(),
             fault => ApiError::upstream_failed(fault),
@@ -325,19 +329,23 @@ impl Events {
         }
     }
 
-    /// The error event, set off from whatever the stream broke off in.
-    fn break_off(&mut self, error: &ApiError, id: InterceptionId) -> Bytes {
-        let told_so_far = self.stream.sequence_number();
-        let event = error.event(self.api, id, told_so_far);
+    /// Where half an event is out, sets it off from what follows. Only the end of the stream's last
+    /// event may have been missing, so the stream may be complete after this.
+    fn close_half_event(&mut self, out: &mut Outbox) {
         if !self.mid_event() || self.stream.may_withhold() {
-            return event;
+            return;
         }
-        // Half an event is out. Anthropic's clients skip events named `ping` unread, and the last name counts.
+        // Anthropic's clients skip events named `ping` unread, and the last name counts.
         let close: &[u8] = match self.api.vendor() {
             Vendor::Anthropic => b"\nevent: ping\n\n",
             Vendor::OpenAi => b"\n\n",
         };
-        [close, &event].concat().into()
+        self.relay(Bytes::from_static(close), out);
+    }
+
+    /// The error event.
+    fn break_off(&mut self, error: &ApiError, id: InterceptionId) -> Bytes {
+        error.event(self.api, id, self.stream.sequence_number())
     }
 }
 

@@ -77,6 +77,10 @@ pub(super) fn find(
             return Err(Refusal::wrong_method(vendor, "POST"));
         }
     }
+    // Upstream would echo the key (RFC 9110 §9.3.8: no client sends credentials with TRACE).
+    if method == Method::TRACE || method == Method::CONNECT {
+        return Err(Refusal::wrong_method(vendor, PASSED_METHODS));
+    }
     let query = target.query();
     let base = &*provider.base_path;
     let path = match query {
@@ -154,8 +158,15 @@ fn route(vendor: Vendor, path: &str) -> Option<Route> {
     (exact.contains(&path) || trees.iter().any(in_tree)).then_some(Route::Passthrough)
 }
 
+/// What is passed through, as `Allow` names it; others too.
+const PASSED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// Decodes percent-encoded unreserved characters (RFC 3986 §2.3), and refuses what is ambiguous.
 fn normalise(path: &str) -> Result<String, &'static str> {
+    // Some servers read it as a slash.
+    if path.contains('\\') {
+        return Err("the path has a backslash");
+    }
     let mut out = String::with_capacity(path.len());
     let mut rest = path;
     let (mut slashes, mut encoded_slash) = (0, false);
@@ -400,6 +411,29 @@ mod tests {
         }
         let uri = "http://bridge.example/openai/v1/responses".parse().unwrap();
         assert!(find(&config(), &Method::POST, &uri, None, false).is_err());
+    }
+
+    #[test]
+    fn what_would_echo_the_key_is_passed_to_nobody() {
+        for method in [Method::TRACE, Method::CONNECT] {
+            for path in ["/openai/v1/models", "/anthropic/v1/files"] {
+                let (status, _) = found(&method, path).unwrap_err();
+                assert_eq!(status, 405, "{method} {path}");
+            }
+        }
+        assert!(found(&Method::OPTIONS, "/openai/v1/models").is_ok());
+    }
+
+    #[test]
+    fn a_backslash_is_no_part_of_a_path() {
+        for path in [
+            r"/anthropic/v1/models/\..\x",
+            r"/anthropic/v1/models/a\b",
+            r"/anthropic\v1/models",
+        ] {
+            // `Uri` takes them, so they come this far.
+            assert!(normalise(path).is_err(), "{path}");
+        }
     }
 
     #[test]

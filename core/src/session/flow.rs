@@ -350,7 +350,11 @@ impl Session {
             return;
         }
         let keeps = running.keep_alive && !running.encoder.closes();
+        let is_cut = broken && running.encoder.ends_with_connection();
         self.leave();
+        if is_cut {
+            return self.over_by(Action::Reset(ConnId::CLIENT));
+        }
         if broken || !keeps || self.client.draining {
             self.send_gathered(now);
             return self.close(now);
@@ -412,13 +416,16 @@ impl Session {
 
     /// Drops everything, but what MCP servers are still to be told.
     pub(super) fn over(&mut self) {
+        self.over_by(Action::Close(ConnId::CLIENT));
+    }
+
+    /// The same; `parting` is what becomes of the client's connection.
+    fn over_by(&mut self, parting: Action) {
+        let has_client = !matches!(self.flow, Flow::Keeping(_) | Flow::Parting);
+        self.out.actions.extend(has_client.then_some(parting));
         if matches!(self.flow, Flow::Parting) || !self.is_parting() {
-            if !matches!(self.flow, Flow::Keeping(_) | Flow::Parting) {
-                self.out.actions.push_back(Action::Close(ConnId::CLIENT));
-            }
             return self.done();
         }
-        self.out.actions.push_back(Action::Close(ConnId::CLIENT));
         self.flow = Flow::Parting;
     }
 

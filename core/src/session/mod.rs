@@ -97,6 +97,9 @@ pub enum Action {
     /// The connection to this origin is idle and in order: put it on the shelf, then tell [`Bridge::park`](crate::Bridge::park)
     /// of it. In this order: who is lent the connection must find it there. It has no unsent bytes.
     Park(ConnId, Target),
+    /// Drop the connection at once and have the peer see that it was cut (a TCP reset), where its
+    /// orderly end would pass for the end of the reply.
+    Reset(ConnId),
     /// Write.
     Send(ConnId, Frame),
     /// Take the connection from the shelf. If it is gone, or has bytes or an end to read, answer `Failed(_, Closed)`.

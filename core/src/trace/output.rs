@@ -75,6 +75,7 @@ impl Output {
             Action::Finish(conn) => Self::of(format!("finish {conn}")),
             Action::Open(conn, target) => Self::of(format!("open {conn} to {target}")),
             Action::Park(conn, target) => Self::of(format!("park {conn} to {target}")),
+            Action::Reset(conn) => Self::of(format!("reset {conn}")),
             Action::Send(conn, mut frame) => {
                 let mut bytes = vec![0; frame.remaining()];
                 frame.copy_to_slice(&mut bytes);

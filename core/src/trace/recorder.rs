@@ -148,7 +148,9 @@ impl Recorder {
                         self.ended(*conn);
                         self.streams.insert(*conn, Stream::of_upstream());
                     }
-                    Step::Action(Action::Close(conn) | Action::Park(conn, _))
+                    Step::Action(
+                        Action::Close(conn) | Action::Park(conn, _) | Action::Reset(conn),
+                    )
                     | Step::Event(_, Event::Ended(conn) | Event::Failed(conn, _)) => {
                         self.ended(*conn);
                     }

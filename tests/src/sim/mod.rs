@@ -232,6 +232,11 @@ impl Sim {
         client.inbox.push_back(Wire::Failed(Fault::Reset));
     }
 
+    /// Whether the bridge has reset a client's connection.
+    pub fn was_reset(&self, client: ClientId) -> bool {
+        self.clients[client.0].reset
+    }
+
     /// Whether a client reads what it is sent. It does at first.
     pub fn set_reading(&mut self, client: ClientId, reads: bool) {
         self.client(client).reads = reads;

@@ -25,6 +25,8 @@ pub(super) struct Client {
     pub(super) got: BytesMut,
     /// The bridge has ended its side, or dropped the connection.
     pub(super) closed: bool,
+    /// It has reset the connection.
+    pub(super) reset: bool,
     /// The client ends its side once the bridge has ended its own.
     pub(super) polite: bool,
     /// The client has ended its side or reset the connection.
@@ -44,6 +46,7 @@ impl Client {
             reads: true,
             got: BytesMut::new(),
             closed: false,
+            reset: false,
             polite: true,
             left: false,
             owes_bytes: false,

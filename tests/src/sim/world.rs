@@ -281,6 +281,7 @@ impl Sim {
             Action::Close(ConnId::CLIENT)
             | Action::Done
             | Action::Finish(ConnId::CLIENT)
+            | Action::Reset(ConnId::CLIENT)
             | Action::Send(ConnId::CLIENT, _) => self.clients[index].owes_bytes = false,
             _ => {}
         }
@@ -304,12 +305,19 @@ impl Sim {
                 self.clients[index].unsent.clear();
                 self.close_client(index);
             }
+            Action::Reset(ConnId::CLIENT) => {
+                self.clients[index].unsent.clear();
+                self.clients[index].reset = true;
+                self.close_client(index);
+            }
             Action::Open(conn, target) => self.open(index, conn, &target),
             Action::Send(conn, frame) => self.send_upstream(conn, frame),
             Action::Close(conn) => {
                 self.conns.remove(&conn);
             }
-            Action::Finish(conn) => panic!("only a client's connection is finished, not {conn}"),
+            Action::Finish(conn) | Action::Reset(conn) => {
+                panic!("only a client's connection is finished or reset, not {conn}")
+            }
             Action::Park(id, target) => {
                 let conn = self
                     .conns

@@ -6,5 +6,6 @@
 mod committed;
 mod connections;
 mod contained;
+mod cut;
 mod sockets;
 mod tls;
