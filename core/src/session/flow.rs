@@ -95,6 +95,9 @@ impl Session {
     /// Bytes came from the client.
     pub(super) fn client_sent(&mut self, now: Instant, bytes: Bytes) {
         if matches!(self.flow, Flow::Lingering) {
+            if !self.client.ignore(now, bytes.len()) {
+                self.over();
+            }
             return;
         }
         self.client.push(bytes);
@@ -125,7 +128,7 @@ impl Session {
             return;
         }
         match self.flow {
-            Flow::Lingering => self.client.awaits(now, Await::End),
+            Flow::Lingering => self.client.linger(now),
             Flow::Head => self.read_client(now),
             _ => {}
         }
@@ -389,9 +392,8 @@ impl Session {
         let what = if self.client.unsent > 0 {
             Await::Nothing
         } else {
-            Await::End
-        };
-        self.client.awaits(now, what);
+            self.client.linger(now);
+        }
     }
 
     /// Drops everything, but what MCP servers are still to be told.
