@@ -215,7 +215,7 @@ impl Session {
         let breaker = intake.as_ref().is_ok_and(has_breaker);
         let interception = match intake {
             Ok(intake) => Interception::admitted(now, &config, id, intake, body.freeze()),
-            Err(refusal) => Interception::refused(refusal, id),
+            Err(refusal) => Interception::refused(now, refusal, id),
         };
         self.run(now, interception, &reply, breaker);
     }
@@ -227,19 +227,20 @@ impl Session {
 
     /// Answers what is being read with an error. What is left of it is not read, so the connection ends.
     pub(super) fn turn_away(&mut self, now: Instant, error: ApiError) {
-        let (vendor, reply) = match &self.flow {
+        let (provider, reply) = match &self.flow {
             Flow::Body(upload) => (
-                upload.intake.as_ref().ok().map(Intake::vendor),
+                upload.intake.as_ref().ok().map(Intake::provider),
                 upload.reply.last(),
             ),
             _ => (None, ReplyTo::UNKNOWN),
         };
-        self.refuse(now, Refusal::new(vendor, error), &reply);
+        let refusal = Refusal::new(None, error).by(provider.map(|provider| &**provider));
+        self.refuse(now, refusal, &reply);
     }
 
     pub(super) fn refuse(&mut self, now: Instant, refusal: Refusal, reply: &ReplyTo) {
         let id = InterceptionId::draw(&mut self.rng);
-        self.run(now, Interception::refused(refusal, id), reply, false);
+        self.run(now, Interception::refused(now, refusal, id), reply, false);
     }
 
     /// Serves a request.
@@ -389,8 +390,8 @@ impl Session {
     fn close(&mut self, now: Instant) {
         self.flow = Flow::Lingering;
         self.out.actions.push_back(Action::Finish(ConnId::CLIENT));
-        let what = if self.client.unsent > 0 {
-            Await::Nothing
+        if self.client.unsent > 0 {
+            self.client.awaits(now, Await::Nothing);
         } else {
             self.client.linger(now);
         }
