@@ -84,7 +84,7 @@ impl Interception {
         let headers = headers::to_upstream(
             intake.headers,
             &intake.provider,
-            &intake.caller.actor,
+            &intake.caller,
             !body.is_empty(),
         );
         let replay = Replay(Box::new(Request {

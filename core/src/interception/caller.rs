@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use crate::{
     api::{ApiError, Vendor},
-    config::{Client, Config, Provider},
+    config::{Client, Config, Metadata, Provider},
     record::CredentialKind,
     secret::{Digest, Secret},
 };
@@ -24,6 +24,7 @@ const LOCAL: &str = "local";
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) actor: Arc<str>,
+    pub(super) metadata: Metadata,
     pub(super) credential: Credential,
 }
 
@@ -144,6 +145,7 @@ pub(super) fn identify(
     };
     Ok(Caller {
         actor: client.map_or_else(|| LOCAL.into(), |client| Arc::clone(&client.name)),
+        metadata: client.map_or_else(Metadata::default, |client| client.metadata.clone()),
         credential,
     })
 }

@@ -24,6 +24,7 @@ mod whole;
 
 use std::{
     fs,
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -33,8 +34,8 @@ use aibridge_core::{
     Duration, Target,
     api::Vendor,
     config::{
-        Breaker, Capacity, Client as CoreClient, Config, Provider as CoreProvider, Timeouts,
-        ToolLimits,
+        Breaker, Capacity, Client as CoreClient, Config, Metadata, Provider as CoreProvider,
+        Timeouts, ToolLimits,
     },
     http1::Limits,
     keypool::Failover,
@@ -89,6 +90,8 @@ pub(crate) struct Client {
     pub(crate) max_in_flight: Option<u32>,
     pub(crate) requests_per_minute: Option<u32>,
 }
+    /// Names and values for providers that are told who asks.
+    pub(crate) metadata: BTreeMap<String, String>,
 
 /// One provider.
 #[derive(Debug)]
@@ -231,16 +234,7 @@ impl Settings {
                 .iter()
                 .map(|provider| Arc::new(provider.core()))
                 .collect(),
-            clients: self
-                .clients
-                .iter()
-                .map(|client| CoreClient {
-                    name: client.name.as_str().into(),
-                    token: client.token.secret.digest(),
-                    max_in_flight: client.max_in_flight,
-                    requests_per_minute: client.requests_per_minute,
-                })
-                .collect(),
+            clients: self.clients.iter().map(Client::core).collect(),
             mcp: self
                 .tool_servers
                 .iter()
@@ -248,6 +242,20 @@ impl Settings {
                 .collect(),
             tools: ToolLimits::default(),
             limits: Limits {
+impl Client {
+    fn core(&self) -> CoreClient {
+        let metadata = self.metadata.iter();
+        let metadata = Metadata::new(metadata.map(|(name, value)| (&**name, &**value)));
+        CoreClient {
+            max_in_flight: self.max_in_flight,
+            requests_per_minute: self.requests_per_minute,
+            // It was checked that they make header fields.
+            metadata: metadata.unwrap_or_default(),
+            ..CoreClient::new(&self.name, self.token.secret.digest())
+        }
+    }
+}
+
                 body: self.max_body,
                 ..Limits::default()
             },
