@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod proxy;
 mod raw;
+mod read;
 mod records;
 mod resolve;
 mod secret;
@@ -23,8 +24,8 @@ mod units;
 mod whole;
 
 use std::{
-    fs,
     collections::BTreeMap,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -89,9 +90,9 @@ pub(crate) struct Client {
     pub(crate) token: Credential,
     pub(crate) max_in_flight: Option<u32>,
     pub(crate) requests_per_minute: Option<u32>,
-}
     /// Names and values for providers that are told who asks.
     pub(crate) metadata: BTreeMap<String, String>,
+}
 
 /// One provider.
 #[derive(Debug)]
@@ -164,23 +165,10 @@ impl Settings {
         overrides: Overrides,
     ) -> Result<Self, Error> {
         let mut problems = error::Problems::new(origin, text);
-        let settings = match toml::from_str(text) {
-            Ok(file) => Some(resolve::file(
-                origin,
-                file,
-                sources,
-                overrides,
-                &mut problems,
-            )),
-            Err(error) => {
-                problems.add_syntax(&error);
-                None
-            }
-        };
+        let settings = read::file(text, &mut problems)
+            .and_then(|file| resolve::file(origin, file, sources, overrides, &mut problems));
         problems.into_result()?;
-        let settings = settings
-            .flatten()
-            .ok_or_else(|| Error::new(origin, "is not a configuration"))?;
+        let settings = settings.ok_or_else(|| Error::new(origin, "is not a configuration"))?;
         settings.with_proxies(sources)
     }
 
@@ -242,6 +230,18 @@ impl Settings {
                 .collect(),
             tools: ToolLimits::default(),
             limits: Limits {
+                body: self.max_body,
+                ..Limits::default()
+            },
+            capacity: self.capacity,
+            timeouts: Timeouts {
+                header_blocking: blocking(self.timeouts.header),
+                ..self.timeouts
+            },
+        }
+    }
+}
+
 impl Client {
     fn core(&self) -> CoreClient {
         let metadata = self.metadata.iter();
@@ -252,18 +252,6 @@ impl Client {
             // It was checked that they make header fields.
             metadata: metadata.unwrap_or_default(),
             ..CoreClient::new(&self.name, self.token.secret.digest())
-        }
-    }
-}
-
-                body: self.max_body,
-                ..Limits::default()
-            },
-            capacity: self.capacity,
-            timeouts: Timeouts {
-                header_blocking: blocking(self.timeouts.header),
-                ..self.timeouts
-            },
         }
     }
 }
