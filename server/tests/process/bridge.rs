@@ -164,6 +164,18 @@ impl Bridge {
         panic!("never {what}: {}\n{}", self.log(), self.get("/metrics"));
     }
 
+    /// The exit code that it ends with by itself, soon.
+    #[track_caller]
+    pub(crate) fn ends(mut self) -> Option<i32> {
+        for _ in 0..250 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it does not end: {}", self.log());
+    }
+
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
