@@ -7,13 +7,14 @@
 
 use std::{
     error::Error,
+    future::pending,
     io,
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use aibridge_core::{
-    Bridge, Fault, Instant, Interception, InterceptionId, Target,
+    Bridge, CallId, Fault, Instant, Interception, InterceptionId, Target,
     api::Vendor,
     config::{Config, Provider},
     interception::{Action, Event},
@@ -23,7 +24,7 @@ use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, channel::Channel};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Client, ResponseFuture, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo},
 };
 use tokio::{net::TcpListener, sync::oneshot};
@@ -97,7 +98,7 @@ async fn run(
 ) {
     let mut head = Some(head);
     let mut reply_body = None;
-    let mut upstream: Option<(_, Incoming)> = None;
+    let mut upstream = None;
     let mut calling = None;
     while !interception.is_done() {
         while let Some(action) = interception.poll_action() {
@@ -147,38 +148,52 @@ async fn run(
         let wait = interception
             .poll_timeout()
             .map_or(Duration::from_secs(3600), |at| at.since(now()));
-        let event = if let Some((call, request)) = &mut calling {
-            let call = *call;
-            match tokio::time::timeout(wait, request).await {
-                Err(_) => None,
-                Ok(Ok(response)) => {
-                    let (parts, body) = response.into_parts();
-                    (calling, upstream) = (None, Some((call, body)));
-                    Some(Event::UpstreamHead(call, parts.status, parts.headers))
-                }
-                Ok(Err(_)) => {
-                    calling = None;
-                    Some(Event::UpstreamFailed(call, Fault::Refused))
-                }
+        let event = tokio::select! {
+            () = gone(&mut head) => {
+                head = None;
+                Some(Event::ClientGone)
             }
-        } else if let Some((call, body)) = &mut upstream {
-            let call = *call;
-            match tokio::time::timeout(wait, body.frame()).await {
-                Err(_) => None,
-                Ok(Some(Ok(frame))) => {
-                    let data = frame.into_data().unwrap_or_default();
-                    Some(Event::UpstreamBody(call, data))
-                }
-                Ok(Some(Err(_))) => Some(Event::UpstreamFailed(call, Fault::Reset)),
-                Ok(None) => Some(Event::UpstreamEnd(call)),
-            }
-        } else {
-            None
+            event = heard(&mut calling, &mut upstream) => Some(event),
+            () = tokio::time::sleep(wait) => None,
         };
         match event {
             Some(event) => interception.handle(now(), event),
             None => interception.handle_timeout(now()),
         }
+    }
+}
+
+/// The client has left that still waits for a head: hyper drops what serves it then. One that has a head is missed when it is sent
+/// more of the body.
+async fn gone(head: &mut Option<oneshot::Sender<Reply>>) {
+    match head {
+        Some(head) => head.closed().await,
+        None => pending().await,
+    }
+}
+
+/// What comes next from upstream; nothing ever where it was not asked.
+async fn heard(
+    calling: &mut Option<(CallId, ResponseFuture)>,
+    upstream: &mut Option<(CallId, Incoming)>,
+) -> Event {
+    if let Some((call, request)) = calling {
+        let (call, response) = (*call, request.await);
+        *calling = None;
+        let Ok(response) = response else {
+            return Event::UpstreamFailed(call, Fault::Refused);
+        };
+        let (parts, body) = response.into_parts();
+        *upstream = Some((call, body));
+        return Event::UpstreamHead(call, parts.status, parts.headers);
+    }
+    let Some((call, body)) = upstream else {
+        return pending().await;
+    };
+    match body.frame().await {
+        Some(Ok(frame)) => Event::UpstreamBody(*call, frame.into_data().unwrap_or_default()),
+        Some(Err(_)) => Event::UpstreamFailed(*call, Fault::Reset),
+        None => Event::UpstreamEnd(*call),
     }
 }
 

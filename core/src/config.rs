@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
+
 use crate::{
     api::Vendor,
     http1,
@@ -42,6 +44,45 @@ pub struct Client {
     pub max_in_flight: Option<u32>,
     /// How many requests it may begin in a minute.
     pub requests_per_minute: Option<u32>,
+    /// What providers with [`send_actor`](Provider::send_actor) are told of it besides its name, as whole header fields.
+    pub metadata: Metadata,
+}
+
+/// Header fields `X-AI-Bridge-Actor-Metadata-<name>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(Arc<[(HeaderName, HeaderValue)]>);
+
+impl Metadata {
+    /// What stands before each name, in lower case.
+    pub const PREFIX: &str = "x-ai-bridge-actor-metadata-";
+
+    /// Metadata of these names and values. `None` if one makes no header field, or a name comes twice, in whatever case.
+    ///
+    /// ```
+    /// use aibridge_core::config::Metadata;
+    ///
+    /// let metadata = Metadata::new([("Team", "search"), ("cost-centre", "42")]).unwrap();
+    /// let fields: Vec<_> = metadata.fields().iter().map(|(name, _)| name.as_str()).collect();
+    /// assert_eq!(fields, ["x-ai-bridge-actor-metadata-team", "x-ai-bridge-actor-metadata-cost-centre"]);
+    /// assert_eq!(Metadata::new([("a b", "c")]), None);
+    /// assert_eq!(Metadata::new([("a", "c"), ("A", "d")]), None);
+    /// ```
+    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
+        for (name, value) in pairs {
+            let name = HeaderName::try_from(format!("{}{name}", Self::PREFIX)).ok()?;
+            if name.as_str().len() == Self::PREFIX.len() || fields.iter().any(|it| it.0 == name) {
+                return None;
+            }
+            fields.push((name, HeaderValue::from_str(value).ok()?));
+        }
+        Some(Self(fields.into()))
+    }
+
+    /// As header fields, in the order given.
+    pub fn fields(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.0
+    }
 }
 
 impl Client {
@@ -52,6 +93,7 @@ impl Client {
             token,
             max_in_flight: None,
             requests_per_minute: None,
+            metadata: Metadata::default(),
         }
     }
 

@@ -50,6 +50,9 @@ pub enum Record {
     ToolUsage(InterceptionId, ToolUsage),
     /// An MCP server came up or went down, or lists other tools.
     ToolServer(ToolServer),
+    /// A request was turned away before anything was done for it. It is counted and logged, not stored: its interception has neither
+    /// begun nor ended, and its id is known from the reply and from here alone.
+    TurnedAway(InterceptionId, Box<TurnedAway>),
     /// Something that an operator should look at.
     Warning(InterceptionId, String),
 }
@@ -193,9 +196,83 @@ impl Outcome {
     }
 }
 
+/// A request was turned away.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TurnedAway {
+    /// The provider's name, where the path names one.
+    pub provider: Option<Arc<str>>,
+    /// The status that the client got.
+    pub status: u16,
+    /// Why.
+    pub reason: Reason,
+    /// What the client was told: our own words, and nothing of the request's.
+    pub message: String,
+    /// When.
+    pub at: Instant,
+}
+
+/// Why a request was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The caller is known, but may not do this: 403.
+    Forbidden,
+    /// There is too much, or too little room, or no time: 429 and 503. The bridge [counts](crate::Bridge::refusals) these, by limit.
+    Limit,
+    /// It is no HTTP, or no target, that we understand.
+    Malformed,
+    /// The route has other methods: 405.
+    Method,
+    /// There is nothing at its path: 404.
+    NotFound,
+    /// Its body, or its head, is larger than allowed: 413, 414, 431.
+    TooLarge,
+    /// It took too long to come: 408.
+    TooSlow,
+    /// The caller is not known: 401.
+    Unauthenticated,
+    /// HTTP has it, and we do not: 501, 505.
+    Unsupported,
+    /// It asks for a WebSocket: 426.
+    Upgrade,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Forbidden,
+        Self::Limit,
+        Self::Malformed,
+        Self::Method,
+        Self::NotFound,
+        Self::TooLarge,
+        Self::TooSlow,
+        Self::Unauthenticated,
+        Self::Unsupported,
+        Self::Upgrade,
+    ];
+
+    /// As in metrics and the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::Limit => "limit",
+            Self::Malformed => "malformed",
+            Self::Method => "method",
+            Self::NotFound => "not_found",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Unsupported => "unsupported",
+            Self::Upgrade => "upgrade",
+        }
+    }
+}
+
 /// A passthrough request is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Passthrough {
+    /// The id that its reply carries.
+    pub id: InterceptionId,
     /// The provider's name.
     pub provider: Arc<str>,
     /// The status that the client got.

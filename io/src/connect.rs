@@ -5,6 +5,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
+    time::Instant,
 };
 
 use aibridge_core::{
@@ -16,7 +17,7 @@ use bytes::{Buf, Bytes};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tracing::warn;
 
-use crate::{arena, runtime::Runtime, stream::Stream, tls::Tls};
+use crate::{arena, race, runtime::Runtime, stream::Stream, tls::Tls};
 
 /// A connection that is coming up.
 pub(crate) type Connecting<R> = Pin<Box<dyn Future<Output = Result<Stream<R>, Fault>> + Send>>;
@@ -67,17 +68,24 @@ impl<R: Runtime> Connector<R> {
 
     /// Connects to the first address that answers.
     async fn dial(&self, target: &Target) -> Result<R::Stream, Failure> {
-        let addresses = self.runtime.resolve(&target.host, target.port).await;
+        let runtime = &*self.runtime;
+        let addresses = runtime.resolve(&target.host, target.port).await;
         let addresses = addresses.map_err(|error| Failure(Fault::Dns, error))?;
-        let mut last = Failure(Fault::Dns, io::Error::other("the name has no address"));
-        for address in addresses {
-            let stream = self.runtime.connect(address).await;
-            match stream.and_then(|stream| R::set_nodelay(&stream).map(|()| stream)) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Failure(fault(&error), error),
-            }
+        if addresses.is_empty() {
+            let error = io::Error::other("the name has no address");
+            return Err(Failure(Fault::Dns, error));
         }
-        Err(last)
+        let connect = |address| async move {
+            let stream = runtime.connect(address).await?;
+            R::set_nodelay(&stream)?;
+            Ok(stream)
+        };
+        let pause = || {
+            let mut sleep = runtime.sleep_until(Instant::now() + race::DELAY);
+            poll_fn(move |context| R::poll_sleep(&mut sleep, context))
+        };
+        let stream = race::first(addresses, connect, pause).await;
+        stream.map_err(|error| Failure(fault(&error), error))
     }
 
     /// Opens a way through a proxy.

@@ -18,6 +18,7 @@ mod connect;
 mod connection;
 mod driver;
 mod identity;
+mod race;
 mod roots;
 mod runtime;
 mod server;

@@ -12,6 +12,10 @@ use crate::config::{Provider, Settings};
 /// Who shows this uses the bridge's keys where no clients are configured. Clients insist on some key.
 const PLACEHOLDER: &str = "aibridge";
 
+/// What to do where the clients' listener speaks TLS: an address is hardly what its certificate was made for.
+const TLS_HINT: &str = "           put the name that is in the certificate in place of the address; clients that do not trust it yet
+           need its authority in NODE_EXTRA_CA_CERTS (Claude Code, Node) or SSL_CERT_FILE (Codex, Python)";
+
 /// Prints both addresses and what to tell each client. Bound addresses, as port 0 may have been asked for.
 pub(crate) fn print(
     out: &mut impl Write,
@@ -20,9 +24,15 @@ pub(crate) fn print(
     admin: SocketAddr,
 ) -> io::Result<()> {
     writeln!(out, "aibridge {}", env!("CARGO_PKG_VERSION"))?;
-    writeln!(out, "  clients  http://{listen}")?;
-    writeln!(out, "  admin    http://{admin}")?;
-    let base = format!("http://{}", reachable(listen));
+    let scheme = |is_tls| if is_tls { "https" } else { "http" };
+    let of_clients = scheme(settings.tls.is_some());
+    writeln!(out, "  clients  {of_clients}://{listen}")?;
+    if settings.tls.is_some() {
+        writeln!(out, "{TLS_HINT}")?;
+    }
+    let of_admin = scheme(settings.admin_tls.is_some());
+    writeln!(out, "  admin    {of_admin}://{admin}")?;
+    let base = format!("{of_clients}://{}", reachable(listen));
     let first = |vendor| {
         settings
             .providers

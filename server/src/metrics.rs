@@ -15,7 +15,7 @@ use aibridge_core::{
     api::{Api, Usage},
     bridge::ProviderKeys,
     keypool::{Exhausted, KeyState, Transition},
-    record::{CredentialKind, Ended, Outcome, Passthrough, ToolUsage},
+    record::{CredentialKind, Ended, Outcome, Passthrough, Reason, ToolUsage},
 };
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -65,6 +65,7 @@ pub(crate) struct Metrics {
     failover: HistogramVec,
     transitions: IntCounterVec,
     exhaustions: IntCounterVec,
+    refusals: IntCounterVec,
     reloads: IntCounterVec,
     /// What is known elsewhere, and asked for when it is to be told.
     asked: Mutex<Asked>,
@@ -107,7 +108,13 @@ impl Metrics {
         let histograms =
             |name, help, labels: &[_], buckets| histograms(&registry, name, help, labels, buckets);
         let per_api = &["provider", "api"];
+        let asked = Asked::new(&registry);
+        let refusals = asked.refusals().clone();
+        for reason in Reason::ALL.into_iter().filter(|it| *it != Reason::Limit) {
+            refusals.with_label_values(&[reason.as_str()]);
+        }
         Self {
+            refusals,
             interceptions: counters(
                 "interceptions_total",
                 "Interceptions that ended.",
@@ -179,7 +186,7 @@ impl Metrics {
                 "Times that the configuration was read again.",
                 &["outcome"],
             ),
-            asked: Mutex::new(Asked::new(&registry)),
+            asked: Mutex::new(asked),
             series: RwLock::default(),
             registry,
         }
@@ -239,6 +246,13 @@ impl Metrics {
     pub(crate) fn passthrough(&self, over: &Passthrough) {
         let labels = [&*over.provider, over.outcome.as_str()];
         self.passthrough.with_label_values(&labels).inc();
+    }
+
+    /// A request was turned away. Those that a limit turned away, the bridge counts, by which limit.
+    pub(crate) fn turned_away(&self, reason: Reason) {
+        if reason != Reason::Limit {
+            self.refusals.with_label_values(&[reason.as_str()]).inc();
+        }
     }
 
     /// A key changed state.

@@ -5,7 +5,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use aibridge_core::Duration;
@@ -26,8 +26,10 @@ pub(crate) struct Reloader {
     running: Arc<Running>,
     recorder: Arc<Recorder>,
     admin: Mutex<Weak<Admin>>,
-    /// What is in force. One reload at a time.
+    /// What is in force. Held by a reload from its beginning to its end: one at a time.
     settings: Mutex<Settings>,
+    /// What of it must be known also while a reload hangs.
+    drain_timeout: Mutex<Duration>,
 }
 
 impl Reloader {
@@ -44,13 +46,14 @@ impl Reloader {
             running,
             recorder,
             admin: Mutex::default(),
+            drain_timeout: Mutex::new(settings.drain_timeout),
             settings: Mutex::new(settings),
         }
     }
 
     /// Who is told of a changed admin token.
     pub(crate) fn tell(&self, admin: &Arc<Admin>) {
-        *self.admin.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(admin);
+        *lock(&self.admin) = Arc::downgrade(admin);
     }
 
     /// Reads the configuration again, secrets included, and puts it in force. Blocks on files.
@@ -58,7 +61,7 @@ impl Reloader {
     /// # Errors
     /// Why the one in force stays.
     pub(crate) fn reload(&self) -> Result<(), String> {
-        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settings = lock(&self.settings);
         let outcome = self.replace(&mut settings);
         self.recorder.metrics().reloaded(outcome.is_ok());
         match &outcome {
@@ -88,26 +91,34 @@ impl Reloader {
                 old.identity.renew(&new.identity);
             }
         }
-        let admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(admin) = admin.upgrade() {
+        if let Some(admin) = lock(&self.admin).upgrade() {
             admin.set_access(access(&new));
         }
         for warning in &new.warnings {
             warn!("{warning}");
         }
+        *lock(&self.drain_timeout) = new.drain_timeout;
         settings.replace(new);
         Ok(())
     }
 
     /// How long running interceptions have at a shutdown.
     pub(crate) fn drain_timeout(&self) -> Duration {
-        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        settings.drain_timeout
+        *lock(&self.drain_timeout)
+    }
+
+    /// Who may ask the admin listener.
+    pub(crate) fn access(&self) -> Access {
+        access(&lock(&self.settings))
     }
 }
 
-/// Who may ask the admin listener.
-pub(crate) fn access(settings: &Settings) -> Access {
+/// What is behind these locks is put in place whole: a panic leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn access(settings: &Settings) -> Access {
     let token = settings.admin_token.as_ref();
     let token = token.map(|token| token.secret.clone());
     Access::new(token, settings.admin_hosts.clone())

@@ -15,18 +15,19 @@ use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
 };
 use tracing::{info, warn};
 
 use crate::{
     Failure,
     admin::{Admin, Phase},
-    bridge::{Links, Running},
+    bridge::{Identity, Links, Running},
     cli::ServeArgs,
     clients,
     config::{self, OnFull, Overrides, Place, Settings},
     records::Recorder,
-    reload::{self, Reloader},
+    reload::Reloader,
     trace::Traces,
 };
 
@@ -58,7 +59,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         .workers
         .or_else(|| thread::available_parallelism().ok());
     let path = args.config.clone();
-    runtime(workers.map_or(1, NonZeroUsize::get))?.block_on(serve(settings, path, overrides))
+    let runtime = runtime(workers.map_or(1, NonZeroUsize::get))?;
+    let outcome = runtime.block_on(serve(settings, path, overrides));
+    // Dropped, it would wait for what blocks: a store that is being closed, a name that is looked up, a file that hangs.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// A runtime with this many threads. One needs no other to hand work to, which saves it the synchronisation.
@@ -104,7 +109,6 @@ async fn serve(
     {
         warn!(%error, "stdout cannot be written to");
     }
-    let access = reload::access(&settings);
     let admin_identity = settings.admin_tls.as_ref().map(|tls| tls.identity.clone());
     let reloader = Arc::new(Reloader::new(
         path,
@@ -113,16 +117,13 @@ async fn serve(
         Arc::clone(&recorder),
         settings,
     ));
-    let of_admin = Arc::clone(&reloader);
-    let admin = Arc::new(Admin::new(
-        access,
-        Arc::clone(&running) as _,
-        Arc::clone(&recorder),
-        Box::new(move || of_admin.reload()),
-    ));
-    reloader.tell(&admin);
-    tokio::spawn(Arc::clone(&admin).serve(admin_listener, admin_identity));
-    admin.set_phase(Phase::Ready);
+    let admin = start_admin(
+        &reloader,
+        &running,
+        &recorder,
+        admin_listener,
+        admin_identity,
+    );
     info!(%address, admin = %admin_address, "ready");
 
     signals.stop(&reloader).await;
@@ -132,23 +133,51 @@ async fn serve(
         limit_s = limit.as_secs_f64(),
         "stopping: running interceptions may finish"
     );
-    let drained = async {
-        running.drain(limit).await;
-        let closed = tokio::task::spawn_blocking(move || {
-            recorder.close();
-            if let Some(traces) = traces {
-                traces.close();
-            }
-        });
-        if closed.await.is_err() {
-            warn!("the records were not closed in order");
-        }
-    };
     tokio::select! {
-        () = drained => info!("stopped"),
+        () = shut_down(&running, limit, recorder, traces) => info!("stopped"),
         () = signals.stop(&reloader) => return Err(Failure::Runtime("stopped at once by a second signal".to_owned())),
     }
     Ok(())
+}
+
+/// Begins to answer administrators.
+fn start_admin(
+    reloader: &Arc<Reloader>,
+    running: &Arc<Running>,
+    recorder: &Arc<Recorder>,
+    listener: TcpListener,
+    identity: Option<Identity>,
+) -> Arc<Admin> {
+    let of_admin = Arc::clone(reloader);
+    let admin = Arc::new(Admin::new(
+        reloader.access(),
+        Arc::clone(running) as _,
+        Arc::clone(recorder),
+        Box::new(move || of_admin.reload()),
+    ));
+    reloader.tell(&admin);
+    tokio::spawn(Arc::clone(&admin).serve(listener, identity));
+    admin.set_phase(Phase::Ready);
+    admin
+}
+
+/// Lets what runs finish, and puts records and traces where they belong.
+async fn shut_down(
+    running: &Running,
+    limit: Duration,
+    recorder: Arc<Recorder>,
+    traces: Option<Arc<Traces>>,
+) {
+    running.drain(limit).await;
+    let closed = tokio::task::spawn_blocking(move || {
+        recorder.close();
+        if let Some(traces) = traces {
+            traces.close();
+        }
+    });
+    if closed.await.is_err() {
+        warn!("the records were not closed in order");
+    }
 }
 
 /// Begins to write traces, if they are wanted.
@@ -191,6 +220,8 @@ struct Signals {
     hang_up: Signal,
     interrupt: Signal,
     terminate: Signal,
+    /// A reload that is under way. It may hang, on a file of a secret for one, and the other signals are heeded nevertheless.
+    reloading: Option<JoinHandle<()>>,
 }
 
 impl Signals {
@@ -199,21 +230,35 @@ impl Signals {
             hang_up: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            reloading: None,
         })
     }
 
-    /// Waits to be told to stop, and reloads when told so.
+    /// Waits to be told to stop, and reloads when told so: one reload at a time, and one more if it was told so meanwhile.
     async fn stop(&mut self, reloader: &Arc<Reloader>) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
-                _ = self.hang_up.recv() => {
+                _ = self.hang_up.recv(), if self.reloading.is_none() => {
                     let reloader = Arc::clone(reloader);
-                    // It says in the log what came of it.
-                    let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+                    let reload = move || {
+                        // It says in the log what came of it.
+                        let _ = reloader.reload();
+                    };
+                    self.reloading = Some(tokio::task::spawn_blocking(reload));
                 }
+                () = over(&mut self.reloading) => {}
             }
         }
     }
+}
+
+/// Waits until a task is over, and forgets it; for ever where there is none.
+async fn over(task: &mut Option<JoinHandle<()>>) {
+    let Some(running) = task else {
+        return std::future::pending().await;
+    };
+    let _ = running.await;
+    *task = None;
 }

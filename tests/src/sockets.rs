@@ -8,10 +8,10 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aibridge_core::Target;
@@ -37,6 +37,8 @@ pub struct Server {
 struct Shared {
     stopping: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
+    /// How many connections the other side has ended.
+    over: AtomicUsize,
 }
 
 impl Server {
@@ -58,6 +60,7 @@ impl Server {
         let shared = Arc::new(Shared {
             stopping: AtomicBool::new(false),
             open: Mutex::new(Vec::new()),
+            over: AtomicUsize::new(0),
         });
         let of_acceptor = Arc::clone(&shared);
         let acceptor = thread::spawn(move || accept(&listener, &upstream, &of_acceptor));
@@ -80,6 +83,18 @@ impl Server {
             port: self.addr.port(),
             tls: false,
         }
+    }
+
+    /// Waits until so many connections are over, for ten seconds at most. Whether they are.
+    pub fn wait_over(&self, count: usize) -> bool {
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.shared.over.load(Ordering::SeqCst) < count {
+            if Instant::now() > until {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
     }
 
     /// Serves until the process ends.
@@ -125,9 +140,12 @@ fn accept(listener: &TcpListener, upstream: &Upstream, shared: &Arc<Shared>) {
             continue;
         };
         shared.open().push(copy);
-        let upstream = upstream.clone();
-        // An error is the bridge hanging up, which is its right.
-        thread::spawn(move || drop(serve(stream, &upstream, number)));
+        let (upstream, shared) = (upstream.clone(), Arc::clone(shared));
+        thread::spawn(move || {
+            // An error is the bridge hanging up, which is its right.
+            let _ = serve(stream, &upstream, number);
+            shared.over.fetch_add(1, Ordering::SeqCst);
+        });
     }
 }
 

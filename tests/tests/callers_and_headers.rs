@@ -2,7 +2,7 @@
 
 use aibridge_core::{
     api::{Api, Vendor},
-    config::Config,
+    config::{Config, Metadata},
     record::CredentialKind,
 };
 use aibridge_testkit::{
@@ -210,13 +210,17 @@ fn what_a_client_leaves_out_is_added() {
 
 #[test]
 fn the_actor_is_told_only_where_configured() {
-    let config = setup::with_client(config(), "alice", "alice-token");
-    let ask = Ask::new(Api::Messages, false).header("x-api-key", "alice-token");
+    let mut config = setup::with_client(config(), "zoë", "zoes-token");
+    config.clients[0].metadata = Metadata::new([("team", "search")]).unwrap();
+    let ask = Ask::new(Api::Messages, false).header("x-api-key", "zoes-token");
     let (call, _) = seen(config.clone(), &ask);
     assert_eq!(call.headers.get("x-ai-bridge-actor-id"), None);
+    let team = "x-ai-bridge-actor-metadata-team";
+    assert_eq!(call.headers.get(team), None);
     let config = setup::with_providers(config, |provider| provider.send_actor = true);
     let (call, _) = seen(config, &ask);
-    assert_eq!(call.header("x-ai-bridge-actor-id"), "alice");
+    assert_eq!(call.header("x-ai-bridge-actor-id"), "zo%C3%AB");
+    assert_eq!(call.header(team), "search");
 }
 
 #[test]

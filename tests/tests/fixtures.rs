@@ -12,8 +12,24 @@ use aibridge_testkit::{APIS, Drive, Fixture, Records, Script, setup};
 fn every_api_has_every_kind_of_conversation() {
     let all = Fixture::all();
     for api in APIS {
-        let kinds: Vec<_> = all.iter().filter(|f| f.api == api).collect();
-        assert!(kinds.len() >= 8, "{api:?}: {kinds:?}");
+        let of_api = all.iter().filter(|fixture| fixture.api == api);
+        let kinds: Vec<_> = of_api
+            .filter_map(|fixture| Some(fixture.name.split_once('/')?.1))
+            .collect();
+        for kind in [
+            "simple",
+            "client_tool_call",
+            "parallel_client_tools",
+            "long_output",
+            "pre_stream_error",
+            "mid_stream_error",
+            "malformed_body",
+        ] {
+            assert!(kinds.contains(&kind), "{api:?}: {kind} is not in {kinds:?}");
+        }
+        // Each API has its own word for it.
+        let thinks = |kind: &&str| matches!(*kind, "thinking" | "reasoning");
+        assert!(kinds.iter().any(thinks), "{api:?}: {kinds:?}");
     }
 }
 

@@ -2,9 +2,10 @@
 
 use aibridge_core::{Duration, api::Api, config::Config, record::Outcome};
 use aibridge_testkit::{
-    APIS, Ask, Fixture, Reply, Script, Sim,
+    APIS, Ask, ClientId, Fixture, Reply, Script, Sim,
     setup::{self, KEYS},
 };
+use bytes::Bytes;
 
 fn config() -> Config {
     setup::config(&KEYS[..2])
@@ -98,6 +99,67 @@ fn a_client_that_never_hangs_up_is_let_go_anyway() {
     sim.settle();
     assert!(sim.is_closed(client) && !sim.is_over(client));
     sim.advance(Duration::from_secs(5));
+    assert!(sim.is_over(client));
+    script.verify();
+}
+
+/// An upload that is refused at its head, of which a piece comes every four seconds.
+fn dribbling_upload(sim: &mut Sim, pieces: usize) -> ClientId {
+    let client = sim.connect();
+    sim.never_hangs_up(client);
+    let head = "GET /anthropic/v1/messages HTTP/1.1\r\nhost: b\r\ncontent-length: 1000000\r\n\r\n";
+    sim.send(client, head);
+    for _ in 0..pieces {
+        sim.advance(Duration::from_secs(4));
+        assert!(sim.is_closed(client) && !sim.is_over(client));
+        sim.send(client, vec![b' '; 100]);
+    }
+    sim.settle();
+    client
+}
+
+#[test]
+fn an_error_reply_to_a_slow_upload_is_not_destroyed() {
+    let script = always();
+    let mut sim = Sim::new(config(), &script);
+    let client = dribbling_upload(&mut sim, 5);
+    assert_eq!(sim.answer(client).unwrap().status, 405);
+    assert!(!sim.is_over(client));
+    sim.end(client);
+    sim.settle();
+    assert!(sim.is_over(client));
+    script.verify();
+}
+
+#[test]
+fn a_refused_upload_is_let_go_when_it_falls_silent_or_never_ends() {
+    let script = always();
+    let mut sim = Sim::new(config(), &script);
+    let silent = dribbling_upload(&mut sim, 3);
+    sim.advance(Duration::from_secs(4));
+    assert!(!sim.is_over(silent));
+    sim.advance(Duration::from_secs(1));
+    assert!(sim.is_over(silent));
+
+    let endless = dribbling_upload(&mut sim, 7);
+    sim.advance(Duration::from_secs(2));
+    assert!(sim.is_over(endless), "30 s after the reply");
+    script.verify();
+}
+
+#[test]
+fn a_refused_upload_is_not_read_without_end() {
+    let script = always();
+    let mut sim = Sim::new(config(), &script).quiet();
+    let client = dribbling_upload(&mut sim, 1);
+    let piece = Bytes::from(vec![b' '; 1 << 20]);
+    for _ in 0..255 {
+        sim.send(client, piece.clone());
+        sim.settle();
+    }
+    assert!(!sim.is_over(client));
+    sim.send(client, piece);
+    sim.settle();
     assert!(sim.is_over(client));
     script.verify();
 }

@@ -67,7 +67,9 @@ fn what_cannot_be_served_is_refused_in_the_apis_shape() {
     for (ask, status, vendor) in [
         (Ask::get("/"), 404, None),
         (Ask::get("/nobody/v1/models"), 404, None),
+        (Ask::get("/anthropic"), 404, anthropic),
         (Ask::get("/anthropic/v1/nothing"), 404, anthropic),
+        (Ask::get("/anthropic/v1/models/../x"), 400, anthropic),
         (
             Ask::post("/anthropic/v1/chat/completions", "{}"),
             404,
@@ -75,8 +77,8 @@ fn what_cannot_be_served_is_refused_in_the_apis_shape() {
         ),
         (Ask::get("/openai/v1/nothing"), 404, openai),
         (Ask::post("/openai/responses", "{}"), 404, openai),
-        (Ask::get("/openai/v1/../../etc/passwd"), 400, None),
-        (Ask::get("/openai/v1/models/%2e%2e/x"), 400, None),
+        (Ask::get("/openai/v1/../../etc/passwd"), 400, openai),
+        (Ask::get("/openai/v1/models/%2e%2e/x"), 400, openai),
         (Ask::get("/openai%2Fv1/models"), 400, None),
         (
             Ask::get("http://elsewhere.test/openai/v1/models"),

@@ -55,8 +55,13 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool
 /// The request decoder marks their values sensitive, so that debug output does not show them, and
 /// [`client::encode_head`](super::client::encode_head) writes them from one place only.
 pub fn is_credential(name: &HeaderName) -> bool {
+    names_credential(name.as_str())
+}
+
+/// The same of a name in lower case.
+pub(crate) fn names_credential(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "api-key"
             | "authorization"
             | "cookie"

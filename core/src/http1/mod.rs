@@ -59,6 +59,7 @@ pub mod server;
 mod tests;
 
 pub use error::Error;
+pub(crate) use fields::names_credential;
 pub use fields::{is_credential, strip_hop_by_hop};
 
 /// How far a peer may go before it is refused. All sizes in bytes.

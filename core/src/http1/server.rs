@@ -111,6 +111,14 @@ impl Decoder {
         }
     }
 
+    /// Whether the client has begun a request that has not come to its end, or cannot be read to it.
+    pub fn is_within_message(&self) -> bool {
+        match &self.state {
+            State::Body(_) | State::Failed(_) => true,
+            State::Head | State::Ended => self.buffered() > 0,
+        }
+    }
+
     /// Bytes pushed and not yet given out: what a peer makes us hold.
     pub fn buffered(&self) -> usize {
         let in_body = match &self.state {

@@ -31,9 +31,10 @@ const MAX_JUDGED_BODY: usize = 64 << 10;
 
 impl Interception {
     /// A request that is turned away: its answer is all there is.
-    pub(crate) fn refused(refusal: Refusal, id: InterceptionId) -> Self {
+    pub(crate) fn refused(now: Instant, refusal: Refusal, id: InterceptionId) -> Self {
         let mut out = Outbox::default();
         let mut journal = Journal::refused(id);
+        out.emit(refusal.record(now, id));
         reply(refusal, &mut journal, &mut out);
         Self {
             state: State::Over,
@@ -83,7 +84,7 @@ impl Interception {
         let headers = headers::to_upstream(
             intake.headers,
             &intake.provider,
-            &intake.caller.actor,
+            &intake.caller,
             !body.is_empty(),
         );
         let replay = Replay(Box::new(Request {

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use crate::{
     api::{ApiError, Vendor},
-    config::{Client, Config, Provider},
+    config::{Client, Config, Metadata, Provider},
     record::CredentialKind,
     secret::{Digest, Secret},
 };
@@ -24,6 +24,7 @@ const LOCAL: &str = "local";
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) actor: Arc<str>,
+    pub(super) metadata: Metadata,
     pub(super) credential: Credential,
 }
 
@@ -49,19 +50,47 @@ impl Credential {
     }
 }
 
-/// A credential as it came: its field, and the secret within the field's value.
+/// A credential as it came.
 struct Shown<'a> {
     field: HeaderName,
     value: &'a HeaderValue,
-    secret: &'a str,
-    /// Whose token it is.
-    client: Option<&'a Client>,
+    form: Form<'a>,
+}
+
+/// What a credential consists of.
+enum Form<'a> {
+    /// A key, or a client's token.
+    Key(&'a str),
+    /// Something else, such as `Basic …`, that only a provider could make sense of. It names no client of ours.
+    Other(&'a str),
 }
 
 impl Shown<'_> {
-    /// A token of ours is never sent to a provider as if it were a key of the client's.
-    fn is_bridges_own(&self) -> bool {
-        self.secret == PLACEHOLDER || self.client.is_some()
+    /// Whose token it is.
+    fn client<'c>(&self, config: &'c Config) -> Option<&'c Client> {
+        match self.form {
+            Form::Key(key) => client_of(config, key.as_bytes()),
+            Form::Other(_) => None,
+        }
+    }
+
+    /// A token of ours is never sent to a provider as if it were a key of the client's, in whatever form.
+    fn is_bridges_own(&self, config: &Config) -> bool {
+        let is_ours =
+            |word: &str| word == PLACEHOLDER || client_of(config, word.as_bytes()).is_some();
+        match self.form {
+            Form::Key(key) => is_ours(key),
+            Form::Other(text) => text.split_whitespace().any(is_ours),
+        }
+    }
+
+    /// What may be shown of it.
+    fn hint(&self) -> Arc<str> {
+        let secret = match self.form {
+            Form::Key(key) => key,
+            Form::Other(text) => text.split_whitespace().last().unwrap_or_default(),
+        };
+        Secret::new(secret).hint().into()
     }
 }
 
@@ -71,21 +100,13 @@ pub(super) fn identify(
     provider: &Provider,
     headers: &HeaderMap,
 ) -> Result<Caller, ApiError> {
-    let shown = credentials(config, provider.vendor, headers)?;
-    let token = headers.get(TOKEN).filter(|_| !config.clients.is_empty());
-    let own = shown.iter().find(|c| !c.is_bridges_own());
-
-    let (actor, own) = match token {
-        Some(token) => {
-            let client = client_of(config, token.as_bytes()).ok_or_else(unknown_token)?;
-            (Arc::clone(&client.name), own)
-        }
-        None if config.clients.is_empty() => (Arc::from(LOCAL), own),
-        None => {
-            let client = shown.iter().find_map(|c| c.client);
-            (Arc::clone(&client.ok_or_else(unknown_token)?.name), None)
-        }
-    };
+    let shown = credentials(provider.vendor, headers);
+    let client = client_calling(config, headers, &shown)?;
+    // Who shows a token in place of a key has none of its own.
+    let may_bring_own = client.is_none() || headers.contains_key(TOKEN);
+    let own = shown
+        .iter()
+        .find(|it| may_bring_own && !it.is_bridges_own(config));
     let credential = match own {
         Some(_) if !provider.byok => {
             let message = format!(
@@ -97,11 +118,10 @@ pub(super) fn identify(
         Some(own) => {
             let mut value = own.value.clone();
             value.set_sensitive(true);
-            let hint = Secret::new(own.secret).hint().into();
             Credential::Byok {
                 field: own.field.clone(),
                 value,
-                hint,
+                hint: own.hint(),
             }
         }
         None if provider.keys.is_empty() => {
@@ -113,7 +133,39 @@ pub(super) fn identify(
         }
         None => Credential::Pool,
     };
-    Ok(Caller { actor, credential })
+    Ok(Caller {
+        actor: client.map_or_else(|| LOCAL.into(), |client| Arc::clone(&client.name)),
+        metadata: client.map_or_else(Metadata::default, |client| client.metadata.clone()),
+        credential,
+    })
+}
+
+/// Whether the caller is one of the bridge's clients, where there are any.
+pub(super) fn authenticate(
+    config: &Config,
+    vendor: Vendor,
+    headers: &HeaderMap,
+) -> Result<(), ApiError> {
+    client_calling(config, headers, &credentials(vendor, headers)).map(drop)
+}
+
+/// The client that calls; `None` where none are configured.
+fn client_calling<'a>(
+    config: &'a Config,
+    headers: &HeaderMap,
+    shown: &[Shown<'_>],
+) -> Result<Option<&'a Client>, ApiError> {
+    if config.clients.is_empty() {
+        return Ok(None);
+    }
+    let client = match headers.get(TOKEN) {
+        Some(token) => client_of(config, token.as_bytes()).ok_or_else(unknown_token)?,
+        None => {
+            let client = shown.iter().find_map(|it| it.client(config));
+            client.ok_or_else(|| unauthenticated(shown))?
+        }
+    };
+    Ok(Some(client))
 }
 
 /// The credential field for a key of the pool.
@@ -131,48 +183,28 @@ pub(super) fn pool_credential(
 }
 
 /// The credentials in a request's headers, the vendor's usual field first.
-fn credentials<'a>(
-    config: &'a Config,
-    vendor: Vendor,
-    headers: &'a HeaderMap,
-) -> Result<Vec<Shown<'a>>, ApiError> {
+fn credentials(vendor: Vendor, headers: &HeaderMap) -> Vec<Shown<'_>> {
     let mut shown = Vec::with_capacity(2);
-    if let Some(value) = headers.get(API_KEY) {
-        let secret = visible(value)?.trim();
-        if !secret.is_empty() {
-            shown.push(Shown {
-                field: API_KEY,
-                value,
-                secret,
-                client: client_of(config, secret.as_bytes()),
-            });
-        }
-    }
-    if let Some(value) = headers.get(AUTHORIZATION) {
-        let text = visible(value)?;
-        if let Some(secret) = bearer(text) {
-            shown.push(Shown {
-                field: AUTHORIZATION,
-                value,
-                secret,
-                client: client_of(config, secret.as_bytes()),
-            });
-        } else if !text.trim().is_empty() && !text.trim().eq_ignore_ascii_case("bearer") {
-            return Err(ApiError::unauthorized(
-                "authorization must be `Bearer` and one key",
-            ));
-        }
-    }
+    let mut add = |field: HeaderName, form_of: fn(&str) -> Option<Form<'_>>| {
+        let Some(value) = headers.get(&field) else {
+            return;
+        };
+        let form = match str::from_utf8(value.as_bytes()) {
+            Ok(text) => form_of(text.trim()),
+            Err(_) => Some(Form::Other("")),
+        };
+        shown.extend(form.map(|form| Shown { field, value, form }));
+    };
+    add(API_KEY, |key| (!key.is_empty()).then_some(Form::Key(key)));
+    add(AUTHORIZATION, |text| match bearer(text) {
+        Some(key) => Some(Form::Key(key)),
+        None if text.is_empty() || text.eq_ignore_ascii_case("bearer") => None,
+        None => Some(Form::Other(text)),
+    });
     if vendor == Vendor::OpenAi {
         shown.reverse();
     }
-    Ok(shown)
-}
-
-fn visible(value: &HeaderValue) -> Result<&str, ApiError> {
-    value
-        .to_str()
-        .map_err(|_| ApiError::unauthorized("the credential is not plain ASCII"))
+    shown
 }
 
 /// The key in `Bearer KEY`: exactly two fields, the scheme in any case.
@@ -198,6 +230,19 @@ fn client_of<'a>(config: &'a Config, token: &[u8]) -> Option<&'a Client> {
 
 fn unknown_token() -> ApiError {
     ApiError::unauthorized("no client of this bridge has this token")
+}
+
+/// None of these names a client.
+fn unauthenticated(shown: &[Shown<'_>]) -> ApiError {
+    match shown {
+        [
+            Shown {
+                form: Form::Other(_),
+                ..
+            },
+        ] => ApiError::unauthorized("authorization must be `Bearer` and one key"),
+        _ => unknown_token(),
+    }
 }
 
 #[cfg(test)]
@@ -236,10 +281,12 @@ mod tests {
             Ok(Caller {
                 actor,
                 credential: Credential::Pool,
+                ..
             }) => format!("{actor} pool"),
             Ok(Caller {
                 actor,
                 credential: Credential::Byok { field, hint, .. },
+                ..
             }) => {
                 format!("{actor} {field} {hint}")
             }
@@ -292,6 +339,80 @@ mod tests {
         }
     }
 
+    /// With clients: what settles who is calling, beside an `Authorization` that cannot.
+    #[test]
+    fn an_authorization_that_is_no_bearer_is_in_nobodys_way() {
+        let config = config(&[("alice", "alice-token"), ("bob", "bob-token")]);
+        let provider = provider(&["k0-pool-key"], true);
+        let (basic, token, key) = ("Basic dXNlcjpzZWNyZXQ=", "x-aibridge-token", "x-api-key");
+        for (beside, expected) in [
+            // Rule 1: whatever else is there is the client's own, the vendor's usual field first.
+            (&[(token, "alice-token")][..], "alice authorization dX...Q="),
+            (
+                &[(token, "alice-token"), (key, "aibridge")],
+                "alice authorization dX...Q=",
+            ),
+            (
+                &[(token, "alice-token"), (key, "bob-token")],
+                "alice authorization dX...Q=",
+            ),
+            (
+                &[(token, "alice-token"), (key, "my-own-key")],
+                "alice x-api-key my...ey",
+            ),
+            (&[(token, "nobody")], "401"),
+            (&[(token, "nobody"), (key, "bob-token")], "401"),
+            // Rule 2: a match names the client, and the pool's keys are used.
+            (&[(key, "bob-token")], "bob pool"),
+            (&[(key, "my-own-key")], "401"),
+            (&[(key, "aibridge")], "401"),
+            (&[(key, " ")], "401"),
+            (&[], "401"),
+        ] {
+            for odd in [
+                basic,
+                "basic   dXNlcjpzZWNyZXQ=",
+                "Digest a=b, dXNlcjpzZWNyZXQ=",
+            ] {
+                let fields = [beside, &[("authorization", odd)]].concat();
+                assert_eq!(says(&config, &provider, &fields), expected, "{fields:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_bearer_goes_to_the_provider_as_it_came_unless_it_is_the_bridges() {
+        let (named, open) = (config(&[("alice", "alice-token")]), config(&[]));
+        let provider = provider(&["k0-pool-key"], true);
+        let value = |config: &Config, text: &'static [u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TOKEN, HeaderValue::from_static("alice-token"));
+            headers.insert(AUTHORIZATION, HeaderValue::from_bytes(text).unwrap());
+            match identify(config, &provider, &headers).unwrap().credential {
+                Credential::Byok { value, .. } => value.as_bytes().to_vec(),
+                Credential::Pool => b"pool".to_vec(),
+            }
+        };
+        for text in [
+            &b"Basic dXNlcjpzZWNyZXQ="[..],
+            b"Bearer two keys",
+            b"sk-bare",
+            b"Bearer \xc3\xa9",
+            b"\xff\xfe",
+        ] {
+            assert_eq!(value(&named, text), text);
+            assert_eq!(value(&open, text), text);
+        }
+        for text in [
+            &b"alice-token"[..],
+            b"Bearer alice-token twice",
+            b"Token alice-token",
+        ] {
+            assert_eq!(value(&named, text), b"pool");
+        }
+        assert_eq!(value(&open, b"aibridge"), b"pool");
+    }
+
     #[test]
     fn without_clients_everybody_is_local() {
         let (config, provider) = (config(&[]), provider(&["k0-pool-key"], true));
@@ -303,6 +424,10 @@ mod tests {
             (&[("authorization", "Bearer")], "local pool"),
             (&[("x-api-key", "my-own-key")], "local x-api-key my...ey"),
             (&[("x-aibridge-token", "whatever")], "local pool"),
+            (
+                &[("authorization", "Basic dXNlcjpzZWNyZXQ=")],
+                "local authorization dX...Q=",
+            ),
         ] {
             assert_eq!(says(&config, &provider, fields), expected, "{fields:?}");
         }

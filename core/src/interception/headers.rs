@@ -1,11 +1,19 @@
 //! Which header fields cross the bridge, in each direction.
 
+use std::fmt::Write;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE},
 };
 
-use crate::{api::Vendor, config::Provider, http1::strip_hop_by_hop, id::InterceptionId};
+use super::caller::Caller;
+use crate::{
+    api::Vendor,
+    config::Provider,
+    http1::{names_credential, strip_hop_by_hop},
+    id::InterceptionId,
+};
 
 const ACTOR_ID: HeaderName = HeaderName::from_static("x-ai-bridge-actor-id");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
@@ -16,27 +24,21 @@ const ANTHROPIC_VERSION_DEFAULT: HeaderValue = HeaderValue::from_static("2023-06
 
 /// Whether a client's field is ours alone: the connection's, a credential, or news of the client's network.
 fn stays_here(name: &str) -> bool {
-    matches!(
-        name,
-        "authorization"
-            | "content-length"
-            | "cookie"
-            | "expect"
-            | "forwarded"
-            | "host"
-            | "x-aibridge-token"
-            | "x-api-key"
-            | "x-real-ip"
-    ) || ["proxy-", "x-ai-bridge-actor", "x-forwarded-"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    names_credential(name)
+        || matches!(
+            name,
+            "content-length" | "expect" | "forwarded" | "host" | "x-real-ip"
+        )
+        || ["proxy-", "x-ai-bridge-actor", "x-forwarded-"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 /// A client's header fields as upstream gets them, but for `host`, framing and the credential.
 pub(super) fn to_upstream(
     mut headers: HeaderMap,
     provider: &Provider,
-    actor: &str,
+    caller: &Caller,
     has_body: bool,
 ) -> HeaderMap {
     strip_hop_by_hop(&mut headers, stays_here);
@@ -48,12 +50,25 @@ pub(super) fn to_upstream(
     if has_body && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    if provider.send_actor
-        && let Ok(actor) = HeaderValue::from_str(actor)
-    {
-        headers.insert(ACTOR_ID, actor);
+    if provider.send_actor {
+        headers.extend(encoded(&caller.actor).map(|actor| (ACTOR_ID, actor)));
+        headers.extend(caller.metadata.fields().iter().cloned());
     }
     headers
+}
+
+/// A name as a field's value: what is not printable ASCII, and `%`, is percent-encoded as UTF-8 (RFC 3986 §2.1).
+fn encoded(name: &str) -> Option<HeaderValue> {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => text.push(char::from(byte)),
+            _ => {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+    }
+    HeaderValue::try_from(text).ok()
 }
 
 /// Upstream's header fields as the client gets them, and the declared length of the body.
@@ -86,8 +101,8 @@ pub(super) fn tag(headers: &mut HeaderMap, id: InterceptionId) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{rng::Rng, target::Target};
+    use super::{super::caller::Credential, *};
+    use crate::{config::Metadata, rng::Rng, target::Target};
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let field = |(name, value): &(&'static str, &'static str)| {
@@ -103,6 +118,14 @@ mod tests {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         names
+    }
+
+    fn caller(actor: &str, metadata: &[(&str, &str)]) -> Caller {
+        Caller {
+            actor: actor.into(),
+            metadata: Metadata::new(metadata.iter().copied()).unwrap(),
+            credential: Credential::Pool,
+        }
     }
 
     #[test]
@@ -122,6 +145,8 @@ mod tests {
             ("cookie", "c"),
             ("authorization", "Bearer k"),
             ("x-api-key", "k"),
+            ("api-key", "k"),
+            ("x-goog-api-key", "k"),
             ("x-aibridge-token", "t"),
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-host", "inside"),
@@ -134,7 +159,7 @@ mod tests {
             ("anthropic-beta", "b"),
             ("user-agent", "ua"),
         ]);
-        let got = to_upstream(sent, &provider, "alice", true);
+        let got = to_upstream(sent, &provider, &caller("alice", &[]), true);
         assert_eq!(
             names(&got),
             [
@@ -160,13 +185,39 @@ mod tests {
             ..Provider::new("p", Vendor::OpenAi, target, "/v1")
         };
         let got = to_upstream(
-            map(&[("x-ai-bridge-actor-id", "root")]),
+            map(&[
+                ("x-ai-bridge-actor-id", "root"),
+                ("x-ai-bridge-actor-metadata-team", "root"),
+                ("x-ai-bridge-actor-metadata-rank", "root"),
+            ]),
             &provider,
-            "alice",
+            &caller("alice", &[("Team", "search & rank")]),
             false,
         );
         assert_eq!(got[ACTOR_ID], "alice");
-        assert_eq!(names(&got), ["accept-encoding", "x-ai-bridge-actor-id"]);
+        assert_eq!(got["x-ai-bridge-actor-metadata-team"], "search & rank");
+        assert_eq!(
+            names(&got),
+            [
+                "accept-encoding",
+                "x-ai-bridge-actor-id",
+                "x-ai-bridge-actor-metadata-team"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_actor_of_any_name_is_told() {
+        for (name, told) in [
+            ("alice", "alice"),
+            ("Alice & Bob", "Alice & Bob"),
+            ("Zoë", "Zo%C3%AB"),
+            ("100%", "100%25"),
+            ("橋", "%E6%A9%8B"),
+            ("a\nb\u{7f}", "a%0Ab%7F"),
+        ] {
+            assert_eq!(encoded(name).unwrap(), told);
+        }
     }
 
     #[test]

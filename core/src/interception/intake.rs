@@ -18,7 +18,8 @@ use crate::{
     api::{ApiError, Vendor},
     config::{Config, Provider},
     id::InterceptionId,
-    time::whole_seconds,
+    record::{Reason, Record, TurnedAway},
+    time::{Instant, whole_seconds},
 };
 
 /// A request whose head has been accepted. [`Session`](crate::Session) makes one before it reads the body, so that nobody
@@ -44,6 +45,7 @@ impl Intake {
         target: &Uri,
         headers: HeaderMap,
     ) -> Result<Self, Refusal> {
+        let named = route::named(config, target);
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let upgrade = headers
             .get(UPGRADE)
@@ -52,9 +54,17 @@ impl Intake {
             provider,
             route,
             path,
-        } = route::find(config, &method, target, host, upgrade)?;
+        } = route::find(config, &method, target, host, upgrade)
+            .map_err(|refusal| {
+                // A stranger is not told which routes there are.
+                let stranger = named.and_then(|provider| {
+                    caller::authenticate(config, provider.vendor, &headers).err()
+                });
+                let refusal = stranger.map_or(refusal, |error| Refusal::new(None, error));
+                refusal.by(named)
+            })?;
         let caller = caller::identify(config, &provider, &headers)
-            .map_err(|error| Refusal::new(Some(provider.vendor), error))?;
+            .map_err(|error| Refusal::new(None, error).by(Some(&provider)))?;
         Ok(Self {
             provider,
             route,
@@ -90,6 +100,8 @@ impl Intake {
 #[derive(Debug)]
 pub struct Refusal {
     pub(super) vendor: Option<Vendor>,
+    /// The provider that was asked, as far as that is known.
+    provider: Option<Arc<str>>,
     pub(super) error: ApiError,
     /// The methods that would have been right.
     allow: Option<&'static str>,
@@ -100,6 +112,7 @@ impl Refusal {
     pub const fn new(vendor: Option<Vendor>, error: ApiError) -> Self {
         Self {
             vendor,
+            provider: None,
             error,
             allow: None,
         }
@@ -111,6 +124,31 @@ impl Refusal {
             allow: Some(allow),
             ..Self::new(Some(vendor), ApiError::method_not_allowed())
         }
+    }
+
+    /// The same, of a request to this provider: the error comes in the shape of its vendor.
+    #[must_use]
+    pub fn by(self, provider: Option<&Provider>) -> Self {
+        match provider {
+            None => self,
+            Some(provider) => Self {
+                vendor: Some(provider.vendor),
+                provider: Some(Arc::clone(&provider.name)),
+                ..self
+            },
+        }
+    }
+
+    /// What there is to record of it; `id` is the one that the reply gets.
+    pub fn record(&self, now: Instant, id: InterceptionId) -> Record {
+        let turned_away = TurnedAway {
+            provider: self.provider.clone(),
+            status: self.error.status.as_u16(),
+            reason: reason(self.error.status),
+            message: self.error.message.clone(),
+            at: now,
+        };
+        Record::TurnedAway(id, Box::new(turned_away))
     }
 
     /// The answer: its head, and its whole body.
@@ -137,5 +175,21 @@ impl Refusal {
             },
             body,
         )
+    }
+}
+
+/// Why a request was turned away that is answered with this status.
+const fn reason(status: StatusCode) -> Reason {
+    match status.as_u16() {
+        401 => Reason::Unauthenticated,
+        403 => Reason::Forbidden,
+        404 => Reason::NotFound,
+        405 => Reason::Method,
+        408 => Reason::TooSlow,
+        413 | 414 | 431 => Reason::TooLarge,
+        426 => Reason::Upgrade,
+        429 | 503 => Reason::Limit,
+        501 | 505 => Reason::Unsupported,
+        _ => Reason::Malformed,
     }
 }

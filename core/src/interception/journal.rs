@@ -39,7 +39,7 @@ pub(super) struct Journal {
 enum Kind {
     Bridged,
     Passthrough,
-    /// Turned away at the door; leaves no record.
+    /// Turned away at the door, which is all there is to record.
     Refused,
 }
 
@@ -296,6 +296,7 @@ impl Journal {
         let record = match self.kind {
             Kind::Refused => return,
             Kind::Passthrough => Record::Passthrough(Passthrough {
+                id: self.id,
                 provider: Arc::clone(&self.provider),
                 status: self.status,
                 outcome: ending.outcome,

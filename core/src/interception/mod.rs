@@ -190,7 +190,7 @@ impl Interception {
         let (parts, body) = request.into_parts();
         match Intake::new(config, parts.method, &parts.uri, parts.headers) {
             Ok(intake) => Self::admitted(now, config, id, intake, body),
-            Err(refusal) => Self::refused(refusal, id),
+            Err(refusal) => Self::refused(now, refusal, id),
         }
     }
 

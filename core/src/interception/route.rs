@@ -111,6 +111,13 @@ fn is_same_host(scheme: Option<&str>, authority: &str, host: Option<&str>) -> bo
     host.is_some_and(|host| bare(host) == bare(authority))
 }
 
+/// The provider that a target names, whether there is a route or not: what is wrong with the rest of the path is told in its shape.
+pub(super) fn named<'a>(config: &'a Config, target: &Uri) -> Option<&'a Provider> {
+    let name = target.path().strip_prefix('/')?.split('/').next()?;
+    let mut providers = config.providers.iter();
+    providers.find(|it| &*it.name == name).map(|it| &**it)
+}
+
 /// `/name/rest` as `(name, /rest)`.
 fn split_prefix(path: &str) -> Option<(&str, &str)> {
     let path = path.strip_prefix('/')?;

@@ -16,7 +16,7 @@ use crate::{
     id::{CallId, InterceptionId},
     keypool::{Attempt, Failover, Fate, NextStep, Outcome as Came, Policy, Reason, Scope, Verdict},
     mcp::ToolCallId,
-    record::{Outcome, Record},
+    record::{Outcome, Reason as Turned, Record},
     rng::Rng,
     target::Target,
     time::{Duration, Instant},
@@ -447,7 +447,7 @@ fn a_policy_may_read_the_body_before_it_judges() {
 }
 
 #[test]
-fn a_refused_request_is_answered_in_the_apis_shape_and_leaves_no_trace() {
+fn a_refused_request_is_answered_in_the_apis_shape_and_leaves_word_of_it_alone() {
     let request = Request::get("/p/v1/messages").body(Bytes::new()).unwrap();
     let run = Run::new(provider(Vendor::Anthropic), request);
     assert_eq!(run.status(), 405);
@@ -457,7 +457,43 @@ fn a_refused_request_is_answered_in_the_apis_shape_and_leaves_no_trace() {
         "{}",
         run.text()
     );
-    assert!(run.records.is_empty() && run.interception.is_done());
+    let [Record::TurnedAway(id, turned_away)] = &run.records[..] else {
+        panic!("{:?}", run.records);
+    };
+    let tag = &run.head.as_ref().unwrap().headers["x-aibridge-id"];
+    assert_eq!(tag.to_str().unwrap(), id.to_string());
+    assert_eq!(turned_away.provider.as_deref(), Some("p"));
+    assert_eq!(
+        (turned_away.status, turned_away.reason),
+        (405, Turned::Method)
+    );
+    assert!(run.interception.is_done());
+}
+
+#[test]
+fn whatever_is_wrong_with_a_path_a_providers_prefix_decides_the_errors_shape() {
+    for (path, status, reason) in [
+        ("/p", 404, Turned::NotFound),
+        ("/p/", 404, Turned::NotFound),
+        ("/p/v1/nothing", 404, Turned::NotFound),
+        ("/p/v1/models/../x", 400, Turned::Malformed),
+        ("/p/v1/models/%zz", 400, Turned::Malformed),
+        ("/p/v1%2Fmodels", 400, Turned::Malformed),
+    ] {
+        let request = Request::get(path).body(Bytes::new()).unwrap();
+        let run = Run::new(provider(Vendor::Anthropic), request);
+        assert_eq!(run.status(), status, "{path}");
+        assert!(run.text().starts_with("{\"type\":\"error\""), "{path}");
+        let [Record::TurnedAway(_, turned_away)] = &run.records[..] else {
+            panic!("{path}: {:?}", run.records);
+        };
+        assert_eq!(turned_away.provider.as_deref(), Some("p"), "{path}");
+        assert_eq!(turned_away.reason, reason, "{path}");
+    }
+    let request = Request::get("/q/v1").body(Bytes::new()).unwrap();
+    let run = Run::new(provider(Vendor::Anthropic), request);
+    assert!(run.text().starts_with("{\"error\":"), "{}", run.text());
+    assert!(matches!(&run.records[..], [Record::TurnedAway(_, it)] if it.provider.is_none()));
 }
 
 #[test]

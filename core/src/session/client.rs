@@ -17,8 +17,15 @@ use crate::{
 const HOLD: usize = 64 << 10;
 /// How long a client may take over its request where there are too many already.
 const HURRY: Duration = Duration::from_secs(5);
-/// How long a client may take to end its side after we ended ours.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
+/// How long a client that owes us nothing may take to end its side after we ended ours.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long one may be silent that is still sending what nobody reads any more: to close then could destroy the reply that tells it
+/// why (RFC 9112 §9.6). nginx's `lingering_timeout`.
+const LINGER_SILENT: Duration = Duration::from_secs(5);
+/// How long it may go on so, in all. nginx's `lingering_time`.
+const LINGER_LONGEST: Duration = Duration::from_secs(30);
+/// How much it may send so, in bytes: eight times the largest body that is taken by default.
+const LINGER_MOST: u64 = 256 << 20;
 
 /// The client's end of a session.
 #[derive(Debug)]
@@ -43,6 +50,10 @@ pub(super) struct Client {
     due: Option<Instant>,
     /// When the client must have taken some of what was sent.
     stalled: Option<Instant>,
+    /// When the client must have ended its side, whatever it sends.
+    lingers: Option<Instant>,
+    /// How much it may still send that is not read any more, in bytes.
+    ignored: u64,
 }
 
 impl Client {
@@ -64,6 +75,8 @@ impl Client {
             timeouts: config.timeouts,
             due: None,
             stalled: None,
+            lingers: None,
+            ignored: LINGER_MOST,
         };
         client.awaits(now, Await::Request);
         client
@@ -122,11 +135,28 @@ impl Client {
         self.decoder.push(bytes);
     }
 
+    /// All is written: the client is waited for to end its side.
+    pub(super) fn linger(&mut self, now: Instant) {
+        let owes = self.decoder.is_within_message();
+        let silent = if owes { LINGER_SILENT } else { LINGER };
+        self.lingers.get_or_insert(now + LINGER_LONGEST);
+        self.due = Some(now + silent);
+    }
+
+    /// The client has sent something that is not read any more. Whether it may go on.
+    pub(super) fn ignore(&mut self, now: Instant, count: usize) -> bool {
+        if let Some(last) = self.lingers {
+            self.due = Some(last.min(now + LINGER_SILENT));
+        }
+        let left = self.ignored.checked_sub(count as u64);
+        self.ignored = left.unwrap_or(0);
+        left.is_some()
+    }
+
     /// Sets the clock for what is waited for.
     pub(super) fn awaits(&mut self, now: Instant, what: Await) {
         let timeout = match what {
             Await::Body => self.timeouts.client_body,
-            Await::End => LINGER,
             Await::Head => self.timeouts.client_header,
             Await::Nothing => Duration::ZERO,
             Await::Request => self.timeouts.client_idle,
@@ -156,8 +186,6 @@ impl Client {
 pub(super) enum Await {
     /// More of a request's body.
     Body,
-    /// Its end of the connection.
-    End,
     /// The rest of a request's head.
     Head,
     /// Nothing: it waits for us.

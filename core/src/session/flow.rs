@@ -95,6 +95,9 @@ impl Session {
     /// Bytes came from the client.
     pub(super) fn client_sent(&mut self, now: Instant, bytes: Bytes) {
         if matches!(self.flow, Flow::Lingering) {
+            if !self.client.ignore(now, bytes.len()) {
+                self.over();
+            }
             return;
         }
         self.client.push(bytes);
@@ -139,7 +142,7 @@ impl Session {
         }
         match self.flow {
             // Also one that has ended its side: what is written may still be in the adapter's TLS.
-            Flow::Lingering => self.client.awaits(now, Await::End),
+            Flow::Lingering => self.client.linger(now),
             Flow::Head => self.read_client(now),
             _ => {}
         }
@@ -226,7 +229,7 @@ impl Session {
         let breaker = intake.as_ref().is_ok_and(has_breaker);
         let interception = match intake {
             Ok(intake) => Interception::admitted(now, &config, id, intake, body.freeze()),
-            Err(refusal) => Interception::refused(refusal, id),
+            Err(refusal) => Interception::refused(now, refusal, id),
         };
         self.run(now, interception, &reply, breaker);
     }
@@ -238,19 +241,20 @@ impl Session {
 
     /// Answers what is being read with an error. What is left of it is not read, so the connection ends.
     pub(super) fn turn_away(&mut self, now: Instant, error: ApiError) {
-        let (vendor, reply) = match &self.flow {
+        let (provider, reply) = match &self.flow {
             Flow::Body(upload) => (
-                upload.intake.as_ref().ok().map(Intake::vendor),
+                upload.intake.as_ref().ok().map(Intake::provider),
                 upload.reply.last(),
             ),
             _ => (None, ReplyTo::UNKNOWN),
         };
-        self.refuse(now, Refusal::new(vendor, error), &reply);
+        let refusal = Refusal::new(None, error).by(provider.map(|provider| &**provider));
+        self.refuse(now, refusal, &reply);
     }
 
     pub(super) fn refuse(&mut self, now: Instant, refusal: Refusal, reply: &ReplyTo) {
         let id = InterceptionId::draw(&mut self.rng);
-        self.run(now, Interception::refused(refusal, id), reply, false);
+        self.run(now, Interception::refused(now, refusal, id), reply, false);
     }
 
     /// Serves a request.
@@ -406,12 +410,11 @@ impl Session {
         self.client.owe();
         self.flow = Flow::Lingering;
         self.out.actions.push_back(Action::Finish(ConnId::CLIENT));
-        let what = if self.client.unsent > 0 {
-            Await::Nothing
+        if self.client.unsent > 0 {
+            self.client.awaits(now, Await::Nothing);
         } else {
-            Await::End
-        };
-        self.client.awaits(now, what);
+            self.client.linger(now);
+        }
     }
 
     /// Drops everything, but what MCP servers are still to be told.

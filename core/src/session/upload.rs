@@ -110,15 +110,16 @@ impl Session {
         let mut intake = Intake::new(&config, method, &target, headers);
         if let Some(refused) = refused {
             reply.keep_alive &= !self.crowded && !matches!(refused, Refused::Draining(_));
-            let vendor = intake.as_ref().ok().map(Intake::vendor);
-            intake = Err(Refusal::new(vendor, error_of(&refused)));
+            let refusal = Refusal::new(None, error_of(&refused));
+            let provider = intake.as_ref().ok().map(|intake| &**intake.provider());
+            intake = Err(refusal.by(provider));
         }
         let declared = declared(length);
         if declared > config.limits.body
             && let Ok(accepted) = &intake
         {
             let error = ApiError::too_large(config.limits.body);
-            intake = Err(Refusal::new(Some(accepted.vendor()), error));
+            intake = Err(Refusal::new(None, error).by(Some(accepted.provider())));
         }
         let upload = Box::new(Upload {
             intake,
@@ -146,8 +147,8 @@ impl Session {
             return;
         };
         if let (Err(refused), Ok(intake)) = (granted, &upload.intake) {
-            let refusal = Refusal::new(Some(intake.vendor()), error_of(&refused));
-            upload.intake = Err(refusal);
+            let refusal = Refusal::new(None, error_of(&refused));
+            upload.intake = Err(refusal.by(Some(intake.provider())));
         }
         self.receive(now, upload);
     }

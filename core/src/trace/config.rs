@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{heads, secrets::Secrets};
 use crate::{
     api::Vendor,
-    config::{self, Breaker, Timeouts, ToolLimits},
+    config::{self, Breaker, Metadata, Timeouts, ToolLimits},
     http1::Limits,
     keypool::{Failover, Rejected},
     mcp,
@@ -67,6 +67,8 @@ struct Client {
     token: Option<String>,
     max_in_flight: Option<u32>,
     requests_per_minute: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    metadata: Vec<(String, String)>,
 }
 
 /// An MCP server. What it offers is decided before a session sees it.
@@ -103,6 +105,7 @@ impl Config {
                     token: secrets.of_digest(client.token),
                     max_in_flight: client.max_in_flight,
                     requests_per_minute: client.requests_per_minute,
+                    metadata: client.metadata.fields().iter().map(pair).collect(),
                 })
                 .collect(),
             tools: config.tools,
@@ -167,13 +170,25 @@ impl Provider {
     }
 }
 
+/// A name and a value, as they were configured.
+fn pair((field, value): &(HeaderName, HeaderValue)) -> (String, String) {
+    let name = field.as_str().strip_prefix(Metadata::PREFIX);
+    let value = String::from_utf8_lossy(value.as_bytes());
+    (name.unwrap_or_default().to_owned(), value.into_owned())
+}
+
 impl Client {
     fn read(self) -> config::Client {
         // A token that was not shown is equal to none that was.
         let token = self.token.as_deref().unwrap_or("\0");
+        let pairs = self
+            .metadata
+            .iter()
+            .map(|(name, value)| (&**name, &**value));
         config::Client {
             max_in_flight: self.max_in_flight,
             requests_per_minute: self.requests_per_minute,
+            metadata: Metadata::new(pairs).unwrap_or_default(),
             ..config::Client::new(&self.name, Digest::of(token.as_bytes()))
         }
     }

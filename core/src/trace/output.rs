@@ -134,13 +134,14 @@ fn kind(record: &Record) -> String {
         Record::Ended(id, _) => ("ended", Some(id)),
         Record::Exhausted { .. } => ("exhausted", None),
         Record::KeyChanged { .. } => ("key changed", None),
-        Record::Passthrough(_) => ("passthrough", None),
+        Record::Passthrough(passthrough) => ("passthrough", Some(&passthrough.id)),
         Record::Prompt(id, _) => ("prompt", Some(id)),
         Record::Started(id, _) => ("started", Some(id)),
         Record::Thought(id, _) => ("thought", Some(id)),
         Record::TokenUsage(id, _) => ("token usage", Some(id)),
         Record::ToolUsage(id, _) => ("tool usage", Some(id)),
         Record::ToolServer(_) => ("tool server", None),
+        Record::TurnedAway(id, _) => ("turned away", Some(id)),
         Record::Warning(id, _) => ("warning", Some(id)),
     };
     id.map_or_else(|| kind.to_owned(), |id| format!("{kind} of {id}"))

@@ -1,9 +1,10 @@
 //! The checks of the repeated tables: clients, providers, and what providers consist of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aibridge_core::{
     api::Vendor,
+    config::Metadata,
     keypool::{Failover, Rejected},
 };
 use toml::Spanned;
@@ -48,14 +49,43 @@ impl Check<'_, '_> {
             let of = |limit: &str| format!("client \"{}\": {limit}", name.escape_debug());
             let max_in_flight = self.count(&of("max_in_flight"), client.max_in_flight);
             let per_minute = self.count(&of("requests_per_minute"), client.requests_per_minute);
+            let metadata = self.metadata(client.metadata, &of("metadata"));
             clients.push(Client {
                 name,
                 token,
                 max_in_flight,
                 requests_per_minute: per_minute,
+                metadata,
             });
         }
         clients
+    }
+
+    /// Names and values that each make a header field, and all of them together.
+    fn metadata(
+        &mut self,
+        written: BTreeMap<Spanned<String>, Spanned<String>>,
+        what: &str,
+    ) -> BTreeMap<String, String> {
+        let mut metadata = BTreeMap::new();
+        for (name, value) in written {
+            let key = format!("{what}: {}", name.get_ref().escape_debug());
+            let fits = |name: &str, value: &str| Metadata::new([(name, value)]).is_some();
+            let lower_case = name.get_ref().to_ascii_lowercase();
+            if !fits(name.get_ref(), "") {
+                let wrong =
+                    format!("{key}: ends a header field's name; use letters, digits and hyphens");
+                self.problems.add(name.span(), wrong);
+            } else if !fits("name", value.get_ref()) {
+                let wrong =
+                    format!("{key}: is a header field's value; use printable ASCII characters");
+                self.problems.add(value.span(), wrong);
+            } else if metadata.insert(lower_case, value.into_inner()).is_some() {
+                let wrong = format!("{key}: is there in another case as well; remove one");
+                self.problems.add(name.span(), wrong);
+            }
+        }
+        metadata
     }
 
     pub(super) fn providers(&mut self, written: Vec<Spanned<raw::Provider>>) -> Vec<Provider> {

@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 mod proxy;
 mod raw;
+mod read;
 mod records;
 mod resolve;
 mod secret;
@@ -23,6 +24,7 @@ mod units;
 mod whole;
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -33,8 +35,8 @@ use aibridge_core::{
     Duration, Target,
     api::Vendor,
     config::{
-        Breaker, Capacity, Client as CoreClient, Config, Provider as CoreProvider, Timeouts,
-        ToolLimits,
+        Breaker, Capacity, Client as CoreClient, Config, Metadata, Provider as CoreProvider,
+        Timeouts, ToolLimits,
     },
     http1::Limits,
     keypool::Failover,
@@ -93,6 +95,8 @@ pub(crate) struct Client {
     pub(crate) token: Credential,
     pub(crate) max_in_flight: Option<u32>,
     pub(crate) requests_per_minute: Option<u32>,
+    /// Names and values for providers that are told who asks.
+    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 /// One provider.
@@ -166,23 +170,10 @@ impl Settings {
         overrides: Overrides,
     ) -> Result<Self, Error> {
         let mut problems = error::Problems::new(origin, text);
-        let settings = match toml::from_str(text) {
-            Ok(file) => Some(resolve::file(
-                origin,
-                file,
-                sources,
-                overrides,
-                &mut problems,
-            )),
-            Err(error) => {
-                problems.add_syntax(&error);
-                None
-            }
-        };
+        let settings = read::file(text, &mut problems)
+            .and_then(|file| resolve::file(origin, file, sources, overrides, &mut problems));
         problems.into_result()?;
-        let settings = settings
-            .flatten()
-            .ok_or_else(|| Error::new(origin, "is not a configuration"))?;
+        let settings = settings.ok_or_else(|| Error::new(origin, "is not a configuration"))?;
         settings.with_proxies(sources)
     }
 
@@ -236,16 +227,7 @@ impl Settings {
                 .iter()
                 .map(|provider| Arc::new(provider.core()))
                 .collect(),
-            clients: self
-                .clients
-                .iter()
-                .map(|client| CoreClient {
-                    name: client.name.as_str().into(),
-                    token: client.token.secret.digest(),
-                    max_in_flight: client.max_in_flight,
-                    requests_per_minute: client.requests_per_minute,
-                })
-                .collect(),
+            clients: self.clients.iter().map(Client::core).collect(),
             mcp: self
                 .tool_servers
                 .iter()
@@ -261,6 +243,20 @@ impl Settings {
                 header_blocking: blocking(self.timeouts.header),
                 ..self.timeouts
             },
+        }
+    }
+}
+
+impl Client {
+    fn core(&self) -> CoreClient {
+        let metadata = self.metadata.iter();
+        let metadata = Metadata::new(metadata.map(|(name, value)| (&**name, &**value)));
+        CoreClient {
+            max_in_flight: self.max_in_flight,
+            requests_per_minute: self.requests_per_minute,
+            // It was checked that they make header fields.
+            metadata: metadata.unwrap_or_default(),
+            ..CoreClient::new(&self.name, self.token.secret.digest())
         }
     }
 }

@@ -67,6 +67,8 @@ pub(super) struct Client {
     pub(super) token: Spanned<String>,
     pub(super) max_in_flight: Option<Spanned<i64>>,
     pub(super) requests_per_minute: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub(super) metadata: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 
 /// `[[provider]]`

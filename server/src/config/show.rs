@@ -56,6 +56,9 @@ impl Display for Settings {
                     writeln!(f, "{key} = {limit}")?;
                 }
             }
+            for (name, value) in &client.metadata {
+                writeln!(f, "metadata.{} = {}", quoted(name), quoted(value))?;
+            }
         }
         self.providers
             .iter()

@@ -114,6 +114,12 @@ fn every_complaint_names_file_line_key_and_fix() {
             "aibridge.toml:5: client \"alice\": name: is used twice; choose another",
         ),
         (
+            client("alice", "t-0")
+                + "metadata = { \"a b\" = \"c\", d = \"\\u00e9\", E = \"f\", e = \"g\" }\n"
+                + &good,
+            "aibridge.toml:4: client \"alice\": metadata: a b: ends a header field's name; use letters, digits and hyphens\naibridge.toml:4: client \"alice\": metadata: d: is a header field's value; use printable ASCII characters\naibridge.toml:4: client \"alice\": metadata: e: is there in another case as well; remove one",
+        ),
+        (
             client("ali\\u0007ce", "t-1") + &good,
             "aibridge.toml:2: client \"ali\\u{7}ce\": name: must be 1 to 128 printable characters; choose another",
         ),
@@ -298,7 +304,7 @@ fn defaults_are_those_of_the_reference() {
 #[test]
 fn configured_values_reach_the_core() {
     let server = "max_body = \"1MiB\"\nheader_timeout = \"20m\"\nidle_timeout = 0\ndrain_timeout = \"5s\"\nclient_idle_timeout = \"7s\"\nmax_connections = 9\nmax_buffered = \"2MiB\"";
-    let provider = "byok = false\nsend_actor = true\nkeys = [\"env:KEY_2\", \"env:KEY_1\"]\n[provider.failover]\nunauthorized = \"10m\"\nforbidden = \"relay\"\ndefault_cooldown = \"5s\"\nmax_cooldown = \"10s\"\n[provider.circuit]\nfailures = 2\n[[client]]\nname = \"alice\"\ntoken = \"t-1\"\nmax_in_flight = 4\nrequests_per_minute = 60";
+    let provider = "byok = false\nsend_actor = true\nkeys = [\"env:KEY_2\", \"env:KEY_1\"]\n[provider.failover]\nunauthorized = \"10m\"\nforbidden = \"relay\"\ndefault_cooldown = \"5s\"\nmax_cooldown = \"10s\"\n[provider.circuit]\nfailures = 2\n[[client]]\nname = \"alice\"\ntoken = \"t-1\"\nmax_in_flight = 4\nrequests_per_minute = 60\nmetadata = { Team = \"search\", cost = \"4 2\" }";
     let settings = read(&with(server, provider)).unwrap();
     let core = settings.core();
     assert_eq!(core.limits.body, 1 << 20);
@@ -318,6 +324,8 @@ fn configured_values_reach_the_core() {
     let client = &core.clients[0];
     assert_eq!((&*client.name, client.max_in_flight), ("alice", Some(4)));
     assert_eq!(client.requests_per_minute, Some(60));
+    let metadata = [("cost", "4 2"), ("team", "search")];
+    assert_eq!(Some(&client.metadata), Metadata::new(metadata).as_ref());
     assert!(
         client
             .token
@@ -388,7 +396,7 @@ fn the_command_line_replaces_addresses_before_they_are_judged() {
 #[test]
 fn what_is_shown_is_a_configuration_again_and_has_no_secret() {
     let server = "admin_token = \"literal-admin-token\"\nmax_body = \"1MiB\"";
-    let provider = "keys = [\"env:KEY_1\", \"sk-literal-0123456789\"]\n[provider.failover]\nunauthorized = \"10m\"\n[[client]]\nname = \"al\\\"ice\"\ntoken = \"token-of-alice-123\"";
+    let provider = "keys = [\"env:KEY_1\", \"sk-literal-0123456789\"]\n[provider.failover]\nunauthorized = \"10m\"\n[[client]]\nname = \"al\\\"ice\"\ntoken = \"token-of-alice-123\"\nmetadata = { team = \"a \\\"b\\\"\" }";
     let settings = read(&with(server, provider)).unwrap();
     let shown = settings.to_string();
     for secret in [
@@ -409,6 +417,31 @@ fn what_is_shown_is_a_configuration_again_and_has_no_secret() {
     assert_eq!(again.core().timeouts, settings.core().timeouts);
     assert_eq!(again.providers[0].failover, settings.providers[0].failover);
     assert_eq!(again.clients[0].name, "al\"ice");
+    assert_eq!(again.clients[0].metadata["team"], "a \"b\"");
+}
+
+#[test]
+fn unknown_keys_are_named_together_with_all_else_that_is_wrong() {
+    let text = with(
+        "listn = \"127.0.0.1:1\"\nmax_body = \"0\"",
+        "keyz = [\"k\"]\nkeys = [\"env:NOWHERE\"]\n[provider.failover]\nforbiden = \"relay\"",
+    ) + "[sqlite]\npath = \"x\"\n";
+    let error = read(&text).map(drop).unwrap_err().to_string();
+    let lines: Vec<_> = error
+        .lines()
+        .map(|line| line.split(", expected").next().unwrap_or_default())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "aibridge.toml:2: listn: unknown field `listn`",
+            "aibridge.toml:3: server: max_body: must be more than 0; remove it for the default",
+            "aibridge.toml:8: keyz: unknown field `keyz`",
+            "aibridge.toml:9: provider \"anthropic\": keys[0]: environment variable NOWHERE is not set; set it or remove the entry",
+            "aibridge.toml:11: forbiden: unknown field `forbiden`",
+            "aibridge.toml:12: unknown field `sqlite`",
+        ]
+    );
 }
 
 #[test]

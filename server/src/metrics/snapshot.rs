@@ -12,7 +12,7 @@ use crate::records::Counts;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) circuits: Vec<CircuitStatus>,
-    /// Requests turned away, by reason.
+    /// Requests turned away by a limit, by which.
     pub(crate) refusals: BTreeMap<&'static str, u64>,
     pub(crate) connections: Connections,
     pub(crate) load: Load,
@@ -51,7 +51,7 @@ impl Asked {
             ),
             refusals: counters(
                 "refusals_total",
-                "Requests turned away by a limit.",
+                "Requests turned away before anything was done for them.",
                 &["reason"],
             ),
             key_state: gauges("key_pool_state", "Keys, by state.", &["provider", "state"]),
@@ -83,6 +83,11 @@ impl Asked {
             lost: counter("records_lost_total", "Records that could not be stored."),
             lost_traces: counter("traces_lost_total", "Traces not written to their end."),
         }
+    }
+
+    /// Counted here by limit; for other reasons where they come up.
+    pub(super) const fn refusals(&self) -> &IntCounterVec {
+        &self.refusals
     }
 
     /// Takes them all to what is so now.

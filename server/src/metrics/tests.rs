@@ -1,10 +1,11 @@
 //! Records counted, and what is told of them.
 
 use aibridge_core::{
-    Duration, Instant,
+    Duration, Instant, InterceptionId, Rng,
     api::ToolCall,
     bridge::{CircuitStatus, Connections, Endpoint, Load},
     keypool::{KeyStatus, Reason},
+    record::Reason as TurnedAway,
 };
 
 use super::*;
@@ -107,7 +108,10 @@ fn what_happens_is_counted_under_the_names_that_dashboards_use() {
         series.tool(&tool, &metrics);
     }
     series.end(&ended(Outcome::Ok), CredentialKind::Centralized);
+    metrics.turned_away(TurnedAway::Unauthenticated);
+    metrics.turned_away(TurnedAway::Limit);
     metrics.passthrough(&Passthrough {
+        id: InterceptionId::draw(&mut Rng::new(1)),
         provider: "anthropic".into(),
         status: Some(404),
         outcome: Outcome::UpstreamError,
@@ -166,6 +170,8 @@ fn what_happens_is_counted_under_the_names_that_dashboards_use() {
             "aibridge_circuit_state{endpoint=\"passthrough\",provider=\"anthropic\",state=\"open\"} 1",
             "aibridge_circuit_state{endpoint=\"passthrough\",provider=\"anthropic\",state=\"closed\"} 0",
             "aibridge_refusals_total{reason=\"busy\"} 11",
+            "aibridge_refusals_total{reason=\"unauthenticated\"} 1",
+            "aibridge_refusals_total{reason=\"not_found\"} 0",
             "aibridge_client_connections 8",
             "aibridge_buffered_bytes 4096",
             "aibridge_panics_total 1",

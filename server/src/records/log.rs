@@ -4,8 +4,9 @@
 //! message, which may quote any of them; for that there is the store, and a line has the id to find it by.
 
 use aibridge_core::{
+    InterceptionId,
     keypool::{KeyState, Transition},
-    record::{Passthrough, ToolServer},
+    record::{Passthrough, Reason, ToolServer, TurnedAway},
 };
 use tracing::{debug, info, warn};
 
@@ -71,8 +72,27 @@ pub(super) fn tool_server(server: &ToolServer) {
     }
 }
 
+/// Who is not let in is for an operator to see: it may be somebody who guesses.
+pub(super) fn turned_away(id: InterceptionId, turned_away: &TurnedAway) {
+    let TurnedAway {
+        provider,
+        status,
+        reason,
+        message: why,
+        ..
+    } = turned_away;
+    let (provider, reason_shown) = (provider.as_deref(), reason.as_str());
+    match reason {
+        Reason::Forbidden | Reason::Unauthenticated => {
+            info!(%id, provider, status, reason = reason_shown, why, "request refused");
+        }
+        _ => debug!(%id, provider, status, reason = reason_shown, why, "request refused"),
+    }
+}
+
 pub(super) fn passthrough(passthrough: &Passthrough) {
     debug!(
+        id = %passthrough.id,
         provider = &*passthrough.provider,
         status = passthrough.status,
         outcome = passthrough.outcome.as_str(),

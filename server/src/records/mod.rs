@@ -149,6 +149,10 @@ impl Recorder {
                 log::passthrough(&passthrough);
             }
             Record::ToolServer(server) => log::tool_server(&server),
+            Record::TurnedAway(id, turned_away) => {
+                self.metrics.turned_away(turned_away.reason);
+                log::turned_away(id, &turned_away);
+            }
             Record::Warning(id, what) => warn!(id = %id, "{what}"),
             record => {
                 let logged = tracing::enabled!(tracing::Level::INFO);

@@ -24,6 +24,7 @@ pub(crate) struct Bridge {
     child: Child,
     pub(crate) clients: String,
     pub(crate) admin: String,
+    printed: Arc<Mutex<String>>,
     log: Arc<Mutex<String>>,
     /// Reads the log to its end.
     reader: Option<thread::JoinHandle<()>>,
@@ -72,9 +73,12 @@ impl Bridge {
             }
         });
         let stdout = BufReader::new(child.stdout.take().unwrap());
+        let printed = Arc::new(Mutex::new(String::new()));
+        let all_printed = Arc::clone(&printed);
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
+                *all_printed.lock().unwrap() += &(line.clone() + "\n");
                 let _ = sender.send(line);
             }
         });
@@ -93,9 +97,15 @@ impl Bridge {
             child,
             clients: addresses.remove(0),
             admin: addresses.remove(0),
+            printed,
             log,
             reader: Some(reader),
         }
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
     }
 
     /// What it has logged so far.
@@ -152,6 +162,18 @@ impl Bridge {
             thread::sleep(Duration::from_millis(20));
         }
         panic!("never {what}: {}\n{}", self.log(), self.get("/metrics"));
+    }
+
+    /// The exit code that it ends with by itself, soon.
+    #[track_caller]
+    pub(crate) fn ends(mut self) -> Option<i32> {
+        for _ in 0..250 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it does not end: {}", self.log());
     }
 
     /// Ends it as `kill -9` does.

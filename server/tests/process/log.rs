@@ -1,6 +1,11 @@
 //! At any level, the log tells what happened and holds nothing of what was said, and no secret.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use crate::bridge::{Bridge, ask, blocking, folder, provider, question};
 
@@ -66,8 +71,19 @@ fn the_log_tells_what_happened_and_nothing_that_was_said() {
         &bridge.clients,
         "x-api-key: sk-a-key-of-the-clients\r\n",
         &question(prompt, false),
-    );
-    assert_eq!(refused.unwrap().status(), 401);
+    )
+    .unwrap();
+    assert_eq!(refused.status(), 401);
+    bridge.until("counted", |bridge| {
+        let counted = "aibridge_refusals_total{reason=\"unauthenticated\"} 1\n";
+        let mut stream = TcpStream::connect(&bridge.admin).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer the-token-of-the-admin\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut metrics = String::new();
+        stream.read_to_string(&mut metrics).unwrap();
+        metrics.contains(counted)
+    });
     let malformed = ask(
         &bridge.clients,
         pool,
@@ -107,6 +123,18 @@ fn the_log_tells_what_happened_and_nothing_that_was_said() {
         assert_eq!(line[field], value, "{line}");
     }
     assert!(line["total_ms"].as_f64().unwrap() >= line["first_byte_ms"].as_f64().unwrap());
+    let line = log.lines().find(|line| line.contains(&refused.id()));
+    let line: serde_json::Value = serde_json::from_str(line.unwrap()).unwrap();
+    for (field, value) in [
+        ("level", "INFO"),
+        ("message", "request refused"),
+        ("provider", "anthropic"),
+        ("reason", "unauthenticated"),
+        ("why", "no client of this bridge has this token"),
+    ] {
+        assert_eq!(line[field], value, "{line}");
+    }
+    assert_eq!(line["status"], 401, "{line}");
     let cools = log
         .lines()
         .find(|line| line.contains("key cools down"))

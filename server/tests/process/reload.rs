@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
     time::Duration,
@@ -143,4 +144,21 @@ fn a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
     });
     assert!(asked.load(Relaxed) >= 100);
     bridge.stop();
+}
+
+#[test]
+fn a_reload_that_hangs_keeps_no_signal_from_being_heeded() {
+    let folder = folder("hanging");
+    let secret = folder.join("key");
+    fs::write(&secret, "a-key").unwrap();
+    let file = write(&folder, &telling(), &["file:key"], "");
+    let bridge = Bridge::start(&file, "info", "");
+    fs::remove_file(&secret).unwrap();
+    let made = Command::new("mkfifo").arg(&secret).status();
+    assert!(made.unwrap().success());
+    bridge.signal("HUP");
+    // Opened as soon as the bridge reads it, and nothing comes.
+    let _never_written = fs::File::options().write(true).open(&secret).unwrap();
+    bridge.signal("TERM");
+    assert_eq!(bridge.ends(), Some(0));
 }

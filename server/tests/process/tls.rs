@@ -59,6 +59,13 @@ fn both_listeners_speak_tls_and_certificates_can_be_renewed() {
     let file = folder.join("aibridge.toml");
     fs::write(&file, text).unwrap();
     let bridge = Bridge::start_behind_tls(&file);
+    for line in [
+        format!("  clients  https://{}\n", bridge.clients),
+        format!("  admin    https://{}\n", bridge.admin),
+        format!("ANTHROPIC_BASE_URL=https://{}/anthropic ", bridge.clients),
+    ] {
+        bridge.until(&line, |bridge| bridge.printed().contains(&line));
+    }
 
     let body = question("Safe?", false);
     let question = format!(

@@ -208,6 +208,22 @@ fn too_much_waiting_for_a_locked_database_refuses_requests_where_configured() {
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once_whatever_it_waits_for() {
+    let (config, store) = config("impatient", "");
+    let bridge = Bridge::start(&config, "info", "");
+    let lock = Connection::open(&store).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let saw = ask(&bridge.clients, "", &question("Locked?", false)).unwrap();
+    assert_eq!(saw.status(), 200);
+    bridge.signal("TERM");
+    bridge.until("stopping", |bridge| bridge.log().contains("stopping"));
+    // Long enough to be waiting for the database, which takes ten seconds to be given up.
+    thread::sleep(Duration::from_millis(500));
+    bridge.signal("TERM");
+    assert_eq!(bridge.ends(), Some(1));
+}
+
+#[test]
 fn two_bridges_do_not_share_a_store() {
     let (config, _) = config("shared", "");
     let _bridge = Bridge::start(&config, "warn", "");

@@ -83,7 +83,7 @@ fn every_fixture_is_relayed_on_one_connection() {
 fn a_client_that_leaves_ends_the_upstream_call() {
     for streaming in [false, true] {
         let script = Script::in_order([Reply::stall()]);
-        let (_server, gateway, mut client) = start(&script);
+        let (server, gateway, mut client) = start(&script);
         client
             .send(&Ask::new(Api::Messages, streaming).bytes())
             .unwrap();
@@ -92,6 +92,7 @@ fn a_client_that_leaves_ends_the_upstream_call() {
         }
         drop(client);
         assert_eq!(gateway.records(1).ended().outcome, Outcome::Cancelled);
+        assert!(server.wait_over(1), "upstream goes on");
         script.verify();
     }
 }
