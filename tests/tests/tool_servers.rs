@@ -194,12 +194,30 @@ fn one_turn_may_use_tools_of_two_servers_of_which_one_fails() {
 
 // --- sessions -----------------------------------------------------------------------------------------------------
 
+/// How servers say that they have forgotten a session: the status, and the code of a JSON-RPC error where there is one.
+/// With a 400, "unknown method" and "invalid parameters" are what they say.
+const FORGOTTEN: [(u16, Option<i64>); 12] = [
+    (404, None),
+    (404, Some(-32000)),
+    (404, Some(-32001)),
+    (404, Some(-32600)),
+    (404, Some(-32601)),
+    (404, Some(-32602)),
+    (404, Some(-32603)),
+    (404, Some(-32700)),
+    (400, None),
+    (400, Some(-32000)),
+    (400, Some(-32603)),
+    (400, Some(-32700)),
+];
+
 /// A server that dies within the first call and comes back with another session.
-fn mortal(forgotten: u16) -> (Script, Arc<Mutex<Vec<String>>>) {
+fn mortal(forgotten: u16, code: Option<i64>) -> (Script, Arc<Mutex<Vec<String>>>) {
     let sessions = Arc::new(Mutex::new(Vec::new()));
     let called_in = Arc::clone(&sessions);
     let mut server = ToolServer::new(TOOLS);
     server.forgotten = forgotten;
+    server.forgotten_code = code;
     let script = Script::choosing(move |seen: &Seen| {
         let is_call = !seen.body.is_empty() && json(&seen.body)["method"] == "tools/call";
         if is_call {
@@ -218,7 +236,7 @@ fn mortal(forgotten: u16) -> (Script, Arc<Mutex<Vec<String>>>) {
 #[test]
 fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
     for (api, streaming) in forms() {
-        for forgotten in [404, 400] {
+        for forgotten in FORGOTTEN {
             let turns = [
                 adds(0),
                 adds(1),
@@ -227,7 +245,7 @@ fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
                 says("3 again."),
             ];
             let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
-            let (script, sessions) = mortal(forgotten);
+            let (script, sessions) = mortal(forgotten.0, forgotten.1);
             let mut world = World::of(config(), Script::in_order(replies), script);
             assert_eq!(world.hear(api, streaming).text, "3 at last.");
             let told = results(api, &world.bodies()[2]);
@@ -240,11 +258,11 @@ fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
             assert_eq!(world.hear(api, streaming).text, "3 again.");
             let sessions = sessions.lock().unwrap().clone();
             let (one, two) = ("desk-session-1", "desk-session-2");
-            assert_eq!(sessions, [one, one, two, two], "{api:?} {forgotten}");
+            assert_eq!(sessions, [one, one, two, two], "{api:?} {forgotten:?}");
             // The server's keeper goes on in the new session too, where it is not asked to begin a third.
             world.sim.advance(SECOND * 10);
             assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
-            assert_eq!(world.heard("initialize").len(), 2, "{api:?} {forgotten}");
+            assert_eq!(world.heard("initialize").len(), 2, "{api:?} {forgotten:?}");
             world.close();
         }
     }
