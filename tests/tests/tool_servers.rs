@@ -139,11 +139,57 @@ fn a_server_that_goes_down_later_is_told_of_and_comes_back() {
             world.sim.records.tools()[0].error.as_deref(),
             Some("connection refused")
         );
+        // The failed call makes its keeper look, long before it would anyway.
+        let is_down = |sim: &Sim| retry_at(sim).is_some();
+        assert!(world.sim.run_until(SECOND * 3, is_down), "{api:?}");
+        let server = &world.sim.bridge.tool_servers()[0];
+        let ServerState::Down { why, retry_at: at } = &server.state else {
+            panic!("{:?}", server.state)
+        };
+        assert_eq!(why.to_string(), "connection refused");
+        assert!(at.since(world.sim.now) <= SECOND);
+        assert_eq!(offered(&world.sim), [ADD], "a prompt that stays is cached");
         world.server.set_down(false);
+        assert!(world.sim.run_until(SECOND * 3, |sim| !is_down(sim)));
+        assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
+        assert_eq!(told(&world.sim), (2, 1), "up, down, and up again");
         assert_eq!(world.hear(api, streaming).text.trim(), "3.");
         assert_eq!(world.bodies()[2]["tools"], bodies[0]["tools"]);
         world.close();
     }
+}
+
+/// A tool that the server says it does not have: its list is read again, once, however many calls say so.
+#[test]
+fn an_unknown_tool_makes_the_list_be_read_again() {
+    let python =
+        json!({"content": [{"type": "text", "text": "Unknown tool: add"}], "isError": true});
+    let typescript = "Tool add not found";
+    for ran in [Ran::Result(python), Ran::Error(-32602, typescript)] {
+        let (api, streaming) = (Api::Messages, true);
+        let thrice = adds(0).calls("b", ADD, "{}").calls("c", ADD, "{}");
+        let replies: Vec<_> = model::replies(api, streaming, &[thrice, says("No.")]).collect();
+        let mut world = World::new(replies, TOOLS, move |_, _| ran.clone());
+        assert_eq!(world.heard("tools/list").len(), 1);
+        world.hear(api, streaming);
+        world.sim.advance(SECOND * 10);
+        assert_eq!(world.heard("tools/list").len(), 2);
+        assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
+        world.close();
+    }
+}
+
+/// A tool that fails by itself says nothing of its server.
+#[test]
+fn a_tools_own_failure_does_not_make_the_list_be_read_again() {
+    let (api, streaming) = (Api::Messages, true);
+    let replies: Vec<_> = model::replies(api, streaming, &[adds(0), says("No.")]).collect();
+    let result = json!({"content": [{"type": "text", "text": "No such city."}], "isError": true});
+    let mut world = World::new(replies, TOOLS, move |_, _| Ran::Result(result.clone()));
+    world.hear(api, streaming);
+    world.sim.advance(SECOND * 10);
+    assert_eq!(world.heard("tools/list").len(), 1);
+    world.close();
 }
 
 #[test]

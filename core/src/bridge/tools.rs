@@ -180,6 +180,10 @@ impl Tools {
             return;
         }
         let words = self.words.entry(server).or_default();
+        let is_recheck = |word: &KeeperEvent| matches!(word, KeeperEvent::Recheck);
+        if is_recheck(&word) && words.iter().any(is_recheck) {
+            return; // however many calls fail, it looks once
+        }
         if words.len() < MAX_WORDS {
             words.push(word);
         }

@@ -160,7 +160,7 @@ impl Session {
                     }
                     continue;
                 }
-                Some(CallEvent::ListChanged(server)) => (server, KeeperEvent::Recheck),
+                Some(CallEvent::Recheck(server)) => (server, KeeperEvent::Recheck),
                 Some(CallEvent::Renewed {
                     server,
                     stale,
