@@ -156,6 +156,11 @@ impl Calls {
         }
     }
 
+    /// From now on these limits: the configuration may change while a client stays.
+    pub fn set_limits(&mut self, limits: CallLimits) {
+        self.limits = limits;
+    }
+
     /// Calls a tool. `arguments` is the text of a JSON object, sent as it is; an empty text stands for an empty object.
     pub fn begin(
         &mut self,
