@@ -44,6 +44,15 @@ fn told(sim: &Sim) -> (usize, usize) {
     (told(false), told(true))
 }
 
+/// What the log was told is not offered.
+fn left_out(sim: &Sim) -> Vec<String> {
+    let told = sim.records.0.iter().filter_map(|record| match record {
+        Record::ToolServer(it) => Some(&it.left_out),
+        _ => None,
+    });
+    told.flatten().cloned().collect()
+}
+
 // --- down and up --------------------------------------------------------------------------------------------------
 
 #[test]
@@ -425,7 +434,46 @@ fn defect_21_tools_that_come_to_one_name_are_told_of() {
     let servers = world.sim.bridge.tool_servers();
     let longest = format!("bmcp_desk_{}", "x".repeat(54));
     assert_eq!(longest.len(), 64);
-    assert_eq!(servers[0].clashes, ["bmcp_desk_say_hi".to_owned(), longest]);
+    let clashes = ["bmcp_desk_say_hi".to_owned(), longest.clone()];
+    assert_eq!(servers[0].clashes, clashes);
+    let both = format!("\"{long}a\" of desk, \"{long}b\" of desk would all be {longest}");
+    let hi = "\"say hi\" of desk, \"say/hi\" of desk would all be bmcp_desk_say_hi";
+    assert_eq!(left_out(&world.sim), [hi.to_owned(), both]);
+    world.close();
+}
+
+/// Of what is not offered the log is told once, and again where something comes to it.
+#[test]
+fn what_is_not_offered_is_told_when_it_changes_and_not_with_every_list() {
+    let server = Arc::new(Mutex::new(ToolServer::new(&["add", "say hi", "say/hi"])));
+    server
+        .lock()
+        .unwrap()
+        .tools
+        .push(json!({"name": "odd", "inputSchema": 7}));
+    let shared = Arc::clone(&server);
+    let script = Script::choosing(move |seen: &Seen| shared.lock().unwrap().answer(seen, add));
+    let mut world = World::of(config(), Script::in_order([]), script);
+    let hi = "\"say hi\" of desk, \"say/hi\" of desk would all be bmcp_desk_say_hi";
+    let first = left_out(&world.sim);
+    assert_eq!(first.len(), 2, "{first:?}");
+    assert_eq!(first[0], hi);
+    assert!(first[1].starts_with("\"odd\": "), "{first:?}");
+
+    server.lock().unwrap().tools.push(described("more"));
+    world.sim.advance(SECOND * 301);
+    assert_eq!(offered(&world.sim), [ADD, "bmcp_desk_more"]);
+    assert_eq!(left_out(&world.sim), first);
+
+    server.lock().unwrap().tools.push(described("add it"));
+    server.lock().unwrap().tools.push(described("add+it"));
+    world.sim.advance(SECOND * 301);
+    let then = left_out(&world.sim);
+    assert_eq!(then.len(), 3, "{then:?}");
+    assert!(
+        then[2].ends_with("would all be bmcp_desk_add_it"),
+        "{then:?}"
+    );
     world.close();
 }
 
