@@ -226,6 +226,47 @@ fn a_truncated_call_is_not_run() {
 }
 
 #[test]
+fn a_malformed_call_beside_a_sound_one_is_answered_and_stands_as_received() {
+    let first = stream_of(&[
+        role("c1"),
+        begin(0, "a", "bmcp_t"),
+        more(0, "{\"x\":1}"),
+        begin(1, "b", "bmcp_t"),
+        more(1, "{\"x\""),
+        finish("c1", "tool_calls"),
+    ]);
+    let streamed = stream(Api::ChatCompletions, REQUEST, &[&first, &last()]);
+    let member = |id: &str, arguments: &str| {
+        let arguments = serde_json::to_string(arguments).unwrap();
+        format!(
+            r#"{{"id":"{id}","type":"function","function":{{"name":"bmcp_t","arguments":{arguments}}}}}"#
+        )
+    };
+    let members = format!("{},{}", member("a", "{\"x\":1}"), member("b", "{\"x\""));
+    let body = format!(
+        r#"{{"choices":[{{"message":{{"role":"assistant","content":null,"tool_calls":[{members}]}},"finish_reason":"tool_calls"}}]}}"#
+    );
+    let blocking = block(
+        Api::ChatCompletions,
+        REQUEST,
+        &[
+            &body,
+            r#"{"choices":[{"message":{},"finish_reason":"stop"}]}"#,
+        ],
+    );
+    for played in [streamed, blocking] {
+        let calls = vec![
+            call("a", "bmcp_t", "{\"x\":1}"),
+            call("b", "bmcp_t", "{\"x\""),
+        ];
+        assert_eq!(played.ends, [TurnEnd::Calls(calls), TurnEnd::Final]);
+        let added = added(&played, 1, "]}");
+        assert!(added.contains(&format!("[{members}]")), "{added}");
+        assert!(added.contains("result of b"), "{added}");
+    }
+}
+
+#[test]
 fn a_call_that_a_server_finishes_with_stop_is_run() {
     let first = stream_of(&[role("c1"), begin(0, "a", "bmcp_t"), finish("c1", "stop")]);
     let played = stream(Api::ChatCompletions, REQUEST, &[&first, &last()]);
