@@ -97,7 +97,7 @@ fn finish(clock: Clock, calls: &mut Calls) -> Result<(), Box<dyn Error>> {
             match event {
                 CallEvent::Done(_, Ok(result)) => println!("{}", result.text()),
                 CallEvent::Done(_, Err(failure)) => return Err(failure.told().into()),
-                CallEvent::ListChanged(_) => println!("(the list has changed)"),
+                CallEvent::Recheck(_) => println!("(the list may have changed)"),
                 CallEvent::Renewed { .. } => println!("(the session was renewed)"),
             }
         }

@@ -66,6 +66,8 @@ pub struct ToolServer {
     pub tools: usize,
     /// Why it cannot be used; `None` if it can.
     pub down: Option<String>,
+    /// What it lists since last told of it and what is not offered, each with why.
+    pub left_out: Vec<String>,
     /// When.
     pub at: Instant,
 }

@@ -79,7 +79,7 @@ fn call(
         events.extend(iter::from_fn(|| calls.poll_event()));
         let Some(at) = calls.poll_timeout() else {
             // To be told twice to list again is to be told once: news that is still to be heard is not repeated.
-            events.dedup_by(|next, last| next == last && matches!(next, CallEvent::ListChanged(_)));
+            events.dedup_by(|next, last| next == last && matches!(next, CallEvent::Recheck(_)));
             return events;
         };
         now = now.max(at);

@@ -344,11 +344,7 @@ fn cursor(text: &str) -> Result<Cursor, &'static str> {
 }
 
 fn state(server: &ServerTools) -> &'static str {
-    match server.state {
-        ServerState::Connecting => "connecting",
-        ServerState::Down { .. } => "down",
-        ServerState::Up => "up",
-    }
+    server.state.as_str()
 }
 
 fn show_server(server: &ServerTools, now: Instant) -> Value {

@@ -128,6 +128,7 @@ impl admin::Keys for Running {
             refusals: bridge.refusals().clone(),
             connections: bridge.connections(),
             load: bridge.load(),
+            tool_servers: bridge.tool_servers(),
             panics,
             lost_traces: self.traces.as_ref().map_or(0, |traces| traces.lost()),
         })

@@ -60,6 +60,7 @@ mod tests {
         assert_eq!(settings.providers.len(), 2);
         assert_eq!(settings.tool_servers.len(), 1);
         assert!(settings.providers[0].breaker.is_some());
+        assert_eq!(settings.tools, aibridge_core::config::ToolLimits::default());
         assert_eq!(
             settings.capacity,
             aibridge_core::config::Capacity::default()

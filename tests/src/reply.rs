@@ -9,7 +9,7 @@ use aibridge_core::{Duration, Fault};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
-use crate::Connect;
+use crate::{Answer, Connect};
 
 /// One thing that a scripted upstream does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,6 +285,17 @@ impl Reply {
             Message::Http { body, .. } => body.concat().into(),
             Message::NoConnection(_) | Message::Raw(_) => Bytes::new(),
         }
+    }
+
+    /// What of the body gets out before the reply breaks off, if it does.
+    pub fn sent(&self) -> Bytes {
+        let mut all = BytesMut::new();
+        for step in self.steps() {
+            if let Step::Bytes(bytes) = step {
+                all.extend_from_slice(&bytes);
+            }
+        }
+        Answer::read(&all, false).map_or_else(Bytes::new, |(answer, _)| answer.body)
     }
 
     /// What the upstream does, in order.

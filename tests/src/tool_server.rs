@@ -87,6 +87,8 @@ pub struct ToolServer {
     pub session: String,
     /// What it replies to requests in a session that it has forgotten: 404, by the specification.
     pub forgotten: u16,
+    /// The code of the JSON-RPC error in that reply; none: a body without one.
+    pub forgotten_code: Option<i64>,
     /// Its tools, as MCP writes them.
     pub tools: Vec<Value>,
     /// How many of them it lists at a time.
@@ -99,6 +101,7 @@ impl ToolServer {
         Self {
             session: "desk-session-1".to_owned(),
             forgotten: 404,
+            forgotten_code: None,
             tools: tools.iter().copied().map(described).collect(),
             page: usize::MAX,
         }
@@ -110,7 +113,7 @@ impl ToolServer {
         let method = message["method"].as_str().unwrap_or_default();
         let session = seen.header("mcp-session-id");
         if !session.is_empty() && session != self.session {
-            return Reply::json(self.forgotten, "{}");
+            return self.refuse(&message["id"]);
         }
         if seen.method == Method::DELETE {
             return Reply::json(200, "{}");
@@ -148,6 +151,15 @@ impl ToolServer {
         Reply::json(200, body.to_string())
             .header("mcp-session-id", &self.session)
             .after(delay)
+    }
+
+    /// The reply in a session that is forgotten.
+    fn refuse(&self, id: &Value) -> Reply {
+        let body = self.forgotten_code.map_or_else(
+            || json!({}),
+            |code| json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": "no"}}),
+        );
+        Reply::json(self.forgotten, body.to_string())
     }
 
     fn list(&self, cursor: &Value) -> Value {

@@ -8,7 +8,7 @@ use aibridge_core::{
     record::Outcome,
 };
 use aibridge_testkit::{
-    APIS, Answer, Ask, Cut, Fixture, Reply, Script, Sim,
+    APIS, Answer, Ask, Cut, Fixture, Reply, Script, Sim, grammar,
     setup::{self, KEYS},
 };
 use std::sync::Arc;
@@ -19,11 +19,27 @@ fn config(keys: usize) -> aibridge_core::config::Config {
 
 /// One request against these replies in the order of the calls.
 fn ask(ask: &Ask, keys: usize, replies: impl IntoIterator<Item = Reply>) -> (Answer, Sim) {
+    let replies: Vec<_> = replies.into_iter().collect();
+    let last = replies.last().expect("a reply").clone();
     let script = Script::in_order(replies);
     let mut sim = Sim::new(config(keys), &script);
     let answer = sim.ask(ask);
     script.verify();
+    read(&answer, &last);
     (answer, sim)
+}
+
+/// A stream that ends properly is one by its API's grammar, whole or ended by an error event, where upstream's was.
+#[track_caller]
+fn read(answer: &Answer, upstream: &Reply) {
+    let mut apis = APIS.into_iter();
+    let spoken = apis.find(|api| grammar::stream(*api, &upstream.body()).is_ok());
+    let Some(api) = spoken.filter(|_| answer.is_stream() && answer.is_complete()) else {
+        return;
+    };
+    if let Err(broken) = grammar::relayed(api, &answer.body, &upstream.sent()) {
+        panic!("{api:?}: {broken}\n{}", answer.text());
+    }
 }
 
 /// A body is JSON, or it is a stream; never one behind the other.

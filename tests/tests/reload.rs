@@ -9,11 +9,11 @@ use aibridge_core::{
     mcp::ServerState,
 };
 use aibridge_testkit::{
-    APIS, Ask, Fixture, Reply, Script, Sim, model,
+    APIS, Ask, Fixture, Ran, Reply, Script, Sim, model,
     setup::{self, HINTS, KEYS},
     tool_server, tools_origin,
 };
-use desk::{ADD, TOOLS, World, add, adds, ask, forms, read, says};
+use desk::{ADD, TOOLS, World, add, adds, ask, forms, read, results, says};
 
 mod desk;
 
@@ -335,4 +335,26 @@ fn a_new_server_is_kept_and_its_tools_are_offered() {
     assert_eq!(handshakes.count(), 0, "what stays is not begun anew");
     upstream.verify();
     server.verify();
+}
+
+/// A client that stays connected gets the limits of the configuration in force, too.
+#[test]
+fn limits_on_tools_hold_from_the_next_request_on() {
+    let api = Api::Messages;
+    let turns = [adds(0), says("One."), adds(1), says("Two.")];
+    let replies = model::replies(api, false, &turns);
+    let hundred = |_: &str, _: &serde_json::Value| Ran::Text("x".repeat(100));
+    let mut world = World::new(replies, TOOLS, hundred);
+    let client = world.sim.connect();
+    for (limit, shown) in [(1000, 100), (10, 10)] {
+        let mut config = desk::config();
+        config.tools.result = limit;
+        world.sim.reload(config).unwrap();
+        world.sim.ask_on(client, &ask(api, false));
+        let bodies = world.bodies();
+        let told = results(api, bodies.last().unwrap());
+        let text = told.last().unwrap().content[0]["text"].as_str().unwrap();
+        assert_eq!(text.len(), shown, "{text}");
+    }
+    world.close();
 }

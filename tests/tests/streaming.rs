@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use aibridge_core::{Duration, api::Api, record::Outcome};
 use aibridge_testkit::{
-    APIS, Answer, Ask, Fixture, Reply, Script, Sim,
+    APIS, Answer, Ask, Fixture, Reply, Script, Sim, grammar,
     setup::{self, KEYS},
 };
 
@@ -15,11 +15,20 @@ fn sim(script: &Script) -> Sim {
 }
 
 fn ask(fixture: &Fixture, reply: Reply) -> (Answer, Sim) {
-    let script = Script::in_order([reply]);
+    let script = Script::in_order([reply.clone()]);
     let mut sim = sim(&script);
     let answer = sim.ask(&fixture.ask(true));
     script.verify();
+    read(fixture.api, &answer, &reply);
     (answer, sim)
+}
+
+/// What the client got is a stream by its API's grammar, whole or ended by an error event.
+#[track_caller]
+fn read(api: Api, answer: &Answer, reply: &Reply) -> grammar::Reply {
+    assert!(answer.is_complete() && answer.is_stream(), "{answer:?}");
+    let read = grammar::relayed(api, &answer.body, &reply.sent());
+    read.unwrap_or_else(|broken| panic!("{api:?}: {broken}\n{}", answer.text()))
 }
 
 /// What the bridge adds where upstream is silent.
@@ -50,6 +59,7 @@ fn the_first_event_reaches_the_client_before_upstream_sends_the_second() {
         }
         let answer = sim.take_answer(client);
         assert_eq!(answer.body, fixture.relayed(true));
+        assert_eq!(read(api, &answer, &fixture.reply(true)).error, None);
         script.verify();
     }
 }
@@ -91,6 +101,9 @@ fn a_silent_upstream_is_bridged_by_keep_alives() {
             script.confirm();
         }
         let answer = sim.take_answer(client);
+        // With what the bridge added it is a stream like any other.
+        let heard = grammar::stream(api, &answer.body).unwrap();
+        assert_eq!(heard, grammar::stream(api, &fixture.relayed(true)).unwrap());
         let text = answer.text().replacen(keep_alive(api), "", 2);
         let mut expected = String::from_utf8(fixture.relayed(true).to_vec()).unwrap();
         if api == Api::Messages {
@@ -192,6 +205,8 @@ fn silence_within_a_stream_ends_in_the_apis_error_event() {
             }
         }
         assert!(answer.is_complete());
+        let heard = grammar::stream(api, &answer.body).unwrap();
+        assert_eq!(heard.error, Some(data));
         assert_eq!(sim.records.ended().outcome, Outcome::Timeout);
         script.verify();
     }
@@ -215,7 +230,8 @@ fn a_reset_at_any_byte_gives_a_prefix_and_one_error_event() {
         let relayed = fixture.relayed(true);
         let head = aibridge_testkit::answer::find(&bytes, b"\r\n\r\n").unwrap() + 4;
         for at in 0..bytes.len() {
-            let script = Script::in_order([reply.clone().reset_at(at)]);
+            let broken = reply.clone().reset_at(at);
+            let script = Script::in_order([broken.clone()]);
             let mut sim = sim(&script).quiet();
             let answer = sim.ask(&fixture.ask(true));
             script.verify();
@@ -228,7 +244,7 @@ fn a_reset_at_any_byte_gives_a_prefix_and_one_error_event() {
                 continue;
             }
             assert_eq!(answer.status, 200, "{api:?} at {at}");
-            assert!(answer.is_complete(), "{api:?} at {at}");
+            read(api, &answer, &broken);
             let common = relayed
                 .iter()
                 .zip(&answer.body)
@@ -335,6 +351,7 @@ fn the_usage_chunk_is_withheld_unless_it_was_asked_for() {
             fixture.relayed(true)
         };
         assert_eq!(answer.body, expected, "{options}");
+        grammar::stream(Api::ChatCompletions, &answer.body).unwrap();
         assert_eq!(
             sim.records.usage().len(),
             1,

@@ -119,6 +119,35 @@ fn a_call_whose_arguments_are_no_object_is_not_run() {
     }
 }
 
+/// One malformed call does not keep its neighbour from being run; the model is told, and may mend it.
+#[test]
+fn of_two_calls_of_which_one_is_malformed_the_other_is_run() {
+    for (api, streaming) in forms() {
+        let turn = adds(0).calls("call_b", ADD, "[1]");
+        let mut world = World::adding(api, streaming, &[turn, says("3.")]);
+        assert_eq!(world.hear(api, streaming).text, "3.");
+        assert_eq!(world.ran(), 1);
+        let bodies = world.bodies();
+        let told = results(api, &bodies[1]);
+        let why = "Error: calling tool: the arguments are not a JSON object";
+        assert_eq!(told[0].content, as_told(api, "3"));
+        assert_eq!(told[1].content, as_told(api, why));
+        assert_eq!((&*told[1].id, told[1].is_error), ("call_b", true));
+        if api == Api::Messages {
+            let assistant = &bodies[1]["messages"].as_array().unwrap()[1];
+            assert_eq!(assistant["content"][1]["input"], json!({}));
+        }
+        let records = world.sim.records.tools();
+        let failed = records.iter().find(|it| it.call.id == "call_b").unwrap();
+        assert_eq!(
+            failed.error.as_deref(),
+            why.strip_prefix("Error: calling tool: ")
+        );
+        assert_eq!(failed.call.arguments, "[1]");
+        world.close();
+    }
+}
+
 #[test]
 fn a_call_without_arguments_is_one_with_none() {
     for (api, streaming) in forms().filter(|form| *form != (Api::Messages, false)) {

@@ -44,6 +44,15 @@ fn told(sim: &Sim) -> (usize, usize) {
     (told(false), told(true))
 }
 
+/// What the log was told is not offered.
+fn left_out(sim: &Sim) -> Vec<String> {
+    let told = sim.records.0.iter().filter_map(|record| match record {
+        Record::ToolServer(it) => Some(&it.left_out),
+        _ => None,
+    });
+    told.flatten().cloned().collect()
+}
+
 // --- down and up --------------------------------------------------------------------------------------------------
 
 #[test]
@@ -139,11 +148,57 @@ fn a_server_that_goes_down_later_is_told_of_and_comes_back() {
             world.sim.records.tools()[0].error.as_deref(),
             Some("connection refused")
         );
+        // The failed call makes its keeper look, long before it would anyway.
+        let is_down = |sim: &Sim| retry_at(sim).is_some();
+        assert!(world.sim.run_until(SECOND * 3, is_down), "{api:?}");
+        let server = &world.sim.bridge.tool_servers()[0];
+        let ServerState::Down { why, retry_at: at } = &server.state else {
+            panic!("{:?}", server.state)
+        };
+        assert_eq!(why.to_string(), "connection refused");
+        assert!(at.since(world.sim.now) <= SECOND);
+        assert_eq!(offered(&world.sim), [ADD], "a prompt that stays is cached");
         world.server.set_down(false);
+        assert!(world.sim.run_until(SECOND * 3, |sim| !is_down(sim)));
+        assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
+        assert_eq!(told(&world.sim), (2, 1), "up, down, and up again");
         assert_eq!(world.hear(api, streaming).text.trim(), "3.");
         assert_eq!(world.bodies()[2]["tools"], bodies[0]["tools"]);
         world.close();
     }
+}
+
+/// A tool that the server says it does not have: its list is read again, once, however many calls say so.
+#[test]
+fn an_unknown_tool_makes_the_list_be_read_again() {
+    let python =
+        json!({"content": [{"type": "text", "text": "Unknown tool: add"}], "isError": true});
+    let typescript = "Tool add not found";
+    for ran in [Ran::Result(python), Ran::Error(-32602, typescript)] {
+        let (api, streaming) = (Api::Messages, true);
+        let thrice = adds(0).calls("b", ADD, "{}").calls("c", ADD, "{}");
+        let replies: Vec<_> = model::replies(api, streaming, &[thrice, says("No.")]).collect();
+        let mut world = World::new(replies, TOOLS, move |_, _| ran.clone());
+        assert_eq!(world.heard("tools/list").len(), 1);
+        world.hear(api, streaming);
+        world.sim.advance(SECOND * 10);
+        assert_eq!(world.heard("tools/list").len(), 2);
+        assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
+        world.close();
+    }
+}
+
+/// A tool that fails by itself says nothing of its server.
+#[test]
+fn a_tools_own_failure_does_not_make_the_list_be_read_again() {
+    let (api, streaming) = (Api::Messages, true);
+    let replies: Vec<_> = model::replies(api, streaming, &[adds(0), says("No.")]).collect();
+    let result = json!({"content": [{"type": "text", "text": "No such city."}], "isError": true});
+    let mut world = World::new(replies, TOOLS, move |_, _| Ran::Result(result.clone()));
+    world.hear(api, streaming);
+    world.sim.advance(SECOND * 10);
+    assert_eq!(world.heard("tools/list").len(), 1);
+    world.close();
 }
 
 #[test]
@@ -194,12 +249,30 @@ fn one_turn_may_use_tools_of_two_servers_of_which_one_fails() {
 
 // --- sessions -----------------------------------------------------------------------------------------------------
 
+/// How servers say that they have forgotten a session: the status, and the code of a JSON-RPC error where there is one.
+/// With a 400, "unknown method" and "invalid parameters" are what they say.
+const FORGOTTEN: [(u16, Option<i64>); 12] = [
+    (404, None),
+    (404, Some(-32000)),
+    (404, Some(-32001)),
+    (404, Some(-32600)),
+    (404, Some(-32601)),
+    (404, Some(-32602)),
+    (404, Some(-32603)),
+    (404, Some(-32700)),
+    (400, None),
+    (400, Some(-32000)),
+    (400, Some(-32603)),
+    (400, Some(-32700)),
+];
+
 /// A server that dies within the first call and comes back with another session.
-fn mortal(forgotten: u16) -> (Script, Arc<Mutex<Vec<String>>>) {
+fn mortal(forgotten: u16, code: Option<i64>) -> (Script, Arc<Mutex<Vec<String>>>) {
     let sessions = Arc::new(Mutex::new(Vec::new()));
     let called_in = Arc::clone(&sessions);
     let mut server = ToolServer::new(TOOLS);
     server.forgotten = forgotten;
+    server.forgotten_code = code;
     let script = Script::choosing(move |seen: &Seen| {
         let is_call = !seen.body.is_empty() && json(&seen.body)["method"] == "tools/call";
         if is_call {
@@ -218,7 +291,7 @@ fn mortal(forgotten: u16) -> (Script, Arc<Mutex<Vec<String>>>) {
 #[test]
 fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
     for (api, streaming) in forms() {
-        for forgotten in [404, 400] {
+        for forgotten in FORGOTTEN {
             let turns = [
                 adds(0),
                 adds(1),
@@ -227,7 +300,7 @@ fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
                 says("3 again."),
             ];
             let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
-            let (script, sessions) = mortal(forgotten);
+            let (script, sessions) = mortal(forgotten.0, forgotten.1);
             let mut world = World::of(config(), Script::in_order(replies), script);
             assert_eq!(world.hear(api, streaming).text, "3 at last.");
             let told = results(api, &world.bodies()[2]);
@@ -240,11 +313,11 @@ fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
             assert_eq!(world.hear(api, streaming).text, "3 again.");
             let sessions = sessions.lock().unwrap().clone();
             let (one, two) = ("desk-session-1", "desk-session-2");
-            assert_eq!(sessions, [one, one, two, two], "{api:?} {forgotten}");
+            assert_eq!(sessions, [one, one, two, two], "{api:?} {forgotten:?}");
             // The server's keeper goes on in the new session too, where it is not asked to begin a third.
             world.sim.advance(SECOND * 10);
             assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
-            assert_eq!(world.heard("initialize").len(), 2, "{api:?} {forgotten}");
+            assert_eq!(world.heard("initialize").len(), 2, "{api:?} {forgotten:?}");
             world.close();
         }
     }
@@ -361,7 +434,46 @@ fn defect_21_tools_that_come_to_one_name_are_told_of() {
     let servers = world.sim.bridge.tool_servers();
     let longest = format!("bmcp_desk_{}", "x".repeat(54));
     assert_eq!(longest.len(), 64);
-    assert_eq!(servers[0].clashes, ["bmcp_desk_say_hi".to_owned(), longest]);
+    let clashes = ["bmcp_desk_say_hi".to_owned(), longest.clone()];
+    assert_eq!(servers[0].clashes, clashes);
+    let both = format!("\"{long}a\" of desk, \"{long}b\" of desk would all be {longest}");
+    let hi = "\"say hi\" of desk, \"say/hi\" of desk would all be bmcp_desk_say_hi";
+    assert_eq!(left_out(&world.sim), [hi.to_owned(), both]);
+    world.close();
+}
+
+/// Of what is not offered the log is told once, and again where something comes to it.
+#[test]
+fn what_is_not_offered_is_told_when_it_changes_and_not_with_every_list() {
+    let server = Arc::new(Mutex::new(ToolServer::new(&["add", "say hi", "say/hi"])));
+    server
+        .lock()
+        .unwrap()
+        .tools
+        .push(json!({"name": "odd", "inputSchema": 7}));
+    let shared = Arc::clone(&server);
+    let script = Script::choosing(move |seen: &Seen| shared.lock().unwrap().answer(seen, add));
+    let mut world = World::of(config(), Script::in_order([]), script);
+    let hi = "\"say hi\" of desk, \"say/hi\" of desk would all be bmcp_desk_say_hi";
+    let first = left_out(&world.sim);
+    assert_eq!(first.len(), 2, "{first:?}");
+    assert_eq!(first[0], hi);
+    assert!(first[1].starts_with("\"odd\": "), "{first:?}");
+
+    server.lock().unwrap().tools.push(described("more"));
+    world.sim.advance(SECOND * 301);
+    assert_eq!(offered(&world.sim), [ADD, "bmcp_desk_more"]);
+    assert_eq!(left_out(&world.sim), first);
+
+    server.lock().unwrap().tools.push(described("add it"));
+    server.lock().unwrap().tools.push(described("add+it"));
+    world.sim.advance(SECOND * 301);
+    let then = left_out(&world.sim);
+    assert_eq!(then.len(), 3, "{then:?}");
+    assert!(
+        then[2].ends_with("would all be bmcp_desk_add_it"),
+        "{then:?}"
+    );
     world.close();
 }
 

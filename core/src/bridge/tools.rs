@@ -19,6 +19,8 @@ pub(super) struct Tools {
     toolbox: Arc<Toolbox>,
     /// What keepers have not been told yet, by server.
     words: BTreeMap<Arc<str>, Vec<KeeperEvent>>,
+    /// What servers list and what is not offered, each with why, that has not been told yet.
+    left_out: BTreeMap<Arc<str>, Vec<String>>,
     /// Servers that have no keeper yet.
     unkept: Vec<Arc<Server>>,
     /// Servers that a reload took out and that requests from before it may still call.
@@ -55,6 +57,7 @@ impl Tools {
             registry: Registry::new(servers.iter().cloned())?,
             toolbox: Arc::default(),
             words: BTreeMap::new(),
+            left_out: BTreeMap::new(),
             unkept: servers.to_vec(),
             departed: Vec::new(),
         })
@@ -73,6 +76,7 @@ impl Tools {
                 continue;
             }
             self.words.remove(&known.server.name);
+            self.left_out.remove(&known.server.name);
             self.unkept
                 .retain(|server| !Arc::ptr_eq(server, &known.server));
             self.departed.push(Departed {
@@ -143,10 +147,10 @@ impl Tools {
             known.map(|known| known.state.clone())
         };
         let before = state(&self.registry);
-        let is_list = matches!(news, News::Tools { .. });
-        self.registry.update(server, news);
-        if is_list {
-            self.toolbox = Arc::new(Toolbox::new(self.registry.catalog()));
+        if matches!(news, News::Tools { .. }) {
+            self.list(server, news);
+        } else {
+            self.registry.update(server, news);
         }
         let down = match (before?, state(&self.registry)?) {
             // Each further attempt to reach it is no news. Of the first list it is told when the server is up.
@@ -160,8 +164,30 @@ impl Tools {
             name: Arc::clone(server),
             tools: self.offered(server).count(),
             down,
+            left_out: self.left_out.remove(server).unwrap_or_default(),
             at: now,
         })
+    }
+
+    /// Takes a server's list, and notes what of it is newly left out: it would be lost without a word.
+    fn list(&mut self, server: &Arc<str>, news: News) {
+        let refused = |registry: &Registry| {
+            let mut servers = registry.servers().iter();
+            let known = servers.find(|known| known.server.name == *server);
+            known.map_or_else(Vec::new, |known| known.refused.clone())
+        };
+        let (refused_before, catalog) = (refused(&self.registry), self.registry.catalog());
+        let clashes = self.registry.update(server, news).unwrap_or_default();
+        let new = clashes.iter().filter(|it| !catalog.clashes().contains(it));
+        let mut left_out: Vec<_> = new.map(ToString::to_string).collect();
+        let refused = refused(&self.registry);
+        let new = refused.iter().filter(|it| !refused_before.contains(it));
+        left_out.extend(new.map(ToString::to_string));
+        if !left_out.is_empty() {
+            let untold = self.left_out.entry(Arc::clone(server)).or_default();
+            untold.extend(left_out);
+        }
+        self.toolbox = Arc::new(Toolbox::new(self.registry.catalog()));
     }
 
     /// Leaves word for a keeper. What calls must know at once, they know.
@@ -180,6 +206,10 @@ impl Tools {
             return;
         }
         let words = self.words.entry(server).or_default();
+        let is_recheck = |word: &KeeperEvent| matches!(word, KeeperEvent::Recheck);
+        if is_recheck(&word) && words.iter().any(is_recheck) {
+            return; // however many calls fail, it looks once
+        }
         if words.len() < MAX_WORDS {
             words.push(word);
         }

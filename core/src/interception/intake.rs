@@ -54,15 +54,13 @@ impl Intake {
             provider,
             route,
             path,
-        } = route::find(config, &method, target, host, upgrade)
-            .map_err(|refusal| {
-                // A stranger is not told which routes there are.
-                let stranger = named.and_then(|provider| {
-                    caller::authenticate(config, provider.vendor, &headers).err()
-                });
-                let refusal = stranger.map_or(refusal, |error| Refusal::new(None, error));
-                refusal.by(named)
-            })?;
+        } = route::find(config, &method, target, host, upgrade).map_err(|refusal| {
+            // A stranger is not told which routes there are.
+            let stranger = named
+                .and_then(|provider| caller::authenticate(config, provider.vendor, &headers).err());
+            let refusal = stranger.map_or(refusal, |error| Refusal::new(None, error));
+            refusal.by(named)
+        })?;
         let caller = caller::identify(config, &provider, &headers)
             .map_err(|error| Refusal::new(None, error).by(Some(&provider)))?;
         Ok(Self {

@@ -212,9 +212,20 @@ impl Interception {
             let id = ToolCallId(agent.called);
             let entry = agent.toolbox.catalog().find(&call.name).cloned();
             let server = entry.as_ref().map(|entry| Arc::clone(&entry.server.name));
-            let unknown = || CallResult::failed(&call, &Failure::UnknownTool.to_string());
-            let result = entry.is_none().then(unknown);
-            let waits = entry.map(|entry| {
+            let refusal = match &entry {
+                None => Some(Failure::UnknownTool),
+                Some(_) if !call.is_sound() => Some(Failure::Arguments),
+                Some(_) => None,
+            };
+            let result = refusal.map(|failure| {
+                let why = failure.to_string();
+                let result = CallResult::failed(&call, &why);
+                let (call, server) = (call.clone(), server.clone());
+                self.journal
+                    .tool(now, call, server, Some(why), &mut self.out);
+                result
+            });
+            let waits = entry.filter(|_| result.is_none()).map(|entry| {
                 let arguments = Bytes::copy_from_slice(call.arguments.as_bytes());
                 Box::new(ToolCall { entry, arguments })
             });

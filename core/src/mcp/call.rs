@@ -32,9 +32,6 @@ use crate::{
     time::{Duration, Instant, earliest},
 };
 
-/// Header fields do not match the message (2026-07-28, "Server Validation").
-const HEADER_MISMATCH: i64 = -32020;
-
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// How long a call may take, and how much it may return.
@@ -65,8 +62,9 @@ pub struct ToolCallId(pub u32);
 pub enum CallEvent {
     /// A call is over.
     Done(ToolCallId, Result<ToolResult, Failure>),
-    /// A server, by name, let it be known that its tools are others now: its keeper wants to know.
-    ListChanged(Arc<str>),
+    /// A server, by name, let it be known that its tools are others now, or a call failed in a way that makes one doubt
+    /// that it is still there: its keeper is to look again.
+    Recheck(Arc<str>),
     /// A server had forgotten the session, and a new one was begun: whoever calls next should use it, and the server's
     /// keeper must know.
     Renewed {
@@ -158,6 +156,11 @@ impl Calls {
         }
     }
 
+    /// From now on these limits: the configuration may change while a client stays.
+    pub fn set_limits(&mut self, limits: CallLimits) {
+        self.limits = limits;
+    }
+
     /// Calls a tool. `arguments` is the text of a JSON object, sent as it is; an empty text stands for an empty object.
     pub fn begin(
         &mut self,
@@ -222,7 +225,7 @@ impl Calls {
             let answer = exchange.handle(now, on, input, &mut self.out);
             if exchange.list_changed() {
                 let server = Arc::clone(&call.server.name);
-                self.events.push_back(CallEvent::ListChanged(server));
+                self.events.push_back(CallEvent::Recheck(server));
             }
             if let Some(answer) = answer {
                 self.answered(now, at, answer);
@@ -241,7 +244,7 @@ impl Calls {
         self.running = left;
         for mut call in Vec::<Call>::into_iter(late) {
             call.cancel(now, "timed out", &mut self.out);
-            self.done(call.id, Err(Failure::TimedOut));
+            self.over(&call, Err(Failure::TimedOut));
         }
         for call in &mut self.running {
             if let Stage::Running(exchange) = &mut call.stage {
@@ -297,13 +300,8 @@ impl Calls {
             return call.send(&state, &mut self.out);
         }
         let call = self.running.remove(at);
-        if matches!(answer, Err(Failure::Error(HEADER_MISMATCH, _))) {
-            // The schema that says which arguments are mirrored is not the one we know.
-            let server = Arc::clone(&call.server.name);
-            self.events.push_back(CallEvent::ListChanged(server));
-        }
         let result = answer.and_then(|json| ToolResult::read(json, self.limits.result));
-        self.done(call.id, result);
+        self.over(&call, result);
     }
 
     /// A call's session is lost: goes on in the one that took its place, or waits for one that will.
@@ -336,9 +334,22 @@ impl Calls {
                 let (failed, left) = self.running.drain(..).partition(|call| waits(call));
                 self.running = left;
                 for call in Vec::<Call>::into_iter(failed) {
-                    self.done(call.id, Err(failure.clone()));
+                    self.over(&call, Err(failure.clone()));
                 }
             }
+        }
+    }
+
+    /// A call that was sent is over.
+    fn over(&mut self, call: &Call, result: Result<ToolResult, Failure>) {
+        let is_doubtful = match &result {
+            Ok(result) => result.names_unknown_tool(),
+            Err(failure) => failure.casts_doubt(),
+        };
+        self.done(call.id, result);
+        if is_doubtful {
+            let server = Arc::clone(&call.server.name);
+            self.events.push_back(CallEvent::Recheck(server));
         }
     }
 

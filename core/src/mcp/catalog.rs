@@ -31,6 +31,17 @@ pub struct Clash {
     pub tools: Vec<(Arc<str>, Arc<str>)>,
 }
 
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tools = self.tools.iter();
+        let tools: Vec<_> = tools
+            .map(|(server, tool)| format!("{tool:?} of {server}"))
+            .collect();
+        let Self { name, .. } = self;
+        write!(f, "{} would all be {name}", tools.join(", "))
+    }
+}
+
 /// What is offered: a snapshot, shared by whoever began with it.
 ///
 /// In the order of the servers, within one by name: the order in which a server lists its tools may change from one

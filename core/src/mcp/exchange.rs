@@ -37,8 +37,9 @@ const MAX_STALLS: u32 = 5;
 /// How much of a refusal's body is read.
 const MAX_REFUSAL: usize = 64 << 10;
 
-/// JSON-RPC's own errors for requests that are wrong in themselves: no sign of a lost session.
-const PLAIN_ERRORS: [i64; 4] = [-32700, -32601, -32602, -32603];
+/// What servers say of methods and parameters that they do not know. With a 400 they are no sign of a lost session: a new
+/// one would not make the request any better.
+const PLAIN_ERRORS: [i64; 2] = [rpc::METHOD_NOT_FOUND, rpc::INVALID_PARAMS];
 
 /// An answer: the result's text, empty for a notification.
 pub(super) type Answer = Result<Bytes, Failure>;
@@ -355,8 +356,14 @@ impl Exchange {
             Err(_) => None,
         };
         let is_plain = |(code, ..): &(i64, String, _)| PLAIN_ERRORS.contains(code);
-        let may_be_lost = matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST);
-        if may_be_lost && self.peer.has_session() && !error.as_ref().is_some_and(is_plain) {
+        // A 404 means nothing else where there is a session, whatever the body says ("Session Management"). Others say it
+        // with a 400, which may also mean what it says.
+        let is_lost = match status {
+            StatusCode::NOT_FOUND => true,
+            StatusCode::BAD_REQUEST => !error.as_ref().is_some_and(is_plain),
+            _ => false,
+        };
+        if is_lost && self.peer.has_session() {
             return Failure::SessionLost;
         }
         let Some((code, words, data)) = error else {

@@ -6,6 +6,9 @@ use http::StatusCode;
 
 use crate::fault::Fault;
 
+/// Header fields do not match the message (2026-07-28, "Server Validation").
+const HEADER_MISMATCH: i64 = -32020;
+
 /// Longest text of a server's that is kept in a failure, in bytes.
 const MAX_WORDS: usize = 1 << 10;
 
@@ -48,6 +51,25 @@ impl Failure {
         format!("Error: calling tool: {self}")
     }
 
+    /// Whether it makes one doubt what is known of the server: that it is there, or that its tools are those it listed.
+    pub(super) fn casts_doubt(&self) -> bool {
+        match self {
+            Self::Fault(_) | Self::TimedOut => true,
+            Self::Status(status, _) => status.is_server_error(),
+            // The schema that says which arguments are mirrored is not the one we know.
+            Self::Error(HEADER_MISMATCH, _) => true,
+            Self::Error(_, words) => names_unknown_tool(words),
+            Self::Arguments
+            | Self::Down
+            | Self::InputRequired
+            | Self::Malformed(_)
+            | Self::SessionLost
+            | Self::TooLarge
+            | Self::UnknownTool
+            | Self::Version(_) => false,
+        }
+    }
+
     pub(super) fn error(code: i64, message: &str) -> Self {
         Self::Error(code, cut(message, MAX_WORDS).to_owned())
     }
@@ -84,6 +106,13 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Whether a server says that it has no such tool, in the words of the specification ("Unknown tool: x"), which the Python
+/// servers use, or in those of the TypeScript ones ("Tool x not found"). There is no code of its own for it.
+pub(super) fn names_unknown_tool(words: &str) -> bool {
+    let words = cut(words, MAX_WORDS).to_ascii_lowercase();
+    words.contains("unknown tool") || words.contains("tool") && words.contains("not found")
+}
 
 /// The longest start of `text` of at most `max` bytes that ends between characters.
 pub(super) fn cut(text: &str, max: usize) -> &str {

@@ -1,7 +1,7 @@
 //! One server, kept connected.
 //!
 //! ```text
-//!              agreed                        list changed, refresh
+//!              agreed                        list changed, doubt, refresh
 //!  Connecting ────────▶ Up: listing ──all pages──▶ Up: listening ─┐
 //!   ▲  ▲   │                  │    ◀──────────────────────────────┘
 //!   │  │   └──failed──┐       └──failed──┐
@@ -306,11 +306,13 @@ impl Keeper {
     fn heard(&mut self, now: Instant, heard: Option<Heard>) {
         match heard {
             None => {}
-            Some(Heard::Changed) => self.recheck(now),
+            Some(Heard::Broken | Heard::Changed) => self.recheck(now),
             Some(Heard::SessionLost) => self.reconnect(now),
         }
     }
 
+    /// Lists the tools again, which also finds out whether the server is there; as often as [`LIST_GAP`] allows, however
+    /// often it is asked for.
     fn recheck(&mut self, now: Instant) {
         if let State::Up(link) = &mut self.state {
             let at = now.max(link.listed_at + LIST_GAP);

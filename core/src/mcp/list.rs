@@ -77,6 +77,12 @@ pub struct Refused {
     pub why: &'static str,
 }
 
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.tool, self.why)
+    }
+}
+
 /// A complete list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Listed {

@@ -25,6 +25,8 @@ const MAX_RETRY: Duration = Duration::from_secs(60);
 /// What is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
+    /// The connection failed: the server may be gone.
+    Broken,
     /// The tools are others now, or may be: what was said while nobody listened is lost.
     Changed,
     /// The server does not know the session any more.
@@ -83,13 +85,13 @@ impl Listener {
             (Stage::Opening, Input::Head(status, headers)) => self.head(now, status, &headers, out),
             (Stage::Opening, Input::Failed(_)) => {
                 self.wait(now);
-                None
+                Some(Heard::Broken)
             }
             (Stage::Reading(inbox), Input::Body(bytes)) => self.read(now, inbox, Some(bytes), out),
             (Stage::Reading(inbox), Input::End) => self.read(now, inbox, None, out),
             (Stage::Reading(inbox), Input::Failed(_)) => {
                 self.broken(now, inbox);
-                None
+                Some(Heard::Broken)
             }
             (stage, _) => {
                 self.stage = stage;
@@ -137,10 +139,11 @@ impl Listener {
         out.abort(self.on);
         if status.is_server_error() {
             self.wait(now);
-            return None;
+            // Whoever has never opened a stream may just not offer it.
+            return self.opened.then_some(Heard::Broken);
         }
         let may_be_lost = matches!(status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST);
-        // Whoever has never opened a stream may just not offer it; a lost session shows in the next list.
+        // Here too; a lost session shows in the next list.
         (may_be_lost && self.opened && self.peer.has_session()).then_some(Heard::SessionLost)
     }
 

@@ -41,7 +41,7 @@ impl Default for KeeperSettings {
 pub enum KeeperEvent {
     /// Something happened to an exchange of its.
     Exchange(ExchangeId, Input),
-    /// A call saw the server mention that its tools changed, or fail: look again.
+    /// A call saw the server mention that its tools changed, or failed as if the server or the tool were gone: look again.
     Recheck,
     /// A call has renewed the session.
     Renewed {

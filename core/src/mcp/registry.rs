@@ -74,6 +74,17 @@ pub enum ServerState {
     Up,
 }
 
+impl ServerState {
+    /// As in metrics and where an administrator sees it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Down { .. } => "down",
+            Self::Up => "up",
+        }
+    }
+}
+
 impl Registry {
     /// Servers of which nothing is known yet; their order is that of the tools.
     ///

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     content::{Block, Content, Part, decoded},
-    failure::{Failure, cut},
+    failure::{Failure, cut, names_unknown_tool},
 };
 use crate::json::{self, Scanner};
 
@@ -85,6 +85,12 @@ impl ToolResult {
         self.is_error
             || self.blocks.iter().any(is_other)
             || (self.blocks.is_empty() && self.structured.is_none())
+    }
+
+    /// Whether it says that there is no such tool, which many servers put into a result.
+    pub(super) fn names_unknown_tool(&self) -> bool {
+        let says = |block: &Block| matches!(&block.content, Content::Text(text) if names_unknown_tool(text));
+        self.is_error && self.blocks.first().is_some_and(says)
     }
 
     /// The result for a model that takes text only: its texts, one after another on lines of their own; where there

@@ -12,6 +12,9 @@ use crate::json::{self, Kind, Scanner};
 /// Method not found (§5.1).
 pub(super) const METHOD_NOT_FOUND: i64 = -32601;
 
+/// The parameters are not what the method takes.
+pub(super) const INVALID_PARAMS: i64 = -32602;
+
 /// A message that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {

@@ -97,6 +97,7 @@ impl Session {
         let tools = self
             .tools
             .get_or_insert_with(|| Box::new(Tools::new(limits, &mut self.rng)));
+        tools.calls.set_limits(limits);
         let (server, tool) = (&call.entry.server, &call.entry.tool);
         let name = tools.calls.begin(now, server, terms, tool, &call.arguments);
         tools.names.push((name, id));
@@ -160,7 +161,7 @@ impl Session {
                     }
                     continue;
                 }
-                Some(CallEvent::ListChanged(server)) => (server, KeeperEvent::Recheck),
+                Some(CallEvent::Recheck(server)) => (server, KeeperEvent::Recheck),
                 Some(CallEvent::Renewed {
                     server,
                     stale,

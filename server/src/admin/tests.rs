@@ -51,6 +51,7 @@ impl Keys for ThreeKeys {
                 requests: 2,
                 buffered: 4096,
             },
+            tool_servers: self.tool_servers(),
             panics: 1,
             lost_traces: 2,
         }

@@ -4,7 +4,7 @@ use std::env::VarError;
 
 use aibridge_core::{
     api::Vendor,
-    config::{Capacity, Timeouts},
+    config::{Capacity, Timeouts, ToolLimits},
     http1::Limits,
     keypool::Failover,
     proxy::Proxies,
@@ -86,6 +86,7 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
         clients: Vec::new(),
         providers,
         tool_servers: Vec::new(),
+        tools: ToolLimits::default(),
         records: Records::by_default(),
         trace: None,
         warnings,

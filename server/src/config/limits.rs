@@ -2,7 +2,7 @@
 
 use aibridge_core::{
     Duration,
-    config::{Breaker, Capacity, Timeouts},
+    config::{Breaker, Capacity, Timeouts, ToolLimits},
     http1::Limits,
 };
 use toml::Spanned;
@@ -64,6 +64,22 @@ impl Check<'_, '_> {
         let written = raw.drain_timeout.take();
         self.quantity("server: drain_timeout", written, units::duration)
             .unwrap_or(DRAIN_TIMEOUT)
+    }
+
+    /// `[tools]`: how far the loop of turns and tools goes.
+    pub(super) fn tool_limits(&mut self, written: raw::Tools) -> ToolLimits {
+        let default = ToolLimits::default();
+        let turns = self.count("tools: max_turns", written.max_turns);
+        let call = self.quantity("tools: call_timeout", written.call_timeout, units::duration);
+        let whole = self.quantity("tools: loop_timeout", written.loop_timeout, units::duration);
+        let result = self.quantity("tools: max_result", written.max_result, units::size);
+        let result = result.and_then(|bytes| usize::try_from(bytes).ok());
+        ToolLimits {
+            turns: turns.unwrap_or(default.turns),
+            call: call.unwrap_or(default.call),
+            whole: whole.unwrap_or(default.whole),
+            result: result.unwrap_or(default.result),
+        }
     }
 
     /// A whole number above zero.

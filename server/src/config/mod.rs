@@ -79,6 +79,7 @@ pub(crate) struct Settings {
     pub(crate) clients: Vec<Client>,
     pub(crate) providers: Vec<Provider>,
     pub(crate) tool_servers: Vec<ToolServer>,
+    pub(crate) tools: ToolLimits,
     pub(crate) records: Records,
     /// Where traces of clients' sessions are written, if they are.
     pub(crate) trace: Option<PathBuf>,
@@ -233,7 +234,7 @@ impl Settings {
                 .iter()
                 .map(|server| Arc::new(server.core()))
                 .collect(),
-            tools: ToolLimits::default(),
+            tools: self.tools,
             limits: Limits {
                 body: self.max_body,
                 ..Limits::default()

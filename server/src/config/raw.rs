@@ -23,6 +23,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) mcp: Vec<Spanned<Mcp>>,
     #[serde(default)]
+    pub(super) tools: Tools,
+    #[serde(default)]
     pub(super) records: records::Written,
     #[serde(default)]
     pub(super) trace: Trace,
@@ -116,6 +118,16 @@ pub(super) struct Mcp {
     pub(super) headers: BTreeMap<Spanned<String>, Spanned<String>>,
     pub(super) allow: Option<Spanned<String>>,
     pub(super) deny: Option<Spanned<String>>,
+}
+
+/// `[tools]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tools {
+    pub(super) max_turns: Option<Spanned<i64>>,
+    pub(super) call_timeout: Option<Spanned<Quantity>>,
+    pub(super) loop_timeout: Option<Spanned<Quantity>>,
+    pub(super) max_result: Option<Spanned<Quantity>>,
 }
 
 /// `[trace]`

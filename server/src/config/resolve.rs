@@ -55,6 +55,7 @@ pub(super) fn file(
     let clients = check.clients(file.client);
     let providers = check.providers(file.provider);
     let tool_servers = check.tool_servers(file.mcp);
+    let tools = check.tool_limits(file.tools);
     let records = records::resolve(file.records, &sources.folder, &mut check);
     let trace = file
         .trace
@@ -78,6 +79,7 @@ pub(super) fn file(
         clients,
         providers,
         tool_servers,
+        tools,
         records,
         trace,
         warnings: Vec::new(),

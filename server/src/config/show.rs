@@ -66,6 +66,12 @@ impl Display for Settings {
         self.tool_servers
             .iter()
             .try_for_each(|server| write!(f, "\n{server}"))?;
+        writeln!(f, "\n[tools]")?;
+        let tools = &self.tools;
+        writeln!(f, "max_turns = {}", tools.turns)?;
+        text(f, "call_timeout", &units::show_duration(tools.call))?;
+        text(f, "loop_timeout", &units::show_duration(tools.whole))?;
+        text(f, "max_result", &units::show_size(tools.result as u64))?;
         writeln!(f, "\n[records]")?;
         let records = self.records.lines();
         if records.is_empty() {

@@ -246,6 +246,22 @@ fn every_complaint_names_file_line_key_and_fix() {
             "aibridge.toml:8: client \"a\": max_in_flight: must be a whole number from 1; remove it for the default",
         ),
         (
+            good.clone() + "[tools]\nmax_turns = 0\n",
+            "aibridge.toml:6: tools: max_turns: must be a whole number from 1; remove it for the default",
+        ),
+        (
+            good.clone() + "[tools]\ncall_timeout = \"0s\"\nloop_timeout = 0\nmax_result = \"0\"\n",
+            "aibridge.toml:6: tools: call_timeout: must be more than 0; remove it for the default\naibridge.toml:7: tools: loop_timeout: must be more than 0; remove it for the default\naibridge.toml:8: tools: max_result: must be more than 0; remove it for the default",
+        ),
+        (
+            good.clone() + "[tools]\ncall_timeout = \"60\"\n",
+            "aibridge.toml:6: tools: call_timeout: \"60\" lacks a unit; write \"60s\" for seconds",
+        ),
+        (
+            good.clone() + "[tools]\nturns = 3\n",
+            "aibridge.toml:6: turns: unknown field `turns`, expected one of `max_turns`, `call_timeout`, `loop_timeout`, `max_result`",
+        ),
+        (
             good.clone() + "[trace]\ndir = \"\"\n",
             "aibridge.toml:6: trace: dir: is empty; name a folder",
         ),
@@ -291,6 +307,7 @@ fn defaults_are_those_of_the_reference() {
     let core = settings.core();
     assert_eq!(core.limits.body, 32 << 20);
     assert_eq!(core.timeouts, Timeouts::default());
+    assert_eq!(core.tools, ToolLimits::default());
     let provider = &core.providers[0];
     assert!(provider.byok && !provider.send_actor);
     assert_eq!(
@@ -304,7 +321,7 @@ fn defaults_are_those_of_the_reference() {
 #[test]
 fn configured_values_reach_the_core() {
     let server = "max_body = \"1MiB\"\nheader_timeout = \"20m\"\nidle_timeout = 0\ndrain_timeout = \"5s\"\nclient_idle_timeout = \"7s\"\nmax_connections = 9\nmax_buffered = \"2MiB\"";
-    let provider = "byok = false\nsend_actor = true\nkeys = [\"env:KEY_2\", \"env:KEY_1\"]\n[provider.failover]\nunauthorized = \"10m\"\nforbidden = \"relay\"\ndefault_cooldown = \"5s\"\nmax_cooldown = \"10s\"\n[provider.circuit]\nfailures = 2\n[[client]]\nname = \"alice\"\ntoken = \"t-1\"\nmax_in_flight = 4\nrequests_per_minute = 60\nmetadata = { Team = \"search\", cost = \"4 2\" }";
+    let provider = "byok = false\nsend_actor = true\nkeys = [\"env:KEY_2\", \"env:KEY_1\"]\n[provider.failover]\nunauthorized = \"10m\"\nforbidden = \"relay\"\ndefault_cooldown = \"5s\"\nmax_cooldown = \"10s\"\n[provider.circuit]\nfailures = 2\n[[client]]\nname = \"alice\"\ntoken = \"t-1\"\nmax_in_flight = 4\nrequests_per_minute = 60\nmetadata = { Team = \"search\", cost = \"4 2\" }\n[tools]\nmax_turns = 3\ncall_timeout = \"5s\"\nloop_timeout = \"1m\"\nmax_result = \"2KiB\"";
     let settings = read(&with(server, provider)).unwrap();
     let core = settings.core();
     assert_eq!(core.limits.body, 1 << 20);
@@ -321,6 +338,15 @@ fn configured_values_reach_the_core() {
         (core.capacity.connections, core.capacity.buffered),
         (9, 2 << 20)
     );
+    let tools = ToolLimits {
+        turns: 3,
+        call: Duration::from_secs(5),
+        whole: Duration::from_secs(60),
+        result: 2048,
+    };
+    assert_eq!(core.tools, tools);
+    let again = read(&settings.to_string()).unwrap();
+    assert_eq!(again.tools, tools, "what is shown can be read");
     let client = &core.clients[0];
     assert_eq!((&*client.name, client.max_in_flight), ("alice", Some(4)));
     assert_eq!(client.requests_per_minute, Some(60));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aibridge_core::bridge::{CircuitStatus, Connections, Load, ProviderKeys};
+use aibridge_core::bridge::{CircuitStatus, Connections, Load, ProviderKeys, ServerTools};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::{counters, gauges};
@@ -16,6 +16,8 @@ pub(crate) struct Snapshot {
     pub(crate) refusals: BTreeMap<&'static str, u64>,
     pub(crate) connections: Connections,
     pub(crate) load: Load,
+    /// MCP servers, and what is known of their tools.
+    pub(crate) tool_servers: Vec<ServerTools>,
     pub(crate) panics: u64,
     /// Traces not written to their end.
     pub(crate) lost_traces: u64,
@@ -26,6 +28,8 @@ pub(super) struct Asked {
     circuit_state: IntGaugeVec,
     refusals: IntCounterVec,
     key_state: IntGaugeVec,
+    mcp_state: IntGaugeVec,
+    mcp_tools: IntGaugeVec,
     connections_idle: IntGauge,
     connections_opened: IntCounter,
     connections_reused: IntCounter,
@@ -55,6 +59,16 @@ impl Asked {
                 &["reason"],
             ),
             key_state: gauges("key_pool_state", "Keys, by state.", &["provider", "state"]),
+            mcp_state: gauges(
+                "mcp_server_state",
+                "1 for the state that an MCP server is in.",
+                &["server", "state"],
+            ),
+            mcp_tools: gauges(
+                "mcp_tools",
+                "Tools of an MCP server that are offered.",
+                &["server"],
+            ),
             connections_idle: gauge(
                 "upstream_connections_idle",
                 "Connections to upstreams that are kept for the next request.",
@@ -109,6 +123,17 @@ impl Asked {
                 let gauge = self.circuit_state.with_label_values(&labels);
                 gauge.set(i64::from(state == circuit.state));
             }
+        }
+        // A server that a reload took out is not told of any more.
+        self.mcp_state.reset();
+        self.mcp_tools.reset();
+        for server in &bridge.tool_servers {
+            for state in ["connecting", "up", "down"] {
+                let gauge = self.mcp_state.with_label_values(&[&*server.name, state]);
+                gauge.set(i64::from(state == server.state.as_str()));
+            }
+            let gauge = self.mcp_tools.with_label_values(&[&*server.name]);
+            gauge.set(signed(server.offered.len() as u64));
         }
         for (reason, count) in &bridge.refusals {
             catch_up(&self.refusals.with_label_values(&[*reason]), *count);

@@ -3,8 +3,9 @@
 use aibridge_core::{
     Duration, Instant, InterceptionId, Rng,
     api::ToolCall,
-    bridge::{CircuitStatus, Connections, Endpoint, Load},
+    bridge::{CircuitStatus, Connections, Endpoint, Load, ServerTools},
     keypool::{KeyStatus, Reason},
+    mcp::{Failure, ServerState},
     record::Reason as TurnedAway,
 };
 
@@ -23,6 +24,17 @@ fn text(metrics: &Metrics) -> String {
             key(KeyState::Valid),
         ],
     };
+    let server = |name: &str, state, tools| ServerTools {
+        name: name.into(),
+        state,
+        offered: vec![("bmcp_x".into(), "x".into()); tools],
+        refused: Vec::new(),
+        clashes: Vec::new(),
+    };
+    let down = ServerState::Down {
+        why: Failure::Down,
+        retry_at: Instant::EPOCH,
+    };
     let bridge = Snapshot {
         circuits: vec![CircuitStatus {
             provider: "anthropic".into(),
@@ -40,6 +52,11 @@ fn text(metrics: &Metrics) -> String {
             requests: 2,
             buffered: 4096,
         },
+        tool_servers: vec![
+            server("coder", ServerState::Up, 2),
+            server("files", down, 1),
+            server("new", ServerState::Connecting, 0),
+        ],
         panics: 1,
         lost_traces: 2,
     };
@@ -169,6 +186,15 @@ fn what_happens_is_counted_under_the_names_that_dashboards_use() {
             "aibridge_upstream_connections_reused_total 5",
             "aibridge_circuit_state{endpoint=\"passthrough\",provider=\"anthropic\",state=\"open\"} 1",
             "aibridge_circuit_state{endpoint=\"passthrough\",provider=\"anthropic\",state=\"closed\"} 0",
+            "aibridge_mcp_server_state{server=\"coder\",state=\"up\"} 1",
+            "aibridge_mcp_server_state{server=\"coder\",state=\"down\"} 0",
+            "aibridge_mcp_server_state{server=\"coder\",state=\"connecting\"} 0",
+            "aibridge_mcp_server_state{server=\"files\",state=\"down\"} 1",
+            "aibridge_mcp_server_state{server=\"files\",state=\"up\"} 0",
+            "aibridge_mcp_server_state{server=\"new\",state=\"connecting\"} 1",
+            "aibridge_mcp_tools{server=\"coder\"} 2",
+            "aibridge_mcp_tools{server=\"files\"} 1",
+            "aibridge_mcp_tools{server=\"new\"} 0",
             "aibridge_refusals_total{reason=\"busy\"} 11",
             "aibridge_refusals_total{reason=\"unauthenticated\"} 1",
             "aibridge_refusals_total{reason=\"not_found\"} 0",

@@ -64,11 +64,18 @@ pub(super) fn transition(provider: &str, transition: &Transition) {
 
 pub(super) fn tool_server(server: &ToolServer) {
     let ToolServer {
-        name, tools, down, ..
+        name,
+        tools,
+        down,
+        left_out,
+        ..
     } = server;
     match down {
         None => info!(server = &**name, tools, "MCP server is up"),
         Some(why) => warn!(server = &**name, why, "MCP server cannot be used"),
+    }
+    for what in left_out {
+        warn!(server = &**name, what, "MCP tools are not offered");
     }
 }
 

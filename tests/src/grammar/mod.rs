@@ -79,11 +79,40 @@ impl std::error::Error for Broken {}
 /// # Errors
 /// It breaks the grammar. One that an error event ends does not.
 pub fn stream(api: Api, bytes: &[u8]) -> Result<Reply, Broken> {
-    let events = events(bytes);
+    read_events(api, &events(bytes))
+}
+
+/// Reads what a client got where upstream sent this much of its stream, which may have been broken off: then an error event
+/// ends it. Of the event that was cut short, which is out by then, nothing is expected but that it is one at most.
+///
+/// # Errors
+/// It breaks the grammar.
+pub fn relayed(api: Api, got: &[u8], sent: &[u8]) -> Result<Reply, Broken> {
+    if got == sent {
+        return stream(api, got);
+    }
+    let pairs = got.iter().zip(sent);
+    let common = pairs.take_while(|(one, other)| one == other).count();
+    let ends = (0..common).rev().find(|at| got[..=*at].ends_with(b"\n\n"));
+    let (sound, rest) = got.split_at(ends.map_or(0, |at| at + 1));
+    let (mut read, rest) = (events(sound), events(rest));
+    let Some((error, cut_short)) = rest.split_last() else {
+        return Err(Broken("it is cut short without a word".to_owned()));
+    };
+    if cut_short.len() > 1 {
+        return Err(Broken(format!(
+            "more than one event is cut short: {cut_short:?}"
+        )));
+    }
+    read.push(error.clone());
+    read_events(api, &read)
+}
+
+fn read_events(api: Api, events: &[SseEvent]) -> Result<Reply, Broken> {
     match api {
-        Api::ChatCompletions => read(&events, chat_completions::Reader::default()),
-        Api::Messages => read(&events, messages::Reader::default()),
-        Api::Responses => read(&events, responses::Reader::default()),
+        Api::ChatCompletions => read(events, chat_completions::Reader::default()),
+        Api::Messages => read(events, messages::Reader::default()),
+        Api::Responses => read(events, responses::Reader::default()),
     }
 }
 

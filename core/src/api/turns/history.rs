@@ -5,7 +5,7 @@
 
 use crate::{
     api::{edits::quoted, read},
-    json::Str,
+    json::{Kind, Str},
 };
 
 /// Members of an object that are strings and grow by pieces.
@@ -55,6 +55,15 @@ pub(super) fn unescaped(raw: &[u8]) -> String {
         scan.string_or_skip().map(|text| text.map(owned))
     });
     text.flatten().unwrap_or_default()
+}
+
+/// Whether a text is a JSON object.
+pub(super) fn is_object(text: &[u8]) -> bool {
+    let kind = read::document(text, |scan| {
+        let kind = scan.kind()?;
+        read::skip(scan).map(|()| kind)
+    });
+    kind == Some(Kind::Object)
 }
 
 fn owned(string: Str<'_>) -> String {

@@ -104,14 +104,22 @@ pub struct Call {
     pub id: String,
     /// The tool's name, as the model knows it.
     pub name: String,
-    /// A JSON object; in [`TurnEnd::Refused`], whatever the model wrote.
+    /// Whatever the model wrote: a JSON object where the call [`is_sound`](Self::is_sound).
     pub arguments: String,
+}
+
+impl Call {
+    /// Whether its arguments are a JSON object, so that it can be run.
+    pub fn is_sound(&self) -> bool {
+        history::is_object(self.arguments.as_bytes())
+    }
 }
 
 /// How a turn ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TurnEnd {
-    /// These are to be run, then comes another turn. In the model's order; never empty.
+    /// These are to be run, then comes another turn. In the model's order; at least one of them is sound. Those that are not
+    /// are answered with an error.
     Calls(Vec<Call>),
     /// The reply is over, and the client has all of it.
     Final,
@@ -130,7 +138,7 @@ pub enum TurnEnd {
 /// Why a turn's calls are not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The arguments of one are no JSON object.
+    /// The arguments of none are a JSON object.
     Malformed,
     /// The turn calls tools of the client's too, which only the client can run.
     Mixed,

@@ -118,20 +118,23 @@ impl CallResult {
     /// As Anthropic's `tool_result`.
     fn as_block(&self) -> String {
         let mut blocks = Vec::new();
-        let mut is_error = self.is_error;
+        let mut is_error = self.is_error || self.content.is_empty();
         for content in &self.content {
             blocks.extend(content.block(&mut is_error));
         }
-        if self.content.is_empty() {
-            is_error = true;
+        // An error without words is refused there. Anything else may have nothing to say: a tool that printed nothing.
+        if blocks.is_empty() && is_error {
             blocks.push(text_block("Error: no valid tool result content"));
         }
-        let error = if is_error { ",\"is_error\":true" } else { "" };
-        format!(
-            "{{\"type\":\"tool_result\",\"tool_use_id\":{},\"content\":[{}]{error}}}",
-            quoted(&self.id),
-            blocks.join(",")
-        )
+        let mut result = format!(
+            "{{\"type\":\"tool_result\",\"tool_use_id\":{}",
+            quoted(&self.id)
+        );
+        if !blocks.is_empty() {
+            result += &format!(",\"content\":[{}]", blocks.join(","));
+        }
+        result += if is_error { ",\"is_error\":true}" } else { "}" };
+        result
     }
 }
 

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use super::{Call, Refusal, TurnEnd};
-use crate::{
-    api::{edits::Edits, read, usage::Counts},
-    json::Kind,
-};
+use crate::api::{edits::Edits, read, usage::Counts};
 
 /// What all dialects know of the turn they follow.
 #[derive(Debug, Default)]
@@ -70,10 +67,8 @@ impl Turn {
         let Some(history) = history(&calls) else {
             return TurnEnd::TooLong;
         };
-        let is_sound = calls
-            .iter()
-            .all(|call| is_object(call.arguments.as_bytes()));
-        if !is_sound || !are_elements(&history) {
+        // One malformed call does not keep the others from being run: the model is told of it, and may mend it.
+        if !calls.iter().any(Call::is_sound) || !are_elements(&history) {
             let why = Refusal::Malformed;
             return TurnEnd::Refused { calls, why };
         }
@@ -105,14 +100,6 @@ impl Turn {
             edits.append(raised, at);
         }
     }
-}
-
-fn is_object(text: &[u8]) -> bool {
-    let kind = read::document(text, |scan| {
-        let kind = scan.kind()?;
-        read::skip(scan).map(|()| kind)
-    });
-    kind == Some(Kind::Object)
 }
 
 /// Whether a text is well-formed elements of an array.

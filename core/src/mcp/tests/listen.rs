@@ -7,7 +7,10 @@ use super::{
     keeper::{keep, names, news},
     *,
 };
-use crate::mcp::KeeperSettings;
+use crate::{
+    fault::Fault,
+    mcp::{KeeperSettings, News},
+};
 
 #[test]
 fn changes_are_heard_and_the_list_is_read_again() {
@@ -62,6 +65,45 @@ fn a_listening_stream_that_breaks_is_opened_again_and_pings_on_it_are_answered()
     world.pass(&mut keeper, Duration::from_secs(3));
     assert_eq!(world.fake.seen[4..], ["GET", "answer", "GET", "tools/list"]);
     assert_eq!(world.open.len(), 1);
+}
+
+#[test]
+fn a_listening_stream_that_fails_shows_at_once_that_the_server_is_gone() {
+    for fake in [Fake::new(), Fake::modern()] {
+        let mut world = World::new(Fake {
+            listening: StatusCode::OK,
+            ..fake
+        });
+        let mut keeper = keep(&mut world);
+        news(&mut keeper);
+        world.pass(&mut keeper, Duration::from_secs(5));
+        world.fake.down = true;
+        let stream = world.open[0];
+        world.tell(&mut keeper, stream, Input::Failed(Fault::Reset));
+        world.pass(&mut keeper, Duration::from_secs(1));
+        let told = news(&mut keeper);
+        assert!(matches!(told[0], News::Down { .. }), "{told:?}");
+        world.fake.down = false;
+        world.pass(&mut keeper, Duration::from_secs(10));
+        let told = news(&mut keeper);
+        assert!(matches!(told.last(), Some(News::Up(_))), "{told:?}");
+    }
+}
+
+/// One that ends properly may be a server that takes leave, too: it shows when the stream is opened again.
+#[test]
+fn a_listening_stream_that_ends_and_cannot_be_opened_again_shows_that_the_server_is_gone() {
+    let mut world = World::new(Fake {
+        listening: StatusCode::OK,
+        ..Fake::new()
+    });
+    let mut keeper = keep(&mut world);
+    news(&mut keeper);
+    world.fake.down = true;
+    let stream = world.open[0];
+    world.tell(&mut keeper, stream, Input::End);
+    world.pass(&mut keeper, Duration::from_secs(3));
+    assert!(matches!(news(&mut keeper)[0], News::Down { .. }));
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(super) struct Chunk<'a> {
     pub(super) id: Option<(Str<'a>, Range<usize>)>,
     /// How many; `None` where there is no array of them.
     pub(super) choices: Option<usize>,
+    /// Where the array of them stands.
+    pub(super) choices_range: Range<usize>,
     /// The choice of index 0.
     pub(super) first: Option<Choice<'a>>,
     pub(super) usage: Option<Range<usize>>,
@@ -69,12 +71,15 @@ impl<'a> Chunk<'a> {
                         chunk.id = id.zip(inside(id, scan));
                     }
                     "choices" => {
+                        scan.kind()?;
+                        let start = scan.position();
                         let mut choices = 0;
                         let found = read::array(scan, |scan| {
                             choices += 1;
                             chunk.choice(scan)
                         })?;
                         chunk.choices = found.then_some(choices);
+                        chunk.choices_range = start..scan.position();
                     }
                     "usage" if scan.kind()? == Kind::Object => chunk.usage = Some(scan.skip()?),
                     "error" => {

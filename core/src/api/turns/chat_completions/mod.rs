@@ -48,6 +48,9 @@ pub(in crate::api::turns) struct Merge {
     is_last: bool,
     /// What waits for the end of the turn.
     held: Vec<Held>,
+    /// The last count that the client wants and has not been given, as a chunk of its own: what it gets where the last
+    /// turn has none.
+    untold: Option<(sse::Event, Edits)>,
     usual: Usual,
 }
 
@@ -56,6 +59,7 @@ pub(in crate::api::turns) struct Merge {
 struct Held {
     event: sse::Event,
     edits: Edits,
+    has_usage: bool,
     /// Where the reason stands to have finished.
     finish: Option<Range<usize>>,
 }
@@ -73,6 +77,7 @@ impl Merge {
             finish: None,
             is_last: false,
             held: Vec::new(),
+            untold: None,
             usual: Usual::default(),
         }
     }
@@ -110,7 +115,8 @@ impl Merge {
         if turn.goes_on() {
             return Bytes::new();
         }
-        joined(self.held_events(turn))
+        let has_finished = self.finish.is_some();
+        joined(self.last_events(turn, has_finished))
     }
 
     pub(in crate::api::turns) fn next_turn(&mut self) {
@@ -118,6 +124,7 @@ impl Merge {
             withholds_usage: self.withholds_usage,
             id: self.id.take(),
             role_given: self.role_given,
+            untold: self.untold.take(),
             ..Self::new(&Inspected::default())
         };
     }
@@ -132,7 +139,7 @@ impl Merge {
         if turn.goes_on() {
             return Passed::Withhold;
         }
-        let mut events = self.held_events(turn);
+        let mut events = self.last_events(turn, true);
         if events.is_empty() {
             return Passed::Relay;
         }
@@ -140,8 +147,21 @@ impl Merge {
         Passed::Replace(joined(events))
     }
 
+    /// What the client is still to get when the last turn is over, in place of its own count that of the turns before if
+    /// it gave none.
+    fn last_events(&mut self, turn: &Turn, with_usage: bool) -> Vec<Bytes> {
+        let mut events = self.held_events(turn);
+        if let Some((event, edits)) = self.untold.take().filter(|_| with_usage) {
+            events.push(edited(&event, edits));
+        }
+        events
+    }
+
     fn held_events(&mut self, turn: &Turn) -> Vec<Bytes> {
         let mut held = std::mem::take(&mut self.held);
+        if held.iter().any(|held| held.has_usage) {
+            self.untold = None;
+        }
         // Usage is the last word, also of a server that says it first.
         held.sort_by_key(|held| held.finish.is_none());
         let held = held.into_iter();
@@ -150,6 +170,7 @@ impl Merge {
                  event,
                  mut edits,
                  finish,
+                 ..
              }| {
                 if let Some(finish) = finish.filter(|_| self.leaves_no_calls(turn)) {
                     edits.replace(finish, "\"stop\"");
@@ -192,6 +213,7 @@ impl Merge {
             turn.failed = true;
             // It is the last word.
             self.held.clear();
+            self.untold = None;
             return Passed::Relay;
         }
         if let Some(range) = &chunk.usage {
@@ -199,6 +221,27 @@ impl Merge {
             turn.used = usage.flatten().unwrap_or_default();
         }
         let id_edit = self.name(chunk);
+        if chunk.usage.is_some() && !self.withholds_usage {
+            let mut edits = chunk.edits(data, id_edit.as_ref(), turn);
+            edits.replace(chunk.choices_range.clone(), "[]");
+            self.untold = Some((event.clone(), edits));
+        }
+        let passed = self.take(event, data, chunk, id_edit, turn);
+        if chunk.usage.is_some() && passed != Passed::Withhold {
+            self.untold = None;
+        }
+        passed
+    }
+
+    /// What becomes of a chunk that is no error.
+    fn take(
+        &mut self,
+        event: &sse::Event,
+        data: &[u8],
+        chunk: &Chunk<'_>,
+        id_edit: Option<(Range<usize>, String)>,
+        turn: &mut Turn,
+    ) -> Passed {
         let mut edits = chunk.edits(data, id_edit.as_ref(), turn);
         if chunk.choices == Some(0) && chunk.usage.is_some() {
             return self.usage_chunk(event, edits);
@@ -228,7 +271,7 @@ impl Merge {
             self.is_last = !self.has_injected();
             if !self.is_last {
                 if visible != Visible::Something && chunk.choices == Some(1) {
-                    return self.hold(event, edits, range);
+                    return self.hold(event, edits, chunk.usage.is_some(), range);
                 }
                 // What else it says goes on its way.
                 edits.replace(range.clone(), "null");
@@ -236,7 +279,7 @@ impl Merge {
                 if let Some(delta) = choice.delta.range.clone() {
                     later.replace(delta, "{}");
                 }
-                self.hold(event, later, range);
+                self.hold(event, later, chunk.usage.is_some(), range);
                 return Passed::Replace(edited(event, edits));
             }
             if !self.held.is_empty() {
@@ -288,6 +331,7 @@ impl Merge {
         self.held.push(Held {
             event,
             edits,
+            has_usage: true,
             finish: None,
         });
         Passed::Withhold
@@ -348,10 +392,17 @@ impl Merge {
     }
 
     /// Holds what finishes a turn.
-    fn hold(&mut self, event: &sse::Event, edits: Edits, finish: &Range<usize>) -> Passed {
+    fn hold(
+        &mut self,
+        event: &sse::Event,
+        edits: Edits,
+        has_usage: bool,
+        finish: &Range<usize>,
+    ) -> Passed {
         self.held.push(Held {
             event: event.clone(),
             edits,
+            has_usage,
             finish: Some(finish.clone()),
         });
         Passed::Withhold

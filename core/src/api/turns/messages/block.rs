@@ -1,6 +1,6 @@
 //! Content blocks, put together again from what was streamed.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use crate::{
     api::{
@@ -8,7 +8,7 @@ use crate::{
         read::{self, decoded, skip},
         turns::{
             Call,
-            history::{Strings, unescaped},
+            history::{Strings, is_object, unescaped},
         },
     },
     json::Str,
@@ -74,7 +74,7 @@ impl Block {
             if name == "partial_json" {
                 let input = unescaped(raw);
                 if !input.trim_ascii().is_empty() {
-                    put_value("input", input.into_bytes());
+                    put_value("input", as_input(input.as_bytes()).to_vec());
                 }
                 continue;
             }
@@ -94,6 +94,28 @@ impl Block {
         }
         edits.apply(&self.start).to_vec()
     }
+}
+
+/// A call's input as it may stand in a conversation: Anthropic takes nothing there but an object, and what else a model wrote would
+/// fail the whole request. The result of the call says what was wrong with it.
+fn as_input(input: &[u8]) -> &[u8] {
+    if is_object(input) { input } else { b"{}" }
+}
+
+/// A block of a blocking reply as it may stand in a conversation.
+pub(super) fn sound(block: &[u8]) -> Cow<'_, [u8]> {
+    if ToolUse::read(block).is_none() {
+        return block.into();
+    }
+    let members = Members::read(block);
+    let mut inputs = members.0.iter().filter(|(name, _, _)| name.is("input"));
+    let input = inputs.find(|(_, range, _)| !is_object(&block[range.clone()]));
+    let Some((_, range, _)) = input else {
+        return block.into();
+    };
+    let mut edits = Edits::default();
+    edits.replace(range.clone(), "{}");
+    edits.apply(block).to_vec().into()
 }
 
 /// The members of an object: name, where the value stands, and the value if it is a string.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{
     Merge,
-    block::{Members, ToolUse, is_empty_text},
+    block::{Members, ToolUse, is_empty_text, sound},
     end_edits,
 };
 use crate::api::{
@@ -40,12 +40,13 @@ impl Merge {
         let is_proper = message.stop.as_deref() == Some("tool_use");
         turn.decide(is_proper, |_| {
             let mut elements = b"{\"role\":\"assistant\",\"content\":[".to_vec();
-            let sound: Vec<_> = blocks
+            let kept: Vec<_> = blocks
                 .iter()
                 .copied()
                 .filter(|it| !is_empty_text(it))
+                .map(sound)
                 .collect();
-            elements.extend_from_slice(&sound.join(&b","[..]));
+            elements.extend_from_slice(&kept.join(&b","[..]));
             elements.extend_from_slice(b"]}");
             (elements.len() <= MAX_TURN).then_some(elements)
         });

@@ -226,6 +226,47 @@ fn a_truncated_call_is_not_run() {
 }
 
 #[test]
+fn a_malformed_call_beside_a_sound_one_is_answered_and_stands_as_received() {
+    let first = stream_of(&[
+        role("c1"),
+        begin(0, "a", "bmcp_t"),
+        more(0, "{\"x\":1}"),
+        begin(1, "b", "bmcp_t"),
+        more(1, "{\"x\""),
+        finish("c1", "tool_calls"),
+    ]);
+    let streamed = stream(Api::ChatCompletions, REQUEST, &[&first, &last()]);
+    let member = |id: &str, arguments: &str| {
+        let arguments = serde_json::to_string(arguments).unwrap();
+        format!(
+            r#"{{"id":"{id}","type":"function","function":{{"name":"bmcp_t","arguments":{arguments}}}}}"#
+        )
+    };
+    let members = format!("{},{}", member("a", "{\"x\":1}"), member("b", "{\"x\""));
+    let body = format!(
+        r#"{{"choices":[{{"message":{{"role":"assistant","content":null,"tool_calls":[{members}]}},"finish_reason":"tool_calls"}}]}}"#
+    );
+    let blocking = block(
+        Api::ChatCompletions,
+        REQUEST,
+        &[
+            &body,
+            r#"{"choices":[{"message":{},"finish_reason":"stop"}]}"#,
+        ],
+    );
+    for played in [streamed, blocking] {
+        let calls = vec![
+            call("a", "bmcp_t", "{\"x\":1}"),
+            call("b", "bmcp_t", "{\"x\""),
+        ];
+        assert_eq!(played.ends, [TurnEnd::Calls(calls), TurnEnd::Final]);
+        let added = added(&played, 1, "]}");
+        assert!(added.contains(&format!("[{members}]")), "{added}");
+        assert!(added.contains("result of b"), "{added}");
+    }
+}
+
+#[test]
 fn a_call_that_a_server_finishes_with_stop_is_run() {
     let first = stream_of(&[role("c1"), begin(0, "a", "bmcp_t"), finish("c1", "stop")]);
     let played = stream(Api::ChatCompletions, REQUEST, &[&first, &last()]);
@@ -453,4 +494,53 @@ fn blocking_calls_that_are_not_run_are_cut_out() {
         );
         assert_eq!(played.client, body(&shown, shown_reason));
     }
+}
+
+/// A client that asked for usage gets it, whichever turn reported it, and once.
+#[test]
+fn usage_of_earlier_turns_is_told_though_the_last_reports_none() {
+    let calls = |id: &str, rest: &[String]| {
+        let head = [
+            begin(0, id, "bmcp_t"),
+            more(0, "{}"),
+            finish("c1", "tool_calls"),
+        ];
+        stream_of(&[&head, rest].concat())
+    };
+    let silent = stream_of(&[say("c3", "Hi"), finish("c3", "stop")]);
+    let shown = |count: String| stream_of(&[say("c1", "Hi"), finish("c1", "stop"), count]);
+    let (first, second) = (
+        calls("a", &[usage("c1", 10, 5)]),
+        calls("b", &[usage("c2", 20, 7)]),
+    );
+
+    let played = stream(Api::ChatCompletions, REQUEST, &[&first, &silent]);
+    assert_eq!(played.client, shown(usage("c1", 10, 5)));
+
+    let sum = usage("c1", 30, 12).replace("\"cached_tokens\":1", "\"cached_tokens\":2");
+    let played = stream(Api::ChatCompletions, REQUEST, &[&first, &second, &silent]);
+    assert_eq!(played.client, shown(sum));
+
+    // Without `[DONE]`, and from a server that counts in the chunk that finishes.
+    let finishing = finish("c1", "tool_calls").replace(
+        "\"usage\":null",
+        r#""usage":{"prompt_tokens":10,"completion_tokens":5}"#,
+    );
+    let first = stream_of(&[begin(0, "a", "bmcp_t"), more(0, "{}"), finishing.clone()]);
+    let (begins, rest) = finishing.split_once("\"choices\":").unwrap();
+    let (_, ends) = rest.split_once("}],").unwrap();
+    let count = format!("{begins}\"choices\":[],{ends}");
+    let cut = silent.replace("data: [DONE]\n\n", "");
+    let played = stream(Api::ChatCompletions, REQUEST, &[&first, &cut]);
+    assert_eq!(played.client, shown(count).replace("data: [DONE]\n\n", ""));
+
+    // Nobody asked.
+    let request = REQUEST.replace(r#""stream_options":{"include_usage":true},"#, "");
+    let first = calls("a", &[usage("c1", 10, 5)]);
+    let played = stream(Api::ChatCompletions, &request, &[&first, &silent]);
+    assert!(
+        !played.client.contains("prompt_tokens"),
+        "{}",
+        played.client
+    );
 }

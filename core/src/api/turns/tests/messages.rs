@@ -266,6 +266,53 @@ fn a_truncated_call_is_not_run() {
     }
 }
 
+/// What stands in the history must be an object there; what the model wrote is in the records.
+#[test]
+fn a_malformed_call_beside_a_sound_one_is_answered_and_stands_as_an_empty_one() {
+    let malformed = "{\"x\"";
+    let first = turn(
+        start("msg_1", 10),
+        &[
+            tool_use(0, "a", "bmcp_t", &["{\"x\":", "1}"]),
+            tool_use(1, "b", "bmcp_t", &["{\"x\"", ""]),
+            end("tool_use", "{}"),
+        ],
+    );
+    let streamed = stream(Api::Messages, REQUEST, &[&first, &final_turn()]);
+    let calls = vec![
+        call("a", "bmcp_t", "{\"x\":1}"),
+        call("b", "bmcp_t", malformed),
+    ];
+    assert_eq!(streamed.ends, [TurnEnd::Calls(calls), TurnEnd::Final]);
+
+    let block = |id: &str, input: &str| {
+        format!(r#"{{"type":"tool_use","id":"{id}","name":"bmcp_t","input":{input}}}"#)
+    };
+    let body = format!(
+        r#"{{"id":"m","content":[{},{}],"stop_reason":"tool_use"}}"#,
+        block("a", r#"{"x":1}"#),
+        block("b", "[1]")
+    );
+    let blocking = super::block(
+        Api::Messages,
+        REQUEST,
+        &[&body, r#"{"content":[],"stop_reason":"end_turn"}"#],
+    );
+    let calls = vec![call("a", "bmcp_t", "{\"x\":1}"), call("b", "bmcp_t", "[1]")];
+    assert_eq!(blocking.ends[0], TurnEnd::Calls(calls));
+
+    for played in [streamed, blocking] {
+        let added = added(&played, 1, "]}");
+        let expected = format!(
+            r#",{{"role":"assistant","content":[{},{}]}},"#,
+            block("a", r#"{"x":1}"#),
+            block("b", "{}")
+        );
+        assert!(added.starts_with(&expected), "{added}");
+        assert!(added.contains("result of b"), "{added}");
+    }
+}
+
 #[test]
 fn defect_6_a_turn_that_breaks_off_runs_nothing() {
     let first = turn(

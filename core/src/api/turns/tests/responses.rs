@@ -169,6 +169,41 @@ fn a_truncated_call_is_not_run() {
 }
 
 #[test]
+fn a_malformed_call_beside_a_sound_one_is_answered_and_stands_as_received() {
+    let (sound, malformed) = (
+        call_item("a", "bmcp_t", "{\"x\":1}"),
+        call_item("b", "bmcp_t", "{\"x\""),
+    );
+    let both = format!("{sound},{malformed}");
+    let first = stream_of(&[
+        created("r1"),
+        added_item(0, &sound),
+        done(0, &sound),
+        added_item(1, &malformed),
+        done(1, &malformed),
+        end("completed", &both, 10),
+    ]);
+    let second = stream_of(&[
+        created("r2"),
+        done(0, MESSAGE),
+        end("completed", MESSAGE, 1),
+    ]);
+    let streamed = stream(Api::Responses, REQUEST, &[&first, &second]);
+    let body = |output: &str| format!(r#"{{"id":"r","status":"completed","output":[{output}]}}"#);
+    let blocking = block(Api::Responses, REQUEST, &[&body(&both), &body(MESSAGE)]);
+    for played in [streamed, blocking] {
+        let calls = vec![
+            call("a", "bmcp_t", "{\"x\":1}"),
+            call("b", "bmcp_t", "{\"x\""),
+        ];
+        assert_eq!(played.ends, [TurnEnd::Calls(calls), TurnEnd::Final]);
+        let request = &played.requests[1];
+        assert!(request.contains(&both), "{request}");
+        assert!(request.contains("result of b"), "{request}");
+    }
+}
+
+#[test]
 fn a_stream_without_its_end_is_let_go_and_runs_nothing() {
     let item = call_item("a", "bmcp_t", "{}");
     let first = stream_of(&[

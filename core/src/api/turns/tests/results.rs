@@ -19,46 +19,53 @@ fn results_are_told_in_each_apis_way() {
         (
             vec![Content::Text("a".into()), Content::Text("b".into())],
             false,
-            r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#,
+            r#","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#,
             "a\nb",
         ),
         (
             vec![Content::Text("no".into())],
             true,
-            r#"[{"type":"text","text":"no"}],"is_error":true"#,
+            r#","content":[{"type":"text","text":"no"}],"is_error":true"#,
             "no",
         ),
         (
             vec![image("image/png")],
             false,
-            r#"[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"QUJD"}}]"#,
+            r#","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"QUJD"}}]"#,
             raw,
         ),
         (
             vec![image("image/svg+xml")],
             false,
-            r#"[{"type":"text","text":"Error: unsupported tool result content type: image/svg+xml"}],"is_error":true"#,
+            r#","content":[{"type":"text","text":"Error: unsupported tool result content type: image/svg+xml"}],"is_error":true"#,
             raw,
         ),
         (
             vec![blob],
             false,
-            r#"[{"type":"text","text":"Binary resource (MIME: application/pdf, URI: file:///a): QUJD"}]"#,
+            r#","content":[{"type":"text","text":"Binary resource (MIME: application/pdf, URI: file:///a): QUJD"}]"#,
             raw,
         ),
         (
             vec![Content::Other("audio".into())],
             false,
-            r#"[{"type":"text","text":"Error: unsupported tool result content type: audio"}],"is_error":true"#,
+            r#","content":[{"type":"text","text":"Error: unsupported tool result content type: audio"}],"is_error":true"#,
             raw,
         ),
         (
             vec![],
             false,
-            r#"[{"type":"text","text":"Error: no valid tool result content"}],"is_error":true"#,
+            r#","content":[{"type":"text","text":"Error: no valid tool result content"}],"is_error":true"#,
             raw,
         ),
-        (vec![Content::Text(String::new())], false, "[]", ""),
+        // Nothing to say is no failure; but one without words is refused there.
+        (vec![Content::Text(String::new())], false, "", ""),
+        (
+            vec![Content::Text(String::new())],
+            true,
+            r#","content":[{"type":"text","text":"Error: no valid tool result content"}],"is_error":true"#,
+            "",
+        ),
     ] {
         let result = CallResult {
             is_error,
@@ -69,7 +76,7 @@ fn results_are_told_in_each_apis_way() {
             (
                 Api::Messages,
                 format!(
-                    r#"{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"c1","content":{block}}}]}}"#
+                    r#"{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"c1"{block}}}]}}"#
                 ),
             ),
             (
