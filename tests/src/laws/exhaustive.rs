@@ -20,7 +20,7 @@ use aibridge_core::{Duration, keypool::Policy};
 
 use super::{
     Law,
-    check::{Counterexample, Report, judge},
+    check::{Counterexample, Detail, Report, judge},
 };
 use crate::{
     history::{Fact, History},
@@ -55,7 +55,12 @@ pub fn check_sequences(
     for length in 1..=length {
         let mut next = Some(vec![0; length]);
         while let Some(sequence) = next {
-            let history = judge(world(keys, &sequence, outcomes), &policy, laws)?;
+            let history = judge(
+                world(keys, &sequence, outcomes),
+                &policy,
+                laws,
+                Detail::Much,
+            )?;
             report.add(&history);
             let used = calls(&history).min(length);
             next = successor(sequence, used, outcomes.len());
