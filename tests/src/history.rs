@@ -11,6 +11,7 @@ use aibridge_core::{
     record::Record,
 };
 use bytes::Bytes;
+use http::{HeaderName, header::AUTHORIZATION};
 
 use crate::{Answer, Seen, laws::Breach, plan::Plan};
 
@@ -205,6 +206,21 @@ impl History {
     /// The secret of a provider's key.
     pub fn key(provider: usize, key: usize) -> String {
         format!("p{provider}k{key}{MARK}{provider:03}{key:03}")
+    }
+
+    /// The token by which bridges know a client.
+    pub fn token(client: usize) -> String {
+        format!("c{client}{MARK}token")
+    }
+
+    /// The field in which an MCP server wants its secret, and its value.
+    pub fn server_field(server: usize) -> (HeaderName, String) {
+        if server.is_multiple_of(2) {
+            (AUTHORIZATION, format!("Bearer t{server}{MARK}secret"))
+        } else {
+            let name = HeaderName::from_static("x-tool-key");
+            (name, format!("t{server}{MARK}secret"))
+        }
     }
 
     /// A client's own key.

@@ -18,6 +18,8 @@ pub struct Plan {
     pub providers: Vec<ProviderPlan>,
     /// Clients.
     pub clients: Vec<ClientPlan>,
+    /// Whether the bridges know their clients by tokens, one each; else they serve whoever comes.
+    pub tokens: bool,
     /// MCP servers, named `t0`, `t1`, …, whose tools the models call, all in one turn.
     pub tools: Vec<ToolPlan>,
     /// What an administrator does.
@@ -178,7 +180,7 @@ pub enum Manner {
     SendsSlowly(Duration),
 }
 
-/// An MCP server with the tool `look`.
+/// An MCP server with the tool `look`, which wants a secret with each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToolPlan {
     /// How long a call takes.
@@ -269,6 +271,7 @@ impl Plan {
             bridges: 1,
             providers: vec![provider],
             clients: clients.into_iter().collect(),
+            tokens: false,
             tools: Vec::new(),
             resets: Vec::new(),
             drain: None,

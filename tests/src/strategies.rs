@@ -72,9 +72,10 @@ pub fn plan(sizes: Sizes) -> impl Strategy<Value = Plan> + Clone {
         (0..100u32, vec(tools(), 1..=2)),
         option::weighted(0.2, vec(reset(), 1..=3)),
         option::weighted(0.1, millis(0..=120_000)),
+        proptest::bool::weighted(0.3),
     );
     parts.prop_map(
-        move |(seed, bridges, providers, clients, tools, resets, drain)| {
+        move |(seed, bridges, providers, clients, tools, resets, drain, tokens)| {
             let (drawn, tools) = tools;
             let has_tools = drawn + sizes.tools >= 100;
             let plan = Plan {
@@ -82,6 +83,7 @@ pub fn plan(sizes: Sizes) -> impl Strategy<Value = Plan> + Clone {
                 bridges,
                 providers,
                 clients,
+                tokens,
                 tools: if has_tools { tools } else { Vec::new() },
                 resets: resets.unwrap_or_default(),
                 drain,

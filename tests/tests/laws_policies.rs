@@ -1,6 +1,8 @@
 //! Policies that are wrong, and how the laws find out.
 
-use aibridge_core::keypool::{Attempt, Failover, Fate, Offer, Outcome, Policy, Reason, Verdict};
+use aibridge_core::keypool::{
+    Attempt, Failover, Fate, NextStep, Offer, Outcome, Policy, Reason, Verdict,
+};
 use aibridge_testkit::{
     laws::{ALL, Checks, check_policy, exhaustive},
     plan::Blip,
@@ -50,34 +52,6 @@ impl Policy for Fragile {
     }
 }
 
-/// Tries the next key after whatever is no success, and always picks the first that it is offered.
-#[derive(Debug)]
-struct Eager;
-
-impl Policy for Eager {
-    fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
-        let verdict = Failover::default().judge(attempt);
-        let is_success =
-            matches!(attempt.outcome, Outcome::Reply { status, .. } if status.is_success());
-        if verdict == Verdict::RELAY && !is_success {
-            return Verdict::next_key(Fate::Keep);
-        }
-        verdict
-    }
-
-    fn pick(&self, _: &Offer<'_>) -> Option<usize> {
-        Some(0)
-    }
-}
-
-#[test]
-fn a_walk_ends_however_eager_a_policy_is() {
-    let checks = Checks::default().from_env();
-    check_policy(Eager, &checks).unwrap_or_else(|found| panic!("{found}"));
-    exhaustive::check_sequences(Eager, 3, 4, &exhaustive::OUTCOMES, &ALL)
-        .unwrap_or_else(|found| panic!("{found}"));
-}
-
 /// The law that is found broken, and the counterexample's text.
 #[track_caller]
 fn found(policy: impl Policy + 'static) -> (&'static str, String) {
@@ -91,7 +65,6 @@ fn a_policy_that_uses_a_key_inside_its_cooldown_is_found() {
     let (law, text) = found(Judging(|_| Verdict::RELAY));
     assert_eq!(law, "cooling_keys_rest");
     assert!(text.contains("more, as the provider said"), "{text}");
-    assert!(text.contains("AIBRIDGE_SEED=0x"), "{text}");
 }
 
 #[test]
@@ -143,12 +116,65 @@ fn a_counterexample_is_small_and_is_found_again_by_its_seed() {
 fn the_shortest_sequence_comes_first() {
     let careless = Judging(|_| Verdict::RELAY);
     let found = exhaustive::check_sequences(careless, 1, 6, &exhaustive::OUTCOMES, &ALL);
-    let blips = found.unwrap_err().plan.providers[0].blips.clone();
+    let found = found.unwrap_err();
     assert_eq!(
-        blips,
+        found.plan.providers[0].blips,
         [Some(Blip::Limited(2)), None],
         "the second call is inside it"
     );
+    // A sequence has no seed: the test itself comes to it again.
+    let text = found.to_string();
+    let once_more = "once more: cargo test the_shortest_sequence_comes_first";
+    assert!(text.ends_with(once_more), "{text}");
+}
+
+#[test]
+fn what_a_counterexample_says_leads_to_it_again() {
+    let careless = || Judging(|_| Verdict::RELAY);
+    let found = check_policy(careless(), &Checks::default()).unwrap_err();
+    let seed = found.seed.unwrap();
+    let text = found.to_string();
+    let once_more = format!("once more: the same checks with only = Some({seed:#x})");
+    assert!(text.ends_with(&once_more), "{text}");
+
+    let heeding = Checks {
+        only: found.seed,
+        heeds_env: true,
+        ..Checks::default()
+    };
+    let text = check_policy(careless(), &heeding).unwrap_err().to_string();
+    let test = "what_a_counterexample_says_leads_to_it_again";
+    let once_more = format!("once more: AIBRIDGE_SEED={seed:#x} cargo test {test}");
+    assert!(text.ends_with(&once_more), "{text}");
+}
+
+/// Fails over in thought only: what becomes of keys is as usual, and the client gets what the first one came to.
+#[derive(Debug)]
+struct Resigned(NextStep);
+
+impl Policy for Resigned {
+    fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
+        let verdict = Failover::default().judge(attempt);
+        match verdict.step {
+            NextStep::NextKey => Verdict {
+                step: self.0,
+                ..verdict
+            },
+            _ => verdict,
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_does_not_fail_over_is_found_if_it_is_to() {
+    for step in [NextStep::GiveUp, NextStep::Relay] {
+        for law in ["limits_are_not_final", "rejections_are_not_final"] {
+            let checks = Checks::default().with(law);
+            let found = check_policy(Resigned(step), &checks).expect_err("it is wrong");
+            assert_eq!(found.law, law);
+        }
+        check_policy(Resigned(step), &Checks::default()).expect("it keeps the others");
+    }
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use aibridge_core::{Rng, keypool::Policy};
+use aibridge_core::{Rng, keypool::Policy, record::Record};
 use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
-use super::{ALL, Breach, Law, broken};
+use super::{ALL, Breach, Law, OPTIONAL, broken};
 use crate::{
     World,
     history::{Fact, History},
@@ -20,6 +20,8 @@ use crate::{
     strategies::{self, Sizes},
 };
 
+/// One world in so many is traced: it costs as much again.
+const TRACED: u64 = 16;
 /// Worlds tried to make a counterexample smaller.
 const MAX_SHRINKS: u32 = 4_000;
 
@@ -36,6 +38,8 @@ pub struct Checks {
     pub sizes: Sizes,
     /// Which laws must hold.
     pub laws: Vec<Law>,
+    /// Whether the environment is heeded: then a counterexample names the command that shows it again.
+    pub heeds_env: bool,
 }
 
 impl Default for Checks {
@@ -47,6 +51,7 @@ impl Default for Checks {
             only: None,
             sizes: Sizes::default(),
             laws: ALL.to_vec(),
+            heeds_env: false,
         }
     }
 }
@@ -77,6 +82,19 @@ impl Checks {
             self.cases = u32::try_from(cases).unwrap_or(u32::MAX);
         }
         self.only = number("AIBRIDGE_SEED");
+        self.heeds_env = true;
+        self
+    }
+
+    /// The same, but this law of the [optional](OPTIONAL) ones must hold too.
+    ///
+    /// # Panics
+    /// None of them has this name.
+    #[must_use]
+    pub fn with(mut self, law: &str) -> Self {
+        let found = OPTIONAL.into_iter().find(|known| known.name == law);
+        self.laws
+            .push(found.unwrap_or_else(|| panic!("{law} is no optional law")));
         self
     }
 
@@ -105,6 +123,8 @@ pub struct Report {
     pub judged: u64,
     /// Connections that providers broke.
     pub broken: u64,
+    /// Attempts behind which the next key was to be tried.
+    pub failed_over: u64,
 }
 
 /// The smallest world that was found in which a law does not hold.
@@ -120,6 +140,8 @@ pub struct Counterexample {
     pub plan: Plan,
     /// What happened in it; `None` where something panicked.
     pub history: Option<History>,
+    /// Whether `AIBRIDGE_SEED` leads to it.
+    heeds_env: bool,
 }
 
 impl Plan {
@@ -164,7 +186,7 @@ pub fn check_policy(
     for _ in 0..cases {
         let seed = checks.only.unwrap_or_else(|| seeds.next_u64());
         let plan = Plan::draw(seed, checks.sizes);
-        match judge(plan, &policy, &checks.laws) {
+        match judge(plan, &policy, &checks.laws, detail(seed)) {
             Ok(history) => report.add(&history),
             Err(found) => return Err(smallest(seed, found, checks, &policy)),
         }
@@ -172,13 +194,40 @@ pub fn check_policy(
     Ok(report)
 }
 
+/// How much of a world is written down.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Detail {
+    /// No log.
+    Little,
+    /// All but traces.
+    Much,
+    /// All.
+    Traced,
+}
+
+fn detail(seed: u64) -> Detail {
+    if seed.is_multiple_of(TRACED) {
+        Detail::Traced
+    } else {
+        Detail::Much
+    }
+}
+
 /// Runs one world.
 pub(super) fn judge(
     plan: Plan,
     policy: &Arc<dyn Policy>,
     laws: &[Law],
+    detail: Detail,
 ) -> Result<History, Box<Counterexample>> {
-    let run = || World::new(&plan, Arc::clone(policy)).run();
+    let run = || {
+        let world = World::new(&plan, Arc::clone(policy));
+        match detail {
+            Detail::Little => world.unlogged().run(),
+            Detail::Much => world.run(),
+            Detail::Traced => world.traced().run(),
+        }
+    };
     let (law, breach, history) = match panic::catch_unwind(AssertUnwindSafe(run)) {
         Ok(history) => match broken(laws, &history) {
             None => return Ok(history),
@@ -197,6 +246,7 @@ pub(super) fn judge(
         seed: None,
         plan,
         history,
+        heeds_env: false,
     }))
 }
 
@@ -213,7 +263,7 @@ fn smallest(
         if !is_smaller {
             break;
         }
-        let smaller = judge(tree.current(), policy, &checks.laws);
+        let smaller = judge(tree.current(), policy, &checks.laws, detail(seed));
         is_smaller = match smaller {
             Err(smaller) if smaller.law == found.law => {
                 found = smaller;
@@ -223,6 +273,7 @@ fn smallest(
         };
     }
     found.seed = Some(seed);
+    found.heeds_env = checks.heeds_env;
     found
 }
 
@@ -237,11 +288,16 @@ impl Report {
                 Fact::Called(_) => &mut self.calls,
                 Fact::Judged { .. } => &mut self.judged,
                 Fact::Leased(leased) if leased.lease.is_err() => &mut self.exhausted,
+                Fact::Recorded(record) if is_failed_over(record) => &mut self.failed_over,
                 _ => continue,
             };
             *counter += 1;
         }
     }
+}
+
+fn is_failed_over(record: &Record) -> bool {
+    matches!(record, Record::Attempt(_, attempt) if attempt.verdict == "next_key")
 }
 
 impl fmt::Display for Counterexample {
@@ -251,17 +307,28 @@ impl fmt::Display for Counterexample {
             history.show(f, Some(&self.breach))?;
         }
         write!(f, "the world: {:?}", self.plan)?;
-        let Some(seed) = self.seed else {
-            return Ok(());
-        };
         // A test's thread has its name.
         let test = std::thread::current();
-        match test.name().filter(|name| *name != "main") {
-            Some(test) => write!(f, "\nonce more: AIBRIDGE_SEED={seed:#x} cargo test {test}"),
-            None => write!(
-                f,
-                "\nonce more: the same command with AIBRIDGE_SEED={seed:#x}"
-            ),
+        let test = test.name().filter(|name| *name != "main");
+        match (self.seed, test) {
+            (Some(seed), _) if !self.heeds_env => {
+                write!(
+                    f,
+                    "\nonce more: the same checks with only = Some({seed:#x})"
+                )
+            }
+            (Some(seed), Some(test)) => {
+                write!(f, "\nonce more: AIBRIDGE_SEED={seed:#x} cargo test {test}")
+            }
+            (Some(seed), None) => {
+                write!(
+                    f,
+                    "\nonce more: the same command with AIBRIDGE_SEED={seed:#x}"
+                )
+            }
+            // Sequences are tried in the same order each time.
+            (None, Some(test)) => write!(f, "\nonce more: cargo test {test}"),
+            (None, None) => write!(f, "\nonce more: the same command"),
         }
     }
 }

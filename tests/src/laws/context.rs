@@ -22,6 +22,8 @@ pub(super) struct Context<'a> {
     history: &'a History,
     sessions: BTreeMap<(usize, usize), Session<'a>>,
     keys: BTreeMap<(usize, usize, usize), Key>,
+    /// Whether it is known how long keys are excused, for which replies have to be read.
+    has_excuses: bool,
 }
 
 /// What a session is about.
@@ -58,6 +60,11 @@ impl Key {
         let of_model = model.and_then(|model| self.models.get(model));
         of_model.map_or(self.until, |until| self.until.max(*until))
     }
+
+    /// Whether it has been fit for use for requests for this model since then, so that a walk that began then could have had it.
+    pub(super) fn is_valid_since(&self, began: Instant, model: Option<&str>) -> bool {
+        !self.is_retired && self.cools_until(model) <= began && self.reset_at <= began
+    }
 }
 
 impl<'a> Context<'a> {
@@ -66,6 +73,15 @@ impl<'a> Context<'a> {
             history,
             sessions: BTreeMap::new(),
             keys: BTreeMap::new(),
+            has_excuses: false,
+        }
+    }
+
+    /// The same, and it is known how long keys are [excused](Key::excused_until).
+    pub(super) fn with_excuses(history: &'a History) -> Self {
+        Self {
+            has_excuses: true,
+            ..Self::new(history)
         }
     }
 
@@ -141,8 +157,12 @@ impl<'a> Context<'a> {
         model: Option<&str>,
     ) {
         let plan = &self.history.plan.providers[provider];
-        let heard = self.session(entry).heard();
-        let excused_until = excuse(entry.at, verdict, heard.as_ref());
+        let excused_until = if self.has_excuses {
+            let heard = self.session(entry).heard();
+            excuse(entry.at, verdict, heard.as_ref())
+        } else {
+            Instant::EPOCH
+        };
         let key = self.key(entry, provider, key.0 as usize);
         if key.is_retired {
             return;

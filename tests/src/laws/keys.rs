@@ -1,16 +1,19 @@
 //! Laws of keys: when which one may be used, and when a client may be told that there is none.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use aibridge_core::{
     Instant,
     keypool::Exhausted,
     record::{Attempt, Record},
 };
+use memchr::memmem;
 
 use super::{
     Breach,
     context::{Context, index, named_wait},
 };
-use crate::history::{Ending, Fact, History};
+use crate::history::{Ending, Entry, Fact, History, Leased};
 
 /// No key is tried twice in one iteration.
 ///
@@ -22,7 +25,7 @@ use crate::history::{Ending, Fact, History};
 /// One was.
 pub fn no_key_twice(history: &History) -> Result<(), Breach> {
     let mut context = Context::new(history);
-    let mut called = std::collections::BTreeSet::new();
+    let mut called = BTreeSet::new();
     for (at, entry) in history.entries.iter().enumerate() {
         let place = (entry.bridge, entry.session);
         match &entry.fact {
@@ -64,7 +67,7 @@ pub fn no_key_twice(history: &History) -> Result<(), Breach> {
 /// One made more.
 pub fn attempts_within_keys(history: &History) -> Result<(), Breach> {
     let mut context = Context::new(history);
-    let mut calls = std::collections::BTreeMap::new();
+    let mut calls = BTreeMap::new();
     for (at, entry) in history.entries.iter().enumerate() {
         context.read(entry);
         let calls = calls.entry((entry.bridge, entry.session)).or_insert(0usize);
@@ -182,34 +185,117 @@ pub fn cooling_keys_rest(history: &History) -> Result<(), Breach> {
 /// A key would have succeeded if its provider had served it at that moment. It may be left out for two reasons only: it was
 /// in use by then in another state (tried on this walk, or resting when the walk began), or it rests for a reason that the
 /// provider gave: a 429, for at most twice the wait that it named and a second; a reply that said that none is left; any other
-/// failure. Only 401, 402 and 403 are reasons to retire a key.
+/// failure. Only 401, 402 and 403 are reasons to retire a key. And a client is told so only where the pool said it last.
 ///
 /// # Errors
-/// A key was left out without a reason.
+/// A key was left out without a reason, or the pool had one.
 pub fn exhausted_only_when_so(history: &History) -> Result<(), Breach> {
-    let mut context = Context::new(history);
+    let told = memmem::Finder::new(EXHAUSTED);
+    let mut context = Context::with_excuses(history);
     for (at, entry) in history.entries.iter().enumerate() {
         context.read(entry);
-        let Fact::Leased(leased) = &entry.fact else {
-            continue;
-        };
-        if leased.lease.is_ok() {
-            continue;
+        match &entry.fact {
+            Fact::Answered(Some(answer), _) if told.find(&answer.body).is_some() => {
+                let leased = context.session(entry).leased;
+                if leased.is_none_or(|leased| leased.lease.is_ok()) {
+                    let why = "the client is told that no key is left, and the pool did not say so";
+                    return Err(Breach::new(at, why.to_owned()));
+                }
+            }
+            Fact::Leased(leased) if leased.lease.is_err() => {
+                left_out(&mut context, entry, leased).map_err(|why| Breach::new(at, why))?;
+            }
+            _ => {}
         }
-        let session = context.session(entry);
-        let (began, tried) = (session.walk_began, session.tried.clone());
-        for key in leased.able.iter().filter(|key| !tried.contains(key)) {
-            let state = context.key(entry, index(&leased.provider), *key);
-            let until = state.cools_until(leased.model.as_deref());
-            let rests = state.is_retired || entry.at < until;
-            if rests && state.excused_until <= entry.at {
-                let why = format!("key {key} would do, and nothing that was said of it forbids it");
-                return Err(Breach::new(at, why));
+    }
+    Ok(())
+}
+
+/// What the bridge's own errors begin with where no key is left; no provider of a world says it.
+const EXHAUSTED: &[u8] = b"all configured keys ";
+
+/// Whether each key that would have been served was left out for a reason.
+fn left_out(context: &mut Context<'_>, entry: &Entry, leased: &Leased) -> Result<(), String> {
+    let session = context.session(entry);
+    let (began, tried) = (session.walk_began, session.tried.clone());
+    for key in leased.able.iter().filter(|key| !tried.contains(key)) {
+        let state = context.key(entry, index(&leased.provider), *key);
+        let until = state.cools_until(leased.model.as_deref());
+        let rests = state.is_retired || entry.at < until;
+        if rests && state.excused_until <= entry.at {
+            return Err(format!(
+                "key {key} would do, and nothing that was said of it forbids it"
+            ));
+        }
+        if state.is_valid_since(began, leased.model.as_deref()) {
+            return Err(format!("key {key} would do, is valid, and was not tried"));
+        }
+    }
+    Ok(())
+}
+
+/// A key's limit is not the end of a request while another key is left: where the last attempt came to a 429, every key was
+/// tried, or is out of use, or was when the walk began.
+///
+/// A policy may want it otherwise, so this law is one of the [optional](super::OPTIONAL) ones.
+///
+/// # Errors
+/// A client has its answer, and a key was left.
+pub fn limits_are_not_final(history: &History) -> Result<(), Breach> {
+    is_not_final(history, &[429])
+}
+
+/// The same for a key that is rejected, with 401 or 403. [Optional](super::OPTIONAL) as well.
+///
+/// # Errors
+/// A client has its answer, and a key was left.
+pub fn rejections_are_not_final(history: &History) -> Result<(), Breach> {
+    is_not_final(history, &[401, 403])
+}
+
+fn is_not_final(history: &History, statuses: &[u16]) -> Result<(), Breach> {
+    let mut context = Context::new(history);
+    // The last attempt, by session, if it came to one of these.
+    let mut refused = BTreeMap::new();
+    for (at, entry) in history.entries.iter().enumerate() {
+        context.read(entry);
+        let place = (entry.bridge, entry.session);
+        match &entry.fact {
+            Fact::Asked(_) | Fact::Leased(_) => {
+                refused.remove(&place);
             }
-            if !rests && until <= began && state.reset_at <= began {
-                let why = format!("key {key} would do, is valid, and was not tried");
-                return Err(Breach::new(at, why));
+            Fact::Recorded(record) => {
+                let Record::Attempt(_, attempt) = &**record else {
+                    continue;
+                };
+                match (attempt.result, attempt.key_index) {
+                    (Ok(status), Some(_)) if statuses.contains(&status) => {
+                        refused.insert(place, (at, status));
+                    }
+                    _ => {
+                        refused.remove(&place);
+                    }
+                }
             }
+            Fact::Answered(Some(_), Ending::Closed | Ending::Complete) => {
+                let session = context.session(entry);
+                let (Some((at, status)), Some(leased)) = (refused.get(&place), session.leased)
+                else {
+                    continue;
+                };
+                let (began, tried) = (session.walk_began, session.tried.clone());
+                let (provider, model) = (index(&leased.provider), leased.model.as_deref());
+                let mut keys = 0..history.plan.providers[provider].keys.len();
+                let left = keys.find(|key| {
+                    let state = context.key(entry, provider, *key);
+                    !tried.contains(key) && state.is_valid_since(began, model)
+                });
+                if let Some(key) = left {
+                    let why = format!("key {key} is valid, and the request ends with a {status}");
+                    return Err(Breach::new(*at, why));
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -315,8 +401,6 @@ fn is_lost(history: &History, at: usize) -> bool {
         return false;
     };
     let bridge = history.entries[at].bridge;
-    let has_reply = history.entries[at + 1..].iter().any(|entry| {
-        matches!(&entry.fact, Fact::Sent(conn, _) if *conn == call.conn && entry.bridge == bridge)
-    });
-    call.is_reused && !has_reply
+    let is_reply = |entry: &Entry| matches!(&entry.fact, Fact::Sent(conn, _) if *conn == call.conn && entry.bridge == bridge);
+    call.is_reused && !history.entries[at + 1..].iter().any(is_reply)
 }

@@ -22,7 +22,8 @@
 //! println!("{found}"); // the timeline, and how to see it again
 //! ```
 //!
-//! [`Checks`] say how many worlds, how large, and which laws: a policy that ignores `Retry-After` on purpose leaves one out.
+//! [`Checks`] say how many worlds, how large, and which laws: a policy that ignores `Retry-After` on purpose leaves one out, and one
+//! that means to try every key takes the [optional](OPTIONAL) ones in.
 //! [`exhaustive`] tries every sequence of outcomes instead of a sample, for small pools.
 
 mod check;
@@ -35,8 +36,9 @@ mod tests;
 
 pub use check::{Checks, Counterexample, Report, check_policy};
 pub use keys::{
-    attempts_within_keys, cooling_keys_rest, exhausted_only_when_so, no_key_twice,
-    own_keys_stay_apart, retired_keys_rest, retry_after_is_honest,
+    attempts_within_keys, cooling_keys_rest, exhausted_only_when_so, limits_are_not_final,
+    no_key_twice, own_keys_stay_apart, rejections_are_not_final, retired_keys_rest,
+    retry_after_is_honest,
 };
 pub use replies::{ends_once, no_secret_leaves, relays_exactly};
 
@@ -66,24 +68,27 @@ impl Breach {
     }
 }
 
-/// All laws.
-pub const ALL: [Law; 10] = {
-    macro_rules! laws {
-        ($($name:ident),*) => { [$(Law { name: stringify!($name), holds: $name }),*] };
-    }
-    laws![
-        no_secret_leaves,
-        no_key_twice,
-        attempts_within_keys,
-        retired_keys_rest,
-        cooling_keys_rest,
-        ends_once,
-        relays_exactly,
-        own_keys_stay_apart,
-        exhausted_only_when_so,
-        retry_after_is_honest
-    ]
-};
+macro_rules! laws {
+    ($($name:ident),*) => { [$(Law { name: stringify!($name), holds: $name }),*] };
+}
+
+/// All laws that must hold whatever a policy decides.
+pub const ALL: [Law; 10] = laws![
+    no_secret_leaves,
+    no_key_twice,
+    attempts_within_keys,
+    retired_keys_rest,
+    cooling_keys_rest,
+    ends_once,
+    relays_exactly,
+    own_keys_stay_apart,
+    exhausted_only_when_so,
+    retry_after_is_honest
+];
+
+/// Laws for policies that mean to fail over, as the default one does. A policy that relays a 403 on purpose, say, does not keep them, so
+/// they are taken in by [`Checks::with`].
+pub const OPTIONAL: [Law; 2] = laws![limits_are_not_final, rejections_are_not_final];
 
 /// The first law that breaks, and where.
 pub fn broken<'a>(laws: &'a [Law], history: &History) -> Option<(&'a Law, Breach)> {

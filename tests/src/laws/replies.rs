@@ -6,12 +6,15 @@ use aibridge_core::{
     api::{Api, Vendor},
     record::Record,
 };
+use http::{HeaderName, HeaderValue, header::HOST};
 use memchr::memmem;
+use serde_json::Value;
 
 use super::{Breach, context::Context};
 use crate::{
     Answer,
     history::{Asked, Called, Ending, Fact, History, MARK},
+    plan::Manner,
     reply::split_events,
 };
 
@@ -99,18 +102,17 @@ pub fn ends_once(history: &History) -> Result<(), Breach> {
 
 /// What was relayed is an exact copy of the upstream's bytes, from the first on.
 ///
-/// The bridge may add keep-alives between events, and, where the upstream broke off, an error event behind the last byte. It
-/// may withhold the usage chunk of a chat stream that only it had asked for. Requests with injected tools, whose turns are
-/// joined, are not looked at; nor are replies that the bridge gives itself.
+/// The bridge may add keep-alives between events, and, where the upstream broke off, one error event: right behind the last
+/// event, or behind the end of one that is begun. Where there is no room for one, the connection ends, so that nobody takes a part
+/// for all; and it ends for no other reason, unless the client does not read. The bridge may withhold the usage chunk of a chat
+/// stream that only it had asked for. Requests with injected tools, whose turns are joined, are compared with nothing; nor are
+/// replies that the bridge gives itself.
 ///
 /// # Errors
-/// A byte is missing, added or changed.
+/// A byte is missing, added or changed, or a reply ends otherwise than the upstream's.
 pub fn relays_exactly(history: &History) -> Result<(), Breach> {
-    if !history.plan.tools.is_empty() {
-        return Ok(());
-    }
     let mut context = Context::new(history);
-    // The verdict of the last attempt, by session.
+    // Whether what the last call came to is relayed, by session.
     let mut relayed = BTreeMap::new();
     for (at, entry) in history.entries.iter().enumerate() {
         context.read(entry);
@@ -120,6 +122,12 @@ pub fn relays_exactly(history: &History) -> Result<(), Breach> {
                 relayed.remove(&place);
                 continue;
             }
+            Fact::Called(call) => {
+                if call.provider.is_some() {
+                    relayed.remove(&place);
+                }
+                continue;
+            }
             Fact::Recorded(record) => {
                 if let Record::Attempt(_, attempt) = &**record {
                     let is_relayed = attempt.verdict == "relay" && attempt.result.is_ok();
@@ -127,8 +135,8 @@ pub fn relays_exactly(history: &History) -> Result<(), Breach> {
                 }
                 continue;
             }
-            Fact::Answered(Some(answer), ending) if relayed.get(&place) == Some(&true) => {
-                (answer, *ending)
+            Fact::Answered(answer, ending) if relayed.get(&place) == Some(&true) => {
+                (answer.as_deref(), *ending)
             }
             _ => continue,
         };
@@ -137,76 +145,172 @@ pub fn relays_exactly(history: &History) -> Result<(), Breach> {
             let why = "a reply is relayed that no upstream sent".to_owned();
             return Err(Breach::new(at, why));
         };
-        let what = match copy(asked, &heard, answer, ending) {
-            Ok(()) if heard.status == answer.status => continue,
-            Ok(()) => format!(
-                "upstream said {}, the client got {}",
-                heard.status, answer.status
-            ),
-            Err(why) => why,
+        let what = if ending == Ending::Closed && heard.is_complete() && reads(history, asked) {
+            "the client is cut off, and upstream's reply was complete".to_owned()
+        } else {
+            let got = answer.filter(|_| history.plan.tools.is_empty());
+            match got.map(|got| (got, copy(asked.api, &heard, got, ending))) {
+                Some((_, Err(why))) => why,
+                Some((got, Ok(()))) if got.status != heard.status => format!(
+                    "upstream said {}, the client got {}",
+                    heard.status, got.status
+                ),
+                _ => continue,
+            }
         };
         return Err(Breach::new(at, what));
     }
     Ok(())
 }
 
+/// Whether a client takes what it is sent.
+fn reads(history: &History, asked: &Asked) -> bool {
+    let request = &history.plan.clients[asked.client].requests[asked.request];
+    !matches!(request.manner, Manner::ReadsLate(_))
+}
+
 /// Compares what the client got with what was sent.
-fn copy(asked: &Asked, heard: &Answer, got: &Answer, ending: Ending) -> Result<(), String> {
-    let is_stream = got.is_stream();
-    let pieces = if is_stream {
-        split_events(&heard.body)
-    } else {
-        vec![heard.body.clone()]
-    };
-    let keep_alive: &[u8] = match asked.api.vendor() {
-        Vendor::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
-        Vendor::OpenAi => b": keep-alive\n\n",
-    };
+fn copy(api: Api, heard: &Answer, got: &Answer, ending: Ending) -> Result<(), String> {
     let mut rest = &got.body[..];
-    let mut copied = 0;
-    let mut missing = false;
-    for piece in &pieces {
-        while let Some(behind) = rest.strip_prefix(keep_alive).filter(|_| is_stream) {
-            rest = behind;
-        }
-        if let Some(behind) = rest.strip_prefix(&piece[..]) {
-            rest = behind;
-            copied += piece.len();
-            continue;
-        }
-        let is_usage = memmem::find(piece, br#""choices":[]"#).is_some();
-        if asked.api == Api::ChatCompletions && is_stream && is_usage {
-            continue;
-        }
-        let same = rest.iter().zip(piece).take_while(|(a, b)| a == b).count();
-        rest = &rest[same..];
-        copied += same;
-        missing = true;
-        break;
-    }
-    while let Some(behind) = rest.strip_prefix(keep_alive).filter(|_| is_stream) {
-        rest = behind;
-    }
+    let sent = if got.is_stream() {
+        copied_events(api, heard, &mut rest)
+    } else {
+        copied(&heard.body, &mut rest)
+    };
     let upstream_broke = !heard.is_complete();
-    let is_error = is_stream && upstream_broke && memmem::find(rest, b"error").is_some();
-    if !rest.is_empty() && !is_error {
+    let is_told = got.is_stream() && upstream_broke && is_break(api, &sent, rest);
+    if !rest.is_empty() && !is_told {
         let text = String::from_utf8_lossy(&rest[..rest.len().min(60)]);
-        return Err(format!("behind {copied} bytes, the client got {text:?}"));
+        let len = got.body.len() - rest.len();
+        return Err(format!("behind {len} bytes, the client got {text:?}"));
     }
-    if missing && ending == Ending::Complete && !upstream_broke {
+    if ending != Ending::Complete {
+        return Ok(());
+    }
+    if upstream_broke && !is_told && !sent.is_over {
+        return Err("upstream broke off, and the client is not told".to_owned());
+    }
+    if sent.is_short && !upstream_broke {
         return Err(format!(
-            "the client got only {copied} of {} bytes",
+            "the client got only {} of {} bytes",
+            got.body.len() - rest.len(),
             heard.body.len()
         ));
     }
     Ok(())
 }
 
+/// How far a copy goes.
+#[derive(Default)]
+struct Copied<'a> {
+    /// Not all that was sent is there.
+    is_short: bool,
+    /// An event is begun and has no end: what is there from its first byte on.
+    open: Option<&'a [u8]>,
+    /// The event that ends a stream is there.
+    is_over: bool,
+}
+
+/// Takes off `rest` what of this body is there.
+fn copied<'a>(body: &[u8], rest: &mut &'a [u8]) -> Copied<'a> {
+    let same = rest.iter().zip(body).take_while(|(a, b)| a == b).count();
+    let (copy, behind) = rest.split_at(same);
+    let open = (!copy.is_empty()).then_some(*rest);
+    *rest = behind;
+    Copied {
+        is_short: same < body.len(),
+        open,
+        is_over: false,
+    }
+}
+
+/// Takes off `rest` what of a stream's events is there, and the keep-alives between them.
+fn copied_events<'a>(api: Api, heard: &Answer, rest: &mut &'a [u8]) -> Copied<'a> {
+    let mut sent = Copied::default();
+    for piece in split_events(&heard.body) {
+        skip_keep_alives(api, rest);
+        if rest.starts_with(&piece) {
+            let is_whole = piece.ends_with(b"\n\n");
+            sent.open = (!is_whole).then_some(*rest);
+            sent.is_over |= is_whole && is_last(&piece);
+            *rest = &rest[piece.len()..];
+            continue;
+        }
+        let is_usage = memmem::find(&piece, br#""choices":[]"#).is_some();
+        if api != Api::ChatCompletions || !is_usage {
+            return copied(&piece, rest);
+        }
+    }
+    if sent.open.is_none() {
+        skip_keep_alives(api, rest);
+    }
+    sent
+}
+
+fn skip_keep_alives(api: Api, rest: &mut &[u8]) {
+    let keep_alive: &[u8] = match api.vendor() {
+        Vendor::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        Vendor::OpenAi => b": keep-alive\n\n",
+    };
+    while let Some(behind) = rest.strip_prefix(keep_alive) {
+        *rest = behind;
+    }
+}
+
+/// Whether this event ends a stream.
+fn is_last(event: &[u8]) -> bool {
+    let last = [
+        "event: message_stop\n",
+        "event: response.completed\n",
+        "data: [DONE]\n",
+    ];
+    last.iter().any(|last| event.starts_with(last.as_bytes()))
+}
+
+/// Whether this is how the bridge tells that upstream broke off: the end of an event that is begun, and one error event.
+fn is_break(api: Api, sent: &Copied<'_>, rest: &[u8]) -> bool {
+    let close: &[u8] = match api.vendor() {
+        Vendor::Anthropic => b"\nevent: ping\n\n",
+        Vendor::OpenAi => b"\n\n",
+    };
+    let told = match sent.open {
+        // Where an event may be withheld, a part of one is: what looks like its first bytes are the error's.
+        Some(open) if api == Api::ChatCompletions && is_error(api, open) => true,
+        Some(_) => rest
+            .strip_prefix(close)
+            .is_some_and(|rest| is_error(api, rest)),
+        None => is_error(api, rest),
+    };
+    told && !sent.is_over
+}
+
+/// Whether this is one error event of the bridge's.
+fn is_error(api: Api, event: &[u8]) -> bool {
+    let begin: &[u8] = match api {
+        Api::ChatCompletions => b"data: ",
+        Api::Messages | Api::Responses => b"event: error\ndata: ",
+    };
+    let json = event.strip_prefix(begin);
+    let json = json.and_then(|json| json.strip_suffix(b"\n\n"));
+    // A line has no end inside, so there is one.
+    let json = json.filter(|json| !json.contains(&b'\n'));
+    let Some(Ok(event)) = json.map(serde_json::from_slice::<Value>) else {
+        return false;
+    };
+    let error = match api {
+        Api::Responses if event["type"] == "error" => &event,
+        Api::Responses => return false,
+        Api::ChatCompletions | Api::Messages => &event["error"],
+    };
+    error["message"].is_string()
+}
+
 /// No secret leaves except in its own credential header.
 ///
 /// Searched are all bytes that clients got, paths, header fields and bodies that upstreams saw, records, traces, and the debug form of
-/// everything else, which is what a log could show. The one place is the field of a call in which its provider expects
-/// the key.
+/// everything else, which is what a log could show. The one place is the field of a call in which its provider expects the key, or
+/// its MCP server the secret that it is configured with. Traces are there where the world was
+/// [traced](crate::World::traced).
 ///
 /// # Errors
 /// One did.
@@ -269,11 +373,25 @@ fn called_with(call: &Called, has: impl Fn(&[u8]) -> bool) -> Option<String> {
         if !has(value.as_bytes()) {
             continue;
         }
-        let is_credential = name == "x-api-key" || name == "authorization";
-        if !is_credential || call.provider.is_none() {
+        let is_credential = match call.provider {
+            Some(_) => name == "x-api-key" || name == "authorization",
+            None => is_own(call, name, value),
+        };
+        if !is_credential {
             return Some(format!("is in the field {name}"));
         }
         credentials += 1;
     }
     (credentials > 1).then(|| "is sent twice".to_owned())
+}
+
+/// Whether this is the field that this MCP server is configured with.
+fn is_own(call: &Called, name: &HeaderName, value: &HeaderValue) -> bool {
+    let host = call.seen.headers.get(HOST).map(HeaderValue::as_bytes);
+    let host = host.and_then(|host| str::from_utf8(host).ok());
+    let number = host.and_then(|host| host.strip_prefix('t')?.strip_suffix(".test")?.parse().ok());
+    number.is_some_and(|number| {
+        let (field, secret) = History::server_field(number);
+        *name == field && value.as_bytes() == secret.as_bytes()
+    })
 }

@@ -1,5 +1,7 @@
 //! Each law with histories that break it, made by changing what happened. What policies can break is in `tests/laws_policies.rs`.
 
+mod replies;
+
 use std::sync::Arc;
 
 use aibridge_core::{
@@ -13,7 +15,7 @@ use super::*;
 use crate::{
     World,
     history::{Ending, Fact, MARK},
-    plan::{ClientPlan, Credential, KeyPlan, Plan, ProviderPlan, RequestPlan},
+    plan::{Blip, ClientPlan, Credential, KeyPlan, Plan, ProviderPlan, RequestPlan, ToolPlan},
 };
 
 /// A pool of two keys, of which the first is limited at once, and a client that asks four times: twice for a stream, then with a
@@ -74,28 +76,22 @@ fn judged(fate: Fate) -> Fact {
     }
 }
 
-fn is_ended(fact: &Fact) -> bool {
-    matches!(fact, Fact::Recorded(record) if matches!(**record, Record::Ended(..)))
-}
-
 fn is_leased(fact: &Fact) -> bool {
     matches!(fact, Fact::Leased(leased) if leased.lease.is_ok())
 }
 
-/// The body of the first reply, changed.
-fn reply(history: &mut History, edit: impl Fn(Vec<u8>) -> Vec<u8>) {
-    change(history, |fact| match fact {
-        Fact::Answered(Some(answer), Ending::Complete) => {
-            answer.body = edit(answer.body.to_vec()).into();
-            Some(())
-        }
-        _ => None,
-    });
+#[track_caller]
+fn breaks(law: fn(&History) -> Result<(), Breach>, why: &str, tamper: impl Fn(&mut History)) {
+    breaks_in(history(), law, why, tamper);
 }
 
 #[track_caller]
-fn breaks(law: fn(&History) -> Result<(), Breach>, why: &str, tamper: impl Fn(&mut History)) {
-    let mut history = history();
+fn breaks_in(
+    mut history: History,
+    law: fn(&History) -> Result<(), Breach>,
+    why: &str,
+    tamper: impl Fn(&mut History),
+) {
     assert_eq!(law(&history), Ok(()), "as it was");
     tamper(&mut history);
     let breach = law(&history).expect_err(why);
@@ -127,59 +123,6 @@ fn the_timeline_tells_what_happened() {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }
     assert!(!text.contains(MARK));
-}
-
-#[test]
-fn no_secret_leaves_to_a_client_a_record_a_log_or_another_field() {
-    let secret = History::key(0, 1);
-    breaks(no_secret_leaves, "to a client", |history| {
-        let (begin, end) = secret.split_at(8);
-        for part in [begin, end] {
-            let bytes = Fact::Delivered(Bytes::from(part.to_owned()));
-            before(history, bytes, |fact| matches!(fact, Fact::Asked(_)));
-        }
-    });
-    breaks(no_secret_leaves, "debug form", |history| {
-        history.log += &secret;
-    });
-    breaks(no_secret_leaves, "on record", |history| {
-        change(history, |fact| match fact {
-            Fact::Recorded(record) => match &mut **record {
-                Record::Ended(_, ended) => {
-                    ended.error = Some(secret.clone());
-                    Some(())
-                }
-                _ => None,
-            },
-            _ => None,
-        });
-    });
-    let called = |history: &mut History, edit: &dyn Fn(&mut crate::Seen)| {
-        change(history, |fact| match fact {
-            Fact::Called(call) => {
-                edit(&mut call.seen);
-                Some(())
-            }
-            _ => None,
-        });
-    };
-    let value = http::HeaderValue::try_from(&secret).unwrap();
-    breaks(no_secret_leaves, "in the field cookie", |history| {
-        called(history, &|seen| {
-            seen.headers.insert("cookie", value.clone());
-        });
-    });
-    breaks(no_secret_leaves, "is sent twice", |history| {
-        called(history, &|seen| {
-            seen.headers.insert("authorization", value.clone());
-        });
-    });
-    breaks(no_secret_leaves, "in a path", |history| {
-        called(history, &|seen| seen.path += &secret);
-    });
-    breaks(no_secret_leaves, "in a body", |history| {
-        called(history, &|seen| seen.body = secret.clone().into());
-    });
 }
 
 #[test]
@@ -261,71 +204,39 @@ fn a_cooling_key_rests() {
 }
 
 #[test]
-fn every_interception_ends_once() {
-    breaks(ends_once, "ends twice", |history| twice(history, is_ended));
-    breaks(ends_once, "before its interception has ended", |history| {
-        without(history, is_ended);
-    });
-    breaks(ends_once, "no end on record", |history| {
-        without(history, |fact| {
-            is_ended(fact) || matches!(fact, Fact::Answered(..))
-        });
-    });
-    breaks(ends_once, "the client got 200", |history| {
-        change(history, |fact| match fact {
-            Fact::Recorded(record) => match &mut **record {
-                Record::Ended(_, ended) => {
-                    ended.status = Some(502);
-                    Some(())
-                }
-                _ => None,
-            },
-            _ => None,
-        });
-    });
-    breaks(ends_once, "waits for ever", |history| {
-        let waits = Fact::Answered(None, Ending::Waiting);
-        before(history, waits, is_ended);
-    });
-    breaks(ends_once, "broke", |history| {
-        before(history, Fact::Wrong("it broke".to_owned()), is_ended);
-    });
-}
-
-#[test]
-fn what_is_relayed_is_a_copy() {
-    breaks(relays_exactly, "the client got only", |history| {
-        reply(history, |body| body[..body.len() - 1].to_vec());
-    });
-    breaks(relays_exactly, "behind ", |history| {
-        reply(history, |mut body| {
-            body.remove(200);
-            body
-        });
-    });
-    breaks(relays_exactly, "behind ", |history| {
-        reply(history, |body| [&body[..], &body[..]].concat());
-    });
+fn exhausted_is_said_only_where_the_pool_says_it() {
     breaks(
-        relays_exactly,
-        "upstream said 200, the client got 201",
+        exhausted_only_when_so,
+        "the pool did not say so",
         |history| {
             change(history, |fact| match fact {
-                Fact::Answered(Some(answer), _) => {
-                    answer.status = 201;
+                Fact::Leased(leased) if leased.lease.is_err() => {
+                    leased.lease = Ok((KeyId(0), 0));
                     Some(())
                 }
                 _ => None,
             });
         },
     );
-    // Keep-alives are the bridge's own.
-    let mut history = history();
-    reply(&mut history, |body| {
-        let ping = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
-        [&ping[..], &body].concat()
+}
+
+#[test]
+fn a_limit_is_not_final_while_a_key_is_left() {
+    // The second request ends with what its first key came to.
+    let is_second = |fact: &Fact| match fact {
+        Fact::Leased(leased) => !leased.is_first && leased.lease.is_ok(),
+        Fact::Recorded(record) => matches!(
+            &**record,
+            Record::Attempt(_, attempt) if attempt.key_index == Some(1)
+        ),
+        _ => false,
+    };
+    breaks(limits_are_not_final, "ends with a 429", |history| {
+        without(history, is_second);
     });
-    assert_eq!(relays_exactly(&history), Ok(()));
+    let mut history = history();
+    without(&mut history, is_second);
+    assert_eq!(rejections_are_not_final(&history), Ok(()), "it was none");
 }
 
 #[test]

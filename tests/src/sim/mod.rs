@@ -126,6 +126,15 @@ impl Sim {
         self
     }
 
+    /// The same, but what watches it keeps no log.
+    #[must_use]
+    pub(crate) fn unlogged(mut self) -> Self {
+        if let Some(watch) = &mut self.watch {
+            watch.logs = false;
+        }
+        self
+    }
+
     /// The same, and the session of every client is [recorded](aibridge_core::trace). Take the traces with
     /// [`take_traces`](Self::take_traces).
     #[must_use]

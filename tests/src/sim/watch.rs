@@ -20,6 +20,8 @@ pub(crate) struct Watch {
     pub(crate) entries: Vec<Entry>,
     /// The debug form of all questions and actions.
     pub(crate) log: String,
+    /// Whether there is a log.
+    pub(crate) logs: bool,
     bridge: usize,
     targets: Vec<Target>,
     /// Whether only questions, calls and answers are of interest.
@@ -53,6 +55,7 @@ impl Watch {
         Self {
             entries: Vec::new(),
             log: String::new(),
+            logs: !is_brief,
             bridge,
             targets,
             is_brief,
@@ -82,13 +85,13 @@ impl Watch {
     }
 
     pub(crate) fn shows(&mut self, action: &Action) {
-        if !self.is_brief {
+        if self.logs {
             let _ = writeln!(self.log, "{action:?}");
         }
     }
 
     pub(crate) fn asked(&mut self, query: &Query) -> Question {
-        if !self.is_brief {
+        if self.logs {
             let _ = writeln!(self.log, "{query:?}");
         }
         match query {

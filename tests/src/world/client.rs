@@ -117,7 +117,7 @@ impl Client {
         };
         sim.note(conn.0, || Fact::Asked(Box::new(asked)));
 
-        let mut bytes = self.bytes(api, request, own_key.as_deref());
+        let mut bytes = self.bytes(api, request, own_key.as_deref(), world.tokens);
         if let Manner::SendsOnly(part) = request.manner {
             bytes.truncate(part.min(bytes.len() - 1));
         }
@@ -157,7 +157,13 @@ impl Client {
         true
     }
 
-    fn bytes(&self, api: Api, request: &RequestPlan, own_key: Option<&str>) -> Bytes {
+    fn bytes(
+        &self,
+        api: Api,
+        request: &RequestPlan,
+        own_key: Option<&str>,
+        has_token: bool,
+    ) -> Bytes {
         let model = request.model;
         let body = match api {
             Api::Messages => format!(
@@ -176,6 +182,15 @@ impl Client {
             ask = ask
                 .header("user-agent", "opencode/1")
                 .header("x-opencode-session", &format!("session-{}", self.index));
+        }
+        if has_token {
+            let token = History::token(self.index);
+            // Every other client has only its SDK's field for it, which its own key takes.
+            ask = if own_key.is_some() || self.index.is_multiple_of(2) {
+                ask.header("x-aibridge-token", &token)
+            } else {
+                ask.key(api, &token)
+            };
         }
         if let Some(key) = own_key {
             ask = ask.key(api, key);

@@ -28,11 +28,12 @@ pub(crate) mod provider;
 use std::{fmt, sync::Arc};
 
 use aibridge_core::{
-    Duration, Instant, Rng, Target,
+    Duration, Instant, Rng, Secret, Target,
     api::Vendor,
     config::{self, Config},
     keypool::Policy,
     mcp,
+    secret::Digest,
 };
 
 use crate::{
@@ -140,6 +141,13 @@ impl World {
     #[must_use]
     pub fn traced(mut self) -> Self {
         self.sims = self.sims.into_iter().map(Sim::traced).collect();
+        self
+    }
+
+    /// The same, but its history has no log, whose writing takes longer than anything else.
+    #[must_use]
+    pub fn unlogged(mut self) -> Self {
+        self.sims = self.sims.into_iter().map(Sim::unlogged).collect();
         self
     }
 
@@ -263,8 +271,10 @@ impl World {
             let Some(watch) = sim.take_watch() else {
                 continue;
             };
-            history.log += &watch.log;
-            history.log += &sim.debug();
+            if watch.logs {
+                history.log += &watch.log;
+                history.log += &sim.debug();
+            }
             history.entries.extend(watch.entries);
         }
         for script in self.scripts {
@@ -298,17 +308,22 @@ fn config(plan: &Plan, policy: Arc<dyn Policy>) -> Config {
             ..config::Provider::new(&name, of.vendor, Provider::target(index), base).with_keys(keys)
         })
     };
-    let config = Config {
+    let client = |index| {
+        let token = Digest::of(History::token(index).as_bytes());
+        config::Client::new(&format!("c{index}"), token)
+    };
+    let clients = if plan.tokens { plan.clients.len() } else { 0 };
+    let server = |index| {
+        let (field, secret) = History::server_field(index);
+        let server = mcp::Server::new(&format!("t{index}"), server(index), "/mcp");
+        let server = server.with_header(field, &Secret::new(secret));
+        Arc::new(server.expect("it fits a header"))
+    };
+    Config {
+        clients: (0..clients).map(client).collect(),
+        mcp: (0..plan.tools.len()).map(server).collect(),
         providers: (0..).zip(&plan.providers).map(provider).collect(),
         ..Config::default()
-    };
-    let servers = (0..plan.tools.len()).map(|index| {
-        let server = mcp::Server::new(&format!("t{index}"), server(index), "/mcp");
-        Arc::new(server)
-    });
-    Config {
-        mcp: servers.collect(),
-        ..config
     }
 }
 
