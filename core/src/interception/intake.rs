@@ -107,6 +107,12 @@ impl Refusal {
         }
     }
 
+    /// Whose error shape the request's client understands; `None` where its route tells nothing of
+    /// that.
+    pub const fn vendor(&self) -> Option<Vendor> {
+        self.vendor
+    }
+
     /// The answer: its head, and its whole body.
     pub fn into_reply(self, id: InterceptionId) -> (Reply, Bytes) {
         let body = self.error.body(self.vendor.unwrap_or(Vendor::OpenAi), id);

@@ -110,7 +110,10 @@ impl Session {
         let mut intake = Intake::new(&config, method, &target, headers);
         if let Some(refused) = refused {
             reply.keep_alive &= !self.crowded && !matches!(refused, Refused::Draining(_));
-            let vendor = intake.as_ref().ok().map(Intake::vendor);
+            let vendor = match &intake {
+                Ok(intake) => Some(intake.vendor()),
+                Err(refusal) => refusal.vendor(),
+            };
             intake = Err(Refusal::new(vendor, error_of(&refused)));
         }
         let declared = declared(length);
