@@ -5,6 +5,9 @@ use std::{fmt, sync::Arc};
 use hmac_sha256::Hash;
 use zeroize::Zeroizing;
 
+/// A secret's beginning that is shorter, in bytes, tells little more than the hint.
+const TELLING: usize = 8;
+
 /// An API key or a token.
 ///
 /// It has no `Display`, its `Debug` shows only the [hint](Self::hint), and equality takes the same
@@ -49,7 +52,8 @@ impl Secret {
             .collect()
     }
 
-    /// Whether it can stand in a header: not blank, and only visible ASCII, spaces or tabs.
+    /// Whether it can stand in a header: not blank, and only visible ASCII, spaces or tabs. Other
+    /// bytes, which some accept there, mean something else to everybody.
     pub fn fits_header(&self) -> bool {
         let fits = |byte: u8| matches!(byte, b'\t' | b' '..=b'~');
         !self.0.trim().is_empty() && self.0.bytes().all(fits)

@@ -34,7 +34,7 @@ pub(super) enum Credential {
     Byok {
         field: HeaderName,
         value: HeaderValue,
-        hint: Arc<str>,
+        secret: Secret,
     },
     /// The provider's pool.
     Pool,
@@ -97,11 +97,10 @@ pub(super) fn identify(
         Some(own) => {
             let mut value = own.value.clone();
             value.set_sensitive(true);
-            let hint = Secret::new(own.secret).hint().into();
             Credential::Byok {
                 field: own.field.clone(),
                 value,
-                hint,
+                secret: Secret::new(own.secret),
             }
         }
         None if provider.keys.is_empty() => {
@@ -239,9 +238,9 @@ mod tests {
             }) => format!("{actor} pool"),
             Ok(Caller {
                 actor,
-                credential: Credential::Byok { field, hint, .. },
+                credential: Credential::Byok { field, secret, .. },
             }) => {
-                format!("{actor} {field} {hint}")
+                format!("{actor} {field} {}", secret.hint())
             }
             Err(error) => error.status.as_u16().to_string(),
         }

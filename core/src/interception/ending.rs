@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::{
     Action, Event, Interception, Outbox,
     intake::Refusal,
-    journal::{Ending, Journal},
+    journal::{Ending, Journal, Trouble},
     relay::{Finished, Relay},
     state::{Request, State},
 };
@@ -40,14 +40,8 @@ impl Interception {
                 let first_byte = relay.first_byte;
                 let finished = relay.cancel();
                 self.tell(now, first_byte, finished.told);
-                self.journal.end(
-                    now,
-                    Ending {
-                        outcome,
-                        error: None,
-                    },
-                    &mut self.out,
-                );
+                let ending = Ending::quiet(outcome);
+                self.journal.end(now, ending, &mut self.out);
                 State::Over
             }
             _ => State::Relaying(relay),
@@ -118,7 +112,7 @@ impl Interception {
         error: &ApiError,
         outcome: Outcome,
     ) -> State {
-        let ending = Ending::new(outcome, error.message.clone());
+        let ending = Ending::new(outcome, Trouble::ours(error.message.clone()));
         match &request.agent {
             Some(agent) if agent.has_started() => {
                 agent.break_off(error, self.journal.id, &mut self.out);
@@ -141,14 +135,8 @@ impl Interception {
     /// The client left before it had all of a reply.
     pub(super) fn cancel(&mut self, now: Instant, call: Option<CallId>) -> State {
         self.out.actions.extend(call.map(Action::Abort));
-        self.journal.end(
-            now,
-            Ending {
-                outcome: Outcome::Cancelled,
-                error: None,
-            },
-            &mut self.out,
-        );
+        let ending = Ending::quiet(Outcome::Cancelled);
+        self.journal.end(now, ending, &mut self.out);
         State::Over
     }
 }
@@ -169,7 +157,8 @@ pub(super) fn ending(status: StatusCode, finished: &Finished) -> Ending {
             Fault::TimedOut => Outcome::Timeout,
             _ => Outcome::UpstreamError,
         };
-        return Ending::new(outcome, format!("upstream connection failed: {fault}"));
+        let trouble = Trouble::ours(format!("upstream connection failed: {fault}"));
+        return Ending::new(outcome, trouble);
     }
     let error = finished.told.error.clone();
     if !status.is_success() {
@@ -178,20 +167,17 @@ pub(super) fn ending(status: StatusCode, finished: &Finished) -> Ending {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Unauthorized,
             _ => Outcome::UpstreamError,
         };
-        return Ending::new(
-            outcome,
-            error.unwrap_or_else(|| format!("upstream said {status}")),
-        );
+        let class = format!("upstream said {status}");
+        let trouble = match error {
+            Some(error) => Trouble::theirs(error, class),
+            None => Trouble::ours(class),
+        };
+        return Ending::new(outcome, trouble);
     }
-    match error {
-        Some(error) => Ending::new(Outcome::UpstreamError, error),
-        None if !finished.complete => Ending::new(
-            Outcome::UpstreamError,
-            "upstream's reply is not a complete one",
-        ),
-        None => Ending {
-            outcome: Outcome::Ok,
-            error: None,
-        },
-    }
+    let trouble = match error {
+        Some(error) => Trouble::theirs(error, "upstream's reply ended in an error"),
+        None if !finished.complete => Trouble::ours("upstream's reply is not a complete one"),
+        None => return Ending::quiet(Outcome::Ok),
+    };
+    Ending::new(Outcome::UpstreamError, trouble)
 }

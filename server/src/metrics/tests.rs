@@ -55,6 +55,7 @@ fn ended(outcome: Outcome) -> Ended {
         status: Some(200),
         outcome,
         error: None,
+        class: None,
         credential_hint: "k...y".into(),
         attempts: 3,
         turns: 1,
@@ -102,6 +103,7 @@ fn what_happens_is_counted_under_the_names_that_dashboards_use() {
             injected,
             server: server.map(Into::into),
             error: error.map(str::to_owned),
+            class: error.map(Into::into),
             at: Instant::EPOCH,
         };
         series.tool(&tool, &metrics);

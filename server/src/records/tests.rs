@@ -83,6 +83,7 @@ pub(super) fn ended(id: InterceptionId) -> Record {
             error: None,
             credential_hint: "sk-a...bbbb".into(),
             attempts: 2,
+            class: None,
             turns: 2,
             first_byte: Some(Duration::from_micros(12_345)),
             overhead: Duration::from_micros(50),
@@ -127,6 +128,7 @@ fn an_interception_is_shown_in_the_shape_of_the_contract() {
             error: None,
             at: Instant::EPOCH,
         },
+            class: None,
     ));
     recorder.keep(ended(one));
     assert_eq!(

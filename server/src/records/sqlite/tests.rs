@@ -38,6 +38,7 @@ fn said(seed: u64) -> Vec<Record> {
         server: Some("coder".into()),
         error: None,
         at: aibridge_core::Instant::EPOCH,
+        class: None,
     };
     let thought = Thought {
         source: "thinking",
