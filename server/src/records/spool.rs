@@ -10,6 +10,10 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use super::line::Line;
@@ -32,6 +36,7 @@ pub(super) struct Spool {
     number: u64,
     len: u64,
     file: File,
+    another: Arc<AtomicBool>,
 }
 
 /// The end that is read from.
@@ -42,6 +47,8 @@ pub(super) struct Reader {
     file: Option<File>,
     /// What was read last. It is used again and again: a batch a second, of a megabyte each, is much to allocate and to fill with zeros.
     buffer: Vec<u8>,
+    /// Whether another file is to be written to.
+    another: Arc<AtomicBool>,
     /// Keeps others out.
     _lock: File,
 }
@@ -120,6 +127,7 @@ impl Reader {
             at: Position::default(),
             file: None,
             buffer: Vec::new(),
+            another: Arc::default(),
             _lock: lock,
         };
         match reader.foreign()? {
@@ -176,7 +184,14 @@ impl Reader {
     /// It cannot be made.
     pub(super) fn begin(&self) -> io::Result<Spool> {
         let last = self.files()?.last().copied().unwrap_or(0);
-        Spool::begin(&self.folder, last.max(self.at.file) + 1)
+        let another = Arc::clone(&self.another);
+        Spool::begin(&self.folder, last.max(self.at.file) + 1, another)
+    }
+
+    /// Has another file begun after the next whole line, if there is anything in the present one,
+    /// which can be deleted then: what was taken in is not to stay here as well.
+    pub(super) fn ask_for_another(&self) {
+        self.another.store(true, Relaxed);
     }
 
     /// The next whole lines; `None` if there are none at the moment. They are read again until [`advance`](Self::advance).
@@ -263,7 +278,7 @@ impl Reader {
 }
 
 impl Spool {
-    fn begin(folder: &Path, number: u64) -> io::Result<Self> {
+    fn begin(folder: &Path, number: u64, another: Arc<AtomicBool>) -> io::Result<Self> {
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -274,7 +289,12 @@ impl Spool {
             number,
             len: 0,
             file,
+            another,
         })
+    }
+
+    fn next(&self) -> io::Result<Self> {
+        Self::begin(&self.folder, self.number + 1, Arc::clone(&self.another))
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -283,10 +303,12 @@ impl Spool {
         Ok(count)
     }
 
-    /// The last line is complete: the place to begin another file, if there is so much in this one. Where that fails, this one grows.
+    /// The last line is complete: the place to begin another file, if there is so much in this one,
+    /// or it was asked for. Where that fails, this one grows.
     pub(super) fn line_is_over(&mut self) {
-        if self.len >= FILE
-            && let Ok(next) = Self::begin(&self.folder, self.number + 1)
+        let asked = self.another.load(Relaxed) && self.another.swap(false, Relaxed);
+        if (self.len >= FILE || asked && self.len > 0)
+            && let Ok(next) = self.next()
         {
             *self = next;
         }

@@ -50,8 +50,8 @@ const REST: u32 = 64;
 const LONGEST_REST: Duration = Duration::from_secs(5);
 /// and not at all while so many bytes wait.
 const URGENT: u64 = 64 << 20;
-/// How often it is looked for interceptions that are too old.
-const SWEEP: Duration = Duration::from_secs(60);
+/// How often it is looked for interceptions that are too old, and for what of the spool can go.
+pub(super) const SWEEP: Duration = Duration::from_secs(60);
 /// How long another user of the database is waited for.
 const BUSY: Duration = Duration::from_secs(1);
 /// How long taking in the rest may take when the bridge ends. What is left then is taken in at the next start.
@@ -62,6 +62,8 @@ const LAST: Duration = Duration::from_secs(10);
 pub(super) struct Terms {
     pub(super) texts: Texts,
     pub(super) retention: Option<Duration>,
+    /// How often that is looked after.
+    pub(super) sweep: Duration,
     /// Bytes that may wait to be taken in.
     pub(super) backlog: u64,
 }
@@ -120,6 +122,7 @@ impl Sqlite {
                 reader,
                 importer,
                 retention: terms.retention,
+                sweep: terms.sweep,
                 swept: None,
                 rests_until: Instant::now(),
                 failing: false,
@@ -168,6 +171,7 @@ struct Writer {
     reader: Reader,
     importer: Importer,
     retention: Option<Duration>,
+    sweep: Duration,
     swept: Option<Instant>,
     rests_until: Instant,
     /// The database could not be written to.
@@ -176,7 +180,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        let (mut give_up, mut sweeps) = (None, false);
+        let (mut give_up, mut tidies) = (None, false);
         loop {
             let written = self.journal.flush();
             let now = Instant::now();
@@ -190,11 +194,11 @@ impl Writer {
             let urgent = self.journal.waiting() > URGENT && !self.failing;
             if now >= self.rests_until || urgent {
                 self.step();
-                sweeps = self.sweep();
+                tidies = self.tidy();
             }
             if !written || self.failing {
                 thread::park_timeout(BACKOFF);
-            } else if sweeps || self.journal.waiting() > 0 {
+            } else if tidies || self.journal.waiting() > 0 {
                 if !urgent {
                     thread::park_timeout(TICK);
                 }
@@ -208,7 +212,7 @@ impl Writer {
     fn sleep(&self) {
         self.journal.writer_sleeps(true);
         if !self.journal.holds() && !self.ends.load(Relaxed) {
-            thread::park_timeout(SWEEP);
+            thread::park_timeout(self.sweep);
         }
         self.journal.writer_sleeps(false);
         if !self.ends.load(Relaxed) {
@@ -243,6 +247,7 @@ impl Writer {
     fn take(&mut self) -> Result<bool, String> {
         let batch = self.reader.next().map_err(|error| error.to_string())?;
         let Some(batch) = batch else {
+            self.delete_done()?;
             return Ok(false);
         };
         let (bytes, end) = (batch.bytes.len() as u64, batch.end);
@@ -259,47 +264,64 @@ impl Writer {
             self.journal.lost(took.strange);
         }
         self.journal.took(took.lines, bytes);
-        if self.reader.has_done() {
-            self.importer.checkpoint();
-            self.reader
-                .delete_done()
-                .map_err(|error| error.to_string())?;
-        }
+        self.delete_done()?;
         Ok(true)
+    }
+
+    /// Deletes the files of the spool that have been taken in.
+    fn delete_done(&self) -> Result<(), String> {
+        if !self.reader.has_done() {
+            return Ok(());
+        }
+        self.importer.checkpoint();
+        let deleted = self.reader.delete_done();
+        deleted.map_err(|error| error.to_string())
+    }
+
+    /// Does what is due now and then: deletes some of what is too old, and has the spool begin
+    /// another file. True if there is more to do.
+    fn tidy(&mut self) -> bool {
+        let due = self.swept.is_none_or(|swept| swept.elapsed() >= self.sweep);
+        if !due || self.failing {
+            return false;
+        }
+        if !self.sweep() {
+            self.importer.forget_deleted();
+            self.reader.ask_for_another();
+            self.swept = Some(Instant::now());
+        }
+        true
     }
 
     /// Deletes some of what is too old. True if there is more.
     fn sweep(&mut self) -> bool {
-        let due = self.swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
-        let oldest = self
-            .retention
-            .filter(|_| due && !self.failing)
-            .and_then(|retention| SystemTime::now().checked_sub(retention));
-        let Some(oldest) = oldest else {
+        let Some(oldest) = self.retention.and_then(view::oldest_of) else {
             return false;
         };
-        let more = self
-            .importer
-            .delete_before(&view::rfc3339(instant(oldest)))
+        self.importer
+            .delete_before(&oldest)
             .unwrap_or_else(|error| {
                 warn!(%error, "old records cannot be deleted now");
                 false
-            });
-        if !more {
-            self.swept = Some(Instant::now());
-        }
-        more
+            })
     }
 
     /// The bridge ends.
-    fn part(self) {
+    fn part(mut self) {
         let waiting = self.journal.waiting();
+        if waiting == 0 && !self.failing {
+            // All there is in the spool is in the database.
+            self.reader.ask_for_another();
+            self.journal.flush();
+            self.step();
+        }
         if waiting > 0 {
             warn!(
                 bytes = waiting,
                 "records wait beside the database until the next start"
             );
         }
+        self.importer.forget_deleted();
         self.importer.checkpoint();
     }
 }
