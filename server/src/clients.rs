@@ -10,7 +10,7 @@ use aibridge_core::api::Vendor;
 use crate::config::{Provider, Settings};
 
 /// Who shows this uses the bridge's keys where no clients are configured. Clients insist on some key.
-const PLACEHOLDER: &str = "aibridge";
+pub(crate) const PLACEHOLDER: &str = "aibridge";
 
 /// Prints both addresses and what to tell each client. Bound addresses, as port 0 may have been asked for.
 pub(crate) fn print(

@@ -109,6 +109,6 @@ impl Reloader {
 /// Who may ask the admin listener.
 pub(crate) fn access(settings: &Settings) -> Access {
     let token = settings.admin_token.as_ref();
-    let token = token.map(|token| token.secret.clone());
+    let token = token.map(|token| token.digest);
     Access::new(token, settings.admin_hosts.clone())
 }

@@ -9,6 +9,7 @@ use aibridge_core::{
     keypool::Reason,
     mcp::Failure,
     record::{CredentialKind, Record, Started},
+    secret::Digest,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -81,11 +82,11 @@ impl Keys for ThreeKeys {
 }
 
 async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
-    let states = vec![
     start_with(token, LIFETIME).await
 }
 
 async fn start_with(token: Option<&str>, lifetime: Duration) -> (SocketAddr, Arc<Admin>) {
+    let states = vec![
         KeyState::Temporary(Instant::from_nanos(1_002_000_000_001), Reason::RateLimited),
         KeyState::Permanent(Reason::Unauthorized),
         KeyState::Valid,
@@ -110,7 +111,10 @@ async fn start_with(token: Option<&str>, lifetime: Duration) -> (SocketAddr, Arc
         ));
     }
     let keys = Arc::new(ThreeKeys(Mutex::new(states)));
-    let access = Access::new(token.map(Secret::new), vec!["admin".to_owned()]);
+    let access = Access::new(
+        token.map(|token| Digest::of(token.as_bytes())),
+        vec!["admin".to_owned()],
+    );
     let reload = Box::new(|| Err("x.toml: line 3: no".to_owned()));
     let mut admin = Admin::new(access, keys, recorder, reload);
     admin.lifetime = lifetime;
@@ -288,10 +292,6 @@ async fn interceptions_are_found_by_what_they_are_and_where_they_stand() {
 }
 
 #[tokio::test]
-async fn metrics_are_text_and_need_the_token() {
-    let (address, _) = start(Some("the-token")).await;
-    let (_, status, _) = ask(address, "GET /metrics", "").await;
-#[tokio::test]
 async fn what_is_asked_for_by_a_wrong_name_is_refused_and_not_ignored() {
     let (address, _) = start(None).await;
     let known = "known are actor, before, limit, outcome and provider";
@@ -341,6 +341,10 @@ async fn whoever_holds_all_connections_keeps_no_probe_out() {
     drop(holding);
 }
 
+#[tokio::test]
+async fn metrics_are_text_and_need_the_token() {
+    let (address, _) = start(Some("the-token")).await;
+    let (_, status, _) = ask(address, "GET /metrics", "").await;
     assert_eq!(status, 401);
 
     let mut stream = TcpStream::connect(address).await.unwrap();

@@ -23,7 +23,7 @@ mod units;
 mod whole;
 
 use std::{
-    fs,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -41,22 +41,24 @@ use aibridge_core::{
     proxy::Proxies,
 };
 use http::HeaderName;
+use zeroize::Zeroizing;
 
 pub(crate) use address::socket_addr;
 pub(crate) use error::Error;
 pub(crate) use identity::Tls;
 pub(crate) use records::{OnFull, Place, Records};
-pub(crate) use secret::{Credential, Sources};
+pub(crate) use secret::{Credential, Sources, Token};
 pub(crate) use tools::Matching;
 
-/// A checked configuration: every secret is here, every value is in range, every name is unique.
+/// A checked configuration: every key is here, every value is in range, every name is unique. Of
+/// tokens it has what it takes to know them again.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// What it was read from: the file as the user named it, or `environment`.
     pub(crate) origin: String,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
-    pub(crate) admin_token: Option<Credential>,
+    pub(crate) admin_token: Option<Token>,
     /// Of the clients' listener.
     pub(crate) tls: Option<Tls>,
     /// Of the admin listener.
@@ -85,7 +87,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) name: String,
-    pub(crate) token: Credential,
+    pub(crate) token: Token,
     pub(crate) max_in_flight: Option<u32>,
     pub(crate) requests_per_minute: Option<u32>,
 }
@@ -143,11 +145,14 @@ impl Settings {
             return Self::from_environment(&Sources::of_process(PathBuf::new()), overrides);
         };
         let shown = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| {
-            Error::new(
-                &shown,
-                format_args!("cannot be read ({error}); check the path given with --config"),
-            )
+        let text = fs::read_to_string(path).map(Zeroizing::new);
+        let text = text.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => Error::new(&shown, "is not UTF-8 text; save it as that"),
+            io::ErrorKind::IsADirectory => Error::new(&shown, "is a folder; name a file in it"),
+            _ => {
+                let fix = "check the path given with --config";
+                Error::new(&shown, format_args!("cannot be read ({error}); {fix}"))
+            }
         })?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         Self::from_toml(&shown, &text, &Sources::of_process(folder), overrides)
@@ -236,7 +241,7 @@ impl Settings {
                 .iter()
                 .map(|client| CoreClient {
                     name: client.name.as_str().into(),
-                    token: client.token.secret.digest(),
+                    token: client.token.digest,
                     max_in_flight: client.max_in_flight,
                     requests_per_minute: client.requests_per_minute,
                 })
