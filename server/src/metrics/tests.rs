@@ -197,7 +197,7 @@ fn a_clients_own_key_is_no_attempt_of_the_pool() {
 
 /// Defect 18: metrics that grow with what clients send.
 #[test]
-fn models_beyond_a_bound_are_other_however_many_clients_name() {
+fn defect_18_models_beyond_a_bound_are_other_however_many_clients_name() {
     let metrics = Metrics::new();
     let series = metrics.begin(&"anthropic".into(), Api::Messages);
     let usage = Usage {
