@@ -1,6 +1,6 @@
 //! What is worth keeping of an interception, as values handed out while it runs.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::{
     api::{Api, Thought, ToolCall, Usage},
@@ -144,8 +144,11 @@ pub struct Ended {
     pub status: Option<u16>,
     /// How it went.
     pub outcome: Outcome,
-    /// What went wrong, at most 1 KiB.
+    /// What went wrong, at most 1 KiB. It may be in upstream's words, which may quote the request,
+    /// but has no key in it that was used.
     pub error: Option<String>,
+    /// What went wrong, in the bridge's words alone.
+    pub class: Option<Cow<'static, str>>,
     /// What may be shown of the last key attempted.
     pub credential_hint: Arc<str>,
     /// Calls to upstream.
@@ -311,8 +314,11 @@ pub struct ToolUsage {
     pub injected: bool,
     /// The MCP server that ran it.
     pub server: Option<Arc<str>>,
-    /// Why it failed.
+    /// Why it failed. It may be in the tool's words, but has no key of a provider in it that was
+    /// used.
     pub error: Option<String>,
+    /// Why it failed, in the bridge's words alone.
+    pub class: Option<Cow<'static, str>>,
     /// When.
     pub at: Instant,
 }

@@ -3,8 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use hmac_sha256::Hash;
-use http::HeaderValue;
 use zeroize::Zeroizing;
+
+/// A secret's beginning that is shorter, in bytes, tells little more than the hint.
+const TELLING: usize = 8;
 
 /// An API key or a token.
 ///
@@ -50,9 +52,48 @@ impl Secret {
             .collect()
     }
 
-    /// Whether it can stand in a header: not blank, and only visible ASCII, spaces or tabs.
+    /// Whether it can stand in a header: not blank, and only visible ASCII, spaces or tabs. Other
+    /// bytes, which some accept there, mean something else to everybody.
     pub fn fits_header(&self) -> bool {
-        !self.0.trim().is_empty() && HeaderValue::from_str(&self.0).is_ok()
+        let fits = |byte: u8| matches!(byte, b'\t' | b' '..=b'~');
+        !self.0.trim().is_empty() && self.0.bytes().all(fits)
+    }
+
+    /// A text with the [hint](Self::hint) in place of every copy of the secret. Of one that is cut
+    /// off at the text's end, only its beginning is left.
+    ///
+    /// ```
+    /// use aibridge_core::Secret;
+    ///
+    /// let key = Secret::new("sk-ant-api03-abcdefgh");
+    /// let said = "sk-ant-api03-abcdefgh is revoked, sk-ant-api03";
+    /// assert_eq!(key.masked_in(said.to_owned()), "sk-a...efgh is revoked, sk-a...");
+    /// ```
+    #[must_use]
+    pub fn masked_in(&self, mut text: String) -> String {
+        let secret = self.expose();
+        if secret.is_empty() {
+            return text;
+        }
+        if text.contains(secret) {
+            text = text.replace(secret, &self.hint());
+        }
+        let mut cuts = secret.char_indices().map(|(at, _)| at);
+        let cut = cuts.rfind(|len| *len >= TELLING && text.ends_with(&secret[..*len]));
+        if let Some(len) = cut {
+            text.truncate(text.len() - len);
+            text.push_str(&self.hint_of_beginning());
+        }
+        text
+    }
+
+    /// The [hint](Self::hint) as far as its dots.
+    pub(crate) fn hint_of_beginning(&self) -> String {
+        let mut hint = self.hint();
+        if let Some(dots) = hint.find("...") {
+            hint.truncate(dots + 3);
+        }
+        hint
     }
 
     /// Equality with a text, in time that depends on the lengths alone.
@@ -167,10 +208,46 @@ mod tests {
     }
 
     #[test]
-    fn blank_and_control_characters_do_not_fit_a_header() {
-        assert!(Secret::new("sk-1").fits_header());
-        assert!(!Secret::new(" ").fits_header());
-        assert!(!Secret::new("sk\n1").fits_header());
-        assert!(!Secret::new("schlüssel\u{7f}").fits_header());
+    fn only_visible_ascii_spaces_and_tabs_fit_a_header() {
+        for fits in ["sk-1", "Basic dXNlcg==", "a\tb", "!~"] {
+            assert!(Secret::new(fits).fits_header(), "{fits:?}");
+        }
+        for not in ["", " ", "\t"] {
+            assert!(!Secret::new(not).fits_header(), "blank: {not:?}");
+        }
+        for not in ["sk\n1", "sk\r1", "sk\u{0}1", "sk\u{1f}1", "sk\u{7f}1"] {
+            assert!(!Secret::new(not).fits_header(), "control: {not:?}");
+        }
+        for not in [
+            "schlüssel",
+            "“sk-1”",
+            "sk-1\u{200b}",
+            "sk\u{a0}1",
+            "sk\u{80}1",
+        ] {
+            assert!(!Secret::new(not).fits_header(), "beyond ASCII: {not:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_shows_no_more_of_a_secret_than_its_hint() {
+        let key = Secret::new("sk-ant-api03-abcdefgh");
+        for (text, masked) in [
+            ("", ""),
+            ("no key is valid", "no key is valid"),
+            (
+                "sk-ant-api03-abcdefgh, sk-ant-api03-abcdefghi",
+                "sk-a...efgh, sk-a...efghi",
+            ),
+            ("invalid key sk-ant-api03-abcdefg", "invalid key sk-a..."),
+            ("invalid key sk-ant-a", "invalid key sk-a..."),
+            ("invalid key sk-ant", "invalid key sk-ant"),
+        ] {
+            assert_eq!(key.masked_in(text.to_owned()), masked);
+        }
+        assert_eq!(Secret::new("k").masked_in("a k".to_owned()), "a ...");
+        assert_eq!(Secret::new("").masked_in("text".to_owned()), "text");
+        let odd = Secret::new("schlüssel-eins");
+        assert_eq!(odd.masked_in("ist schlüssel".to_owned()), "ist sc...");
     }
 }

@@ -4,13 +4,13 @@
 //! every page that a browser there has open: a name that its owner points at 127.0.0.1 would else make that page one of ours (DNS
 //! rebinding), and a form can be sent to any address.
 
-use aibridge_core::Secret;
+use aibridge_core::secret::Digest;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::Authority};
 
 /// Who may ask.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
-    token: Option<Secret>,
+    token: Option<Digest>,
     /// By which names the listener is reached besides addresses and `localhost`, in lower case.
     hosts: Vec<String>,
 }
@@ -51,14 +51,14 @@ impl Refused {
 }
 
 impl Access {
-    pub(crate) const fn new(token: Option<Secret>, hosts: Vec<String>) -> Self {
+    pub(crate) const fn new(token: Option<Digest>, hosts: Vec<String>) -> Self {
         Self { token, hosts }
     }
 
     /// Why this request is not answered, if it is not.
     pub(crate) fn refuses<B>(&self, request: &Request<B>) -> Option<Refused> {
         let headers = request.headers();
-        if let Some(token) = &self.token {
+        if let Some(token) = self.token {
             // Who knows the token is no page that guesses.
             return (!shows(headers, token)).then_some(Refused::NoToken);
         }
@@ -86,7 +86,7 @@ impl Access {
     }
 }
 
-fn shows(headers: &HeaderMap, token: &Secret) -> bool {
+fn shows(headers: &HeaderMap, token: Digest) -> bool {
     let shown = headers
         .get(header::AUTHORIZATION)
         .map_or(&b""[..], HeaderValue::as_bytes);
@@ -96,7 +96,7 @@ fn shows(headers: &HeaderMap, token: &Secret) -> bool {
     let (scheme, credential, rest) = (fields.next(), fields.next(), fields.next());
     scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
         && rest.is_none()
-        && token.matches(credential.unwrap_or_default())
+        && token.matches(Digest::of(credential.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn who_shows_the_token_may_ask_from_anywhere() {
-        let access = Access::new(Some(Secret::new("the-admin-token")), Vec::new());
+        let access = Access::new(Some(Digest::of(b"the-admin-token")), Vec::new());
         let bearer = ("authorization", "Bearer the-admin-token");
         let fields = [
             bearer,

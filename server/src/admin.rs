@@ -4,8 +4,11 @@
 //! and no streams; not by the tasks that serve clients, as a store may take its time to find interceptions.
 
 use std::{
+    borrow::Cow,
+    collections::VecDeque,
     convert::Infallible,
     io,
+    pin::pin,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU8, Ordering},
@@ -29,8 +32,8 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task, time,
+    task::{self, AbortHandle},
+    time,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info, warn};
@@ -46,10 +49,14 @@ use crate::{
 const DEFAULT_LIMIT: usize = 100;
 /// And at most.
 const HIGHEST_LIMIT: usize = 10_000;
-/// More connections than this wait: nobody watches one bridge from so many windows.
+/// Of more connections than this the oldest goes: nobody watches one bridge from so many windows,
+/// and whoever holds on to them must not keep a probe out.
 const MOST_CONNECTIONS: usize = 64;
 /// How long a client may take over its TLS handshake, and again over its request's head.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may last, whatever is asked on it. What is being answered then has
+/// [`PATIENCE`] to be read.
+const LIFETIME: Duration = Duration::from_secs(60);
 
 /// The keys, as an administrator may see and reset them.
 pub(crate) trait Keys: Send + Sync {
@@ -81,6 +88,7 @@ pub(crate) struct Admin {
     keys: Arc<dyn Keys>,
     recorder: Arc<Recorder>,
     reload: Reload,
+    lifetime: Duration,
 }
 
 /// Reads the configuration again and puts it in force, or says why not.
@@ -100,6 +108,7 @@ impl Admin {
             keys,
             recorder,
             reload,
+            lifetime: LIFETIME,
         }
     }
 
@@ -115,11 +124,8 @@ impl Admin {
 
     /// Serves until it is dropped.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, identity: Option<Identity>) {
-        let connections = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let mut connections = VecDeque::new();
         loop {
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
-                return;
-            };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -131,7 +137,14 @@ impl Admin {
             };
             let admin = Arc::clone(&self);
             let identity = identity.clone();
-            tokio::spawn(async move {
+            connections.retain(|connection: &AbortHandle| !connection.is_finished());
+            if connections.len() >= MOST_CONNECTIONS
+                && let Some(oldest) = connections.pop_front()
+            {
+                debug!("too many admin connections: the oldest is closed");
+                oldest.abort();
+            }
+            let connection = tokio::spawn(async move {
                 match identity {
                     None => admin.serve_connection(stream).await,
                     Some(identity) => match shake_hands(&identity, stream).await {
@@ -139,8 +152,8 @@ impl Admin {
                         Err(error) => debug!(%error, "admin connection: TLS handshake failed"),
                     },
                 }
-                drop(permit);
             });
+            connections.push_back(connection.abort_handle());
         }
     }
 
@@ -157,11 +170,21 @@ impl Admin {
                 Ok::<_, Infallible>(reply.unwrap_or_else(failed))
             }
         });
-        let served = http1::Builder::new()
+        let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(PATIENCE)
-            .serve_connection(TokioIo::new(stream), answer)
-            .await;
+            .serve_connection(TokioIo::new(stream), answer);
+        let mut serving = pin!(serving);
+        let served = if let Ok(served) = time::timeout(self.lifetime, serving.as_mut()).await {
+            served
+        } else {
+            serving.as_mut().graceful_shutdown();
+            let last = time::timeout(self.lifetime.min(PATIENCE), serving).await;
+            last.unwrap_or_else(|_| {
+                debug!("admin connection closed: its client does not read");
+                Ok(())
+            })
+        };
         if let Err(error) = served {
             debug!(%error, "admin connection failed");
         }
@@ -274,7 +297,13 @@ impl Admin {
             Err(what) => return (StatusCode::BAD_REQUEST, json!({"error": what})),
         };
         match self.recorder.find(&search) {
-            Ok(found) => (StatusCode::OK, json!({"interceptions": found})),
+            Ok(found) => {
+                let mut body = json!({"interceptions": found});
+                if let Some(note) = self.recorder.note() {
+                    body["note"] = note.into();
+                }
+                (StatusCode::OK, body)
+            }
             Err(NotFound::NoSuchPlace) => {
                 let what = "before: there is no interception of this id";
                 (StatusCode::BAD_REQUEST, json!({"error": what}))
@@ -302,13 +331,19 @@ async fn shake_hands(identity: &Identity, stream: TcpStream) -> io::Result<TlsSt
     time::timeout(PATIENCE, acceptor.accept(stream)).await?
 }
 
+/// What `GET /interceptions` may be asked for.
+const PARAMETERS: &str = "actor, before, limit, outcome and provider";
+/// Characters shown of one that is none of them.
+const LONGEST_SHOWN: usize = 64;
+
 /// What of `GET /interceptions` is asked for.
-fn search(query: &str) -> Result<Search, &'static str> {
+fn search(query: &str) -> Result<Search, Cow<'static, str>> {
     let mut search = Search::newest(DEFAULT_LIMIT);
-    for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        let value = percent_decode_str(value).decode_utf8_lossy();
-        let text = || Some(value.clone().into_owned());
-        match key {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (decoded(key), decoded(value));
+        let text = || Some(value.clone());
+        match &*key {
             "actor" => search.actor = text(),
             "before" => search.before = Some(cursor(&value)?),
             "limit" => {
@@ -319,10 +354,20 @@ fn search(query: &str) -> Result<Search, &'static str> {
             }
             "outcome" => search.outcome = text(),
             "provider" => search.provider = text(),
-            _ => {}
+            _ => {
+                let shown: String = key.chars().take(LONGEST_SHOWN).collect();
+                let what = format!("unknown parameter {shown:?}; known are {PARAMETERS}");
+                return Err(what.into());
+            }
         }
     }
     Ok(search)
+}
+
+/// A part of a query, as forms encode it.
+fn decoded(part: &str) -> String {
+    let spaced = part.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
 /// An interception's id, or a time.

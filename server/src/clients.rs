@@ -10,7 +10,7 @@ use aibridge_core::api::Vendor;
 use crate::config::{Provider, Settings};
 
 /// Who shows this uses the bridge's keys where no clients are configured. Clients insist on some key.
-const PLACEHOLDER: &str = "aibridge";
+pub(crate) const PLACEHOLDER: &str = "aibridge";
 
 /// What to do where the clients' listener speaks TLS: an address is hardly what its certificate was made for.
 const TLS_HINT: &str = "           put the name that is in the certificate in place of the address; clients that do not trust it yet

@@ -32,7 +32,7 @@ mod tests {
     fn read(text: &str) -> Result<Settings, String> {
         let sources = Sources {
             env: Box::new(|name| Ok(format!("secret-of-{name}"))),
-            folder: "/nowhere".into(),
+            folder: "/tmp".into(),
         };
         Settings::from_toml("aibridge.toml", text, &sources, Overrides::default())
             .map_err(|error| error.to_string())

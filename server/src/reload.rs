@@ -120,6 +120,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn access(settings: &Settings) -> Access {
     let token = settings.admin_token.as_ref();
-    let token = token.map(|token| token.secret.clone());
+    let token = token.map(|token| token.digest);
     Access::new(token, settings.admin_hosts.clone())
 }

@@ -197,6 +197,25 @@ fn one_connection_too_many_that_asks_nothing_is_ended_soon() {
     script.verify();
 }
 
+/// Also where the caller is none of ours: that it would be refused anyway does not make it another
+/// API's client.
+#[test]
+fn a_stranger_is_told_that_it_is_crowded_in_its_apis_shape() {
+    for api in APIS {
+        let script = Script::choosing(|_| good());
+        let mut config = clients(|_| {});
+        config.capacity.connections = 1;
+        let mut sim = Sim::new(config, &script);
+        let first = sim.connect();
+        sim.send(first, "GET /anthropic/v1/mod");
+        sim.settle();
+        assert_refused(api, &sim.ask(&Ask::new(api, false)), 503, "1", BUSY);
+        sim.end(first);
+        sim.settle();
+        script.verify();
+    }
+}
+
 #[test]
 fn bodies_that_do_not_fit_in_memory_are_refused_and_those_that_fit_go_on() {
     for api in APIS {

@@ -151,7 +151,7 @@ fn a_request_to_a_provider_that_goes_meanwhile_finishes_as_it_began() {
 }
 
 #[test]
-fn a_stream_that_runs_is_not_cut() {
+fn defect_20_a_stream_that_runs_is_not_cut() {
     for api in APIS {
         let fixture = Fixture::simple(api);
         let script = Script::in_order([fixture.reply(true).pausing(SECOND)]);

@@ -208,3 +208,49 @@ fn a_trace_holds_no_secret_that_a_client_quotes_or_an_upstream_repeats() {
         }
     }
 }
+
+/// What a provider says of a key it was shown, in each form in which it may say so.
+fn repeats(key: &str) -> [Reply; 3] {
+    let said = format!("{{\"error\":{{\"message\":\"incorrect key: {key}; {key}\"}}}}");
+    let cut = key.split_at(key.len() - 3).0;
+    let long = format!("{{\"error\":{{\"message\":\"{}{cut}\"}}}}", "x".repeat(99));
+    [
+        Reply::json(400, said.clone()),
+        Reply::json(400, long),
+        Reply::sse(format!("event: error\ndata: {said}\n\n")),
+    ]
+}
+
+#[test]
+fn of_a_key_that_an_upstream_repeats_a_record_has_the_hint_alone() {
+    // A trace does not know the second again, which is a mere word.
+    for key in ["sk-echoed-SECRET-key-0001", "correcthorsebatterystaple"] {
+        for api in APIS {
+            for own in [false, true] {
+                for reply in repeats(key) {
+                    let script = Script::in_order([reply]);
+                    let pool = if own { "another-key-0" } else { key };
+                    let mut sim = Sim::new(setup::config(&[pool]), &script).traced();
+                    let mut ask = Ask::new(api, true);
+                    if own {
+                        ask = ask.key(api, key);
+                    }
+                    sim.ask(&ask);
+                    sim.settle();
+                    let records = format!("{:?}", sim.records);
+                    assert!(!records.contains(&key[6..key.len() - 6]), "{records}");
+                    let ended = sim.records.ended();
+                    let error = ended.error.as_deref().unwrap();
+                    assert!(error.contains(&format!("{}...", &key[..4])), "{error}");
+                    let class = ended.class.as_deref().unwrap();
+                    assert!(
+                        !class.contains("incorrect") && !class.contains("xxx"),
+                        "{class}"
+                    );
+                    script.verify();
+                    assert_traces_clean(sim);
+                }
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! What the model is told of what a tool did: results of every kind, and every way to fail.
 
-use aibridge_core::{Duration, api::Api};
-use aibridge_testkit::{Ran, Reply, model};
+use aibridge_core::{Duration, Secret, api::Api};
+use aibridge_testkit::{Ran, Reply, model, setup::KEYS};
 use desk::{TOOLS, Told, World, adds, as_told, forms, json, results, says};
 use serde_json::{Value, json};
 
@@ -268,5 +268,17 @@ fn of_very_many_calls_a_part_runs_at_a_time() {
         }
         assert_eq!((told.len(), world.ran()), (70, 70));
         world.close();
+    }
+}
+
+/// A model that was told of a key may pass it on to a tool, and the tool may repeat it.
+#[test]
+fn of_a_key_that_a_tool_repeats_a_record_has_the_hint_alone() {
+    for (api, streaming) in forms() {
+        let said = format!("no such user: {}", KEYS[0]);
+        let result = json!({"content": text(&said), "isError": true});
+        let (_, error) = told(api, streaming, Ran::Result(result));
+        let hint = Secret::new(KEYS[0]).hint();
+        assert_eq!(error, Some(format!("no such user: {hint}")));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     ending::reply,
     headers,
     intake::{Intake, Refusal},
-    journal::{Ending, Journal},
+    journal::{Ending, Journal, Trouble},
     relay::Relay,
     route::Route,
     state::{Call, Came, Lent, Pending, Replay, Request, Rest, State},
@@ -23,6 +23,7 @@ use crate::{
     id::{CallId, InterceptionId},
     keypool::{self, Exhausted, Lease, NextStep, Verdict, Walker},
     record::Outcome,
+    secret::Secret,
     time::{Instant, after},
 };
 
@@ -71,7 +72,8 @@ impl Interception {
             out,
         };
         if let Some(error) = error {
-            let ending = Ending::new(Outcome::BadRequest, error.message.clone());
+            let trouble = Trouble::ours(error.message.clone());
+            let ending = Ending::new(Outcome::BadRequest, trouble);
             interception.give_up(now, Refusal::new(Some(vendor), error), ending);
             return interception;
         }
@@ -130,7 +132,6 @@ impl Interception {
             Ok(lease) => {
                 let request = &replay.0;
                 let field = caller::pool_credential(request.provider.vendor, &lease.secret);
-                let hint = lease.secret.hint().into();
                 let lent = Lent {
                     key: lease.key,
                     index: lease.index,
@@ -138,7 +139,7 @@ impl Interception {
                     model: request.model.clone(),
                 };
                 match field {
-                    Some(field) => self.call(now, replay, Some(lent), field, hint),
+                    Some(field) => self.call(now, replay, Some(lent), field, lease.secret),
                     None => self.exhausted(now, &replay.0, Exhausted::Unauthorized),
                 }
             }
@@ -150,9 +151,14 @@ impl Interception {
     pub(super) fn try_next(&mut self, now: Instant, replay: Replay) -> State {
         self.journal.prepares(now);
         let request = &replay.0;
-        if let Credential::Byok { field, value, hint } = &request.credential {
-            let (field, hint) = ((field.clone(), value.clone()), Arc::clone(hint));
-            return self.call(now, replay, None, field, hint);
+        if let Credential::Byok {
+            field,
+            value,
+            secret,
+        } = &request.credential
+        {
+            let (field, secret) = ((field.clone(), value.clone()), secret.clone());
+            return self.call(now, replay, None, field, secret);
         }
         self.out.queries.push_back(Query::Lease {
             provider: Arc::clone(&request.provider),
@@ -169,9 +175,9 @@ impl Interception {
         replay: Replay,
         lent: Option<Lent>,
         credential: (HeaderName, HeaderValue),
-        hint: Arc<str>,
+        secret: Secret,
     ) -> State {
-        self.journal.calls(now, hint);
+        self.journal.calls(now, secret);
         let id = CallId(self.journal.attempts());
         let request = &replay.0;
         // A blocking reply comes when the model has finished; a stream's head comes when it begins.

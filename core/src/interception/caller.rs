@@ -35,7 +35,7 @@ pub(super) enum Credential {
     Byok {
         field: HeaderName,
         value: HeaderValue,
-        hint: Arc<str>,
+        secret: Secret,
     },
     /// The provider's pool.
     Pool,
@@ -84,13 +84,12 @@ impl Shown<'_> {
         }
     }
 
-    /// What may be shown of it.
-    fn hint(&self) -> Arc<str> {
-        let secret = match self.form {
+    /// The secret within it.
+    fn secret(&self) -> Secret {
+        Secret::new(match self.form {
             Form::Key(key) => key,
             Form::Other(text) => text.split_whitespace().last().unwrap_or_default(),
-        };
-        Secret::new(secret).hint().into()
+        })
     }
 }
 
@@ -121,7 +120,7 @@ pub(super) fn identify(
             Credential::Byok {
                 field: own.field.clone(),
                 value,
-                hint: own.hint(),
+                secret: own.secret(),
             }
         }
         None if provider.keys.is_empty() => {
@@ -285,10 +284,10 @@ mod tests {
             }) => format!("{actor} pool"),
             Ok(Caller {
                 actor,
-                credential: Credential::Byok { field, hint, .. },
+                credential: Credential::Byok { field, secret, .. },
                 ..
             }) => {
-                format!("{actor} {field} {hint}")
+                format!("{actor} {field} {}", secret.hint())
             }
             Err(error) => error.status.as_u16().to_string(),
         }

@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::{
     Action, Event, Interception, Outbox,
     intake::Refusal,
-    journal::{Ending, Journal},
+    journal::{Ending, Journal, Trouble},
     relay::{Finished, Relay},
     state::{Request, State},
 };
@@ -110,7 +110,7 @@ impl Interception {
         error: &ApiError,
         outcome: Outcome,
     ) -> State {
-        let ending = Ending::new(outcome, error.message.clone());
+        let ending = Ending::new(outcome, Trouble::ours(error.message.clone()));
         match &request.agent {
             Some(agent) if agent.has_started() => {
                 agent.break_off(error, self.journal.id, &mut self.out);
@@ -139,10 +139,7 @@ impl Interception {
     /// The client left. It has cancelled, unless it had all that upstream had to say: then that
     /// counts.
     pub(super) fn left(&mut self, now: Instant, had_all: Option<Ending>) -> State {
-        let cancelled = Ending {
-            outcome: Outcome::Cancelled,
-            error: None,
-        };
+        let cancelled = Ending::quiet(Outcome::Cancelled);
         self.journal
             .end(now, had_all.unwrap_or(cancelled), &mut self.out);
         State::Over
@@ -165,7 +162,8 @@ pub(super) fn ending(status: StatusCode, finished: &Finished) -> Ending {
             Fault::TimedOut => Outcome::Timeout,
             _ => Outcome::UpstreamError,
         };
-        return Ending::new(outcome, format!("upstream connection failed: {fault}"));
+        let trouble = Trouble::ours(format!("upstream connection failed: {fault}"));
+        return Ending::new(outcome, trouble);
     }
     let error = finished.told.error.clone();
     if !status.is_success() {
@@ -174,20 +172,17 @@ pub(super) fn ending(status: StatusCode, finished: &Finished) -> Ending {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Unauthorized,
             _ => Outcome::UpstreamError,
         };
-        return Ending::new(
-            outcome,
-            error.unwrap_or_else(|| format!("upstream said {status}")),
-        );
+        let class = format!("upstream said {status}");
+        let trouble = match error {
+            Some(error) => Trouble::theirs(error, class),
+            None => Trouble::ours(class),
+        };
+        return Ending::new(outcome, trouble);
     }
-    match error {
-        Some(error) => Ending::new(Outcome::UpstreamError, error),
-        None if !finished.complete => Ending::new(
-            Outcome::UpstreamError,
-            "upstream's reply is not a complete one",
-        ),
-        None => Ending {
-            outcome: Outcome::Ok,
-            error: None,
-        },
-    }
+    let trouble = match error {
+        Some(error) => Trouble::theirs(error, "upstream's reply ended in an error"),
+        None if !finished.complete => Trouble::ours("upstream's reply is not a complete one"),
+        None => return Ending::quiet(Outcome::Ok),
+    };
+    Ending::new(Outcome::UpstreamError, trouble)
 }

@@ -137,6 +137,16 @@ impl Refusal {
         }
     }
 
+    /// The same, to who was refused already for another reason.
+    #[must_use]
+    pub(crate) fn like(self, other: &Self) -> Self {
+        Self {
+            vendor: other.vendor,
+            provider: other.provider.clone(),
+            ..self
+        }
+    }
+
     /// What there is to record of it; `id` is the one that the reply gets.
     pub fn record(&self, now: Instant, id: InterceptionId) -> Record {
         let turned_away = TurnedAway {

@@ -1,6 +1,6 @@
 //! What an interception leaves behind: its records, each handed out when its facts are known.
 
-use std::sync::Arc;
+use std::{borrow::Cow, cmp::Reverse, sync::Arc};
 
 use http::{StatusCode, header::USER_AGENT};
 
@@ -11,6 +11,7 @@ use crate::{
     id::InterceptionId,
     keypool::{Exhausted, NextStep, Transition},
     record::{Attempt, Ended, Outcome, Passthrough, Record, Started, TokenUsage, ToolUsage},
+    secret::Secret,
     time::{Duration, Instant},
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Journal {
     /// The turn, from 1 once upstream is called.
     turn: u32,
     hint: Arc<str>,
+    /// All that upstream was shown, and may repeat.
+    secrets: Vec<Secret>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +50,43 @@ enum Kind {
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) outcome: Outcome,
-    pub(super) error: Option<String>,
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    /// In whoever's words.
+    said: Cow<'static, str>,
+    /// In ours.
+    class: Cow<'static, str>,
+}
+
+impl Trouble {
+    /// What we have to say ourselves.
+    pub(super) fn ours(said: impl Into<Cow<'static, str>>) -> Self {
+        let said = said.into();
+        let class = said.clone();
+        Self { said, class }
+    }
+
+    /// What others said, and what we call it.
+    pub(super) fn theirs(said: String, class: impl Into<Cow<'static, str>>) -> Self {
+        let (said, class) = (said.into(), class.into());
+        Self { said, class }
+    }
 }
 
 impl Ending {
-    pub(super) fn new(outcome: Outcome, error: impl Into<String>) -> Self {
-        Self {
-            outcome,
-            error: Some(error.into()),
-        }
+    /// Without trouble.
+    pub(super) const fn quiet(outcome: Outcome) -> Self {
+        let trouble = None;
+        Self { outcome, trouble }
+    }
+
+    pub(super) const fn new(outcome: Outcome, trouble: Trouble) -> Self {
+        let trouble = Some(trouble);
+        Self { outcome, trouble }
     }
 }
 
@@ -74,6 +105,7 @@ impl Journal {
             attempts: 0,
             turn: 1,
             hint: Arc::default(),
+            secrets: Vec::new(),
         }
     }
 
@@ -140,12 +172,15 @@ impl Journal {
     }
 
     /// A call is made, with this key.
-    pub(super) fn calls(&mut self, now: Instant, hint: Arc<str>) {
+    pub(super) fn calls(&mut self, now: Instant, key: Secret) {
         if let Some(since) = self.idle_since.take() {
             self.overhead += now.since(since);
         }
         self.attempts += 1;
-        self.hint = hint;
+        if self.secrets.last() != Some(&key) {
+            self.hint = key.hint().into();
+            self.secrets.push(key);
+        }
     }
 
     /// How many attempts there have been.
@@ -248,6 +283,7 @@ impl Journal {
                 injected: false,
                 server: None,
                 error: None,
+                class: None,
                 at: now,
             };
             out.emit(Record::ToolUsage(self.id, usage));
@@ -268,9 +304,10 @@ impl Journal {
         now: Instant,
         call: Call,
         server: Option<Arc<str>>,
-        error: Option<String>,
+        trouble: Option<Trouble>,
         out: &mut Outbox,
     ) {
+        let (error, class) = self.told_of(trouble);
         let Call {
             id,
             name,
@@ -285,7 +322,8 @@ impl Journal {
             },
             injected: true,
             server,
-            error: error.map(clip),
+            error,
+            class,
             at: now,
         };
         out.emit(Record::ToolUsage(self.id, usage));
@@ -304,11 +342,13 @@ impl Journal {
                 at: now,
             }),
             Kind::Bridged => {
+                let (error, class) = self.told_of(ending.trouble);
                 let ended = Ended {
                     at: now,
                     status: self.status,
                     outcome: ending.outcome,
-                    error: ending.error.map(clip),
+                    error,
+                    class,
                     credential_hint: Arc::clone(&self.hint),
                     attempts: self.attempts,
                     turns: if self.attempts == 0 { 0 } else { self.turn },
@@ -320,6 +360,19 @@ impl Journal {
             }
         };
         out.emit(record);
+    }
+
+    /// What a record says of trouble. Whoever was shown a secret may have repeated it.
+    fn told_of(&self, trouble: Option<Trouble>) -> (Option<String>, Option<Cow<'static, str>>) {
+        let Some(Trouble { said, class }) = trouble else {
+            return (None, None);
+        };
+        let mut secrets: Vec<_> = self.secrets.iter().collect();
+        // One may be the beginning of another.
+        secrets.sort_by_key(|secret| Reverse(secret.expose().len()));
+        let mask = |text, secret: &Secret| secret.masked_in(text);
+        let said = secrets.into_iter().fold(said.into_owned(), mask);
+        (Some(clip(said)), Some(class))
     }
 }
 

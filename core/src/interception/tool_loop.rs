@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use super::{
     Action, Event, Interception, Outbox,
+    journal::Trouble,
     relay::keep_alive,
     state::{Replay, Request, State},
     toolbox::Toolbox,
@@ -263,11 +264,11 @@ impl Interception {
                 let Some(running) = running.filter(|running| running.result.is_none()) else {
                     return State::Tooling(tooling);
                 };
-                let (result, error) = told(tooling.agent.api, &running.call, done);
+                let (result, trouble) = told(tooling.agent.api, &running.call, done);
                 running.result = Some(result);
                 let (call, server) = (running.call.clone(), running.server.clone());
                 tooling.start(&mut self.out);
-                self.journal.tool(now, call, server, error, &mut self.out);
+                self.journal.tool(now, call, server, trouble, &mut self.out);
                 self.tools_ran(now, tooling)
             }
             _ => State::Tooling(tooling),
@@ -289,11 +290,11 @@ impl Interception {
     }
 
     /// Gives up what tools have not returned. They may have done what they do, so there is a record of each.
-    fn abort_tools(&mut self, now: Instant, calls: Vec<Running>, why: &str) {
+    fn abort_tools(&mut self, now: Instant, calls: Vec<Running>, why: &'static str) {
         self.out.actions.push_back(Action::AbortTools);
         for running in calls.into_iter().filter(|call| call.result.is_none()) {
             let Running { call, server, .. } = running;
-            let why = Some(why.to_owned());
+            let why = Some(Trouble::ours(why));
             self.journal.tool(now, call, server, why, &mut self.out);
         }
     }
@@ -304,12 +305,12 @@ impl Interception {
         now: Instant,
         agent: &Agent,
         calls: Vec<turns::Call>,
-        why: &str,
+        why: &'static str,
     ) {
         for call in calls {
             let entry = agent.toolbox.catalog().find(&call.name);
             let server = entry.map(|entry| Arc::clone(&entry.server.name));
-            let why = Some(why.to_owned());
+            let why = Some(Trouble::ours(why));
             self.journal.tool(now, call, server, why, &mut self.out);
         }
     }
@@ -352,17 +353,18 @@ impl Interception {
     }
 }
 
-/// What the model is told of a tool's result, and what the records are told of its failure.
+/// What the model is told of a tool's result, and what of it went wrong.
 fn told(
     api: Api,
     call: &turns::Call,
     done: Result<ToolResult, Failure>,
-) -> (CallResult, Option<String>) {
+) -> (CallResult, Option<Trouble>) {
     let result = match done {
         Ok(result) => result,
         Err(failure) => {
             let why = failure.to_string();
-            return (CallResult::failed(call, &why), Some(why));
+            let result = CallResult::failed(call, &why);
+            return (result, Some(Trouble::theirs(why, failure.class())));
         }
     };
     let mut content: Vec<_> = result
@@ -375,12 +377,13 @@ fn told(
         content.extend(result.parts().into_iter().map(part));
     }
     let text = result.text();
-    let error = result.is_error().then(|| text.clone());
+    let failed = result.is_error();
+    let trouble = failed.then(|| Trouble::theirs(text.clone(), "the tool's result is an error"));
     let told = CallResult {
         is_error: result.is_error(),
         ..CallResult::new(call, content, text)
     };
-    (told, error)
+    (told, trouble)
 }
 
 fn part(part: mcp::Part) -> Content {

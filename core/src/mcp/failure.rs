@@ -70,6 +70,16 @@ impl Failure {
         }
     }
 
+    /// The same without words of the server's.
+    pub fn class(&self) -> String {
+        match self {
+            Self::Error(code, _) => format!("error (code {code})"),
+            Self::Status(status, _) => format!("status {}", status.as_u16()),
+            Self::Version(_) => "unknown protocol version".to_owned(),
+            own => own.to_string(),
+        }
+    }
+
     pub(super) fn error(code: i64, message: &str) -> Self {
         Self::Error(code, cut(message, MAX_WORDS).to_owned())
     }

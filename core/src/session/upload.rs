@@ -111,8 +111,10 @@ impl Session {
         if let Some(refused) = refused {
             reply.keep_alive &= !self.crowded && !matches!(refused, Refused::Draining(_));
             let refusal = Refusal::new(None, error_of(&refused));
-            let provider = intake.as_ref().ok().map(|intake| &**intake.provider());
-            intake = Err(refusal.by(provider));
+            intake = Err(match &intake {
+                Ok(intake) => refusal.by(Some(intake.provider())),
+                Err(earlier) => refusal.like(earlier),
+            });
         }
         let declared = declared(length);
         if declared > config.limits.body

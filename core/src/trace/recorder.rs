@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     id::ConnId,
+    record::Record,
     session::{Action, Event},
     time::Instant,
 };
@@ -265,6 +266,15 @@ impl Recorder {
                 if let Action::Open(conn, _) | Action::Unpark(conn) = &action {
                     self.beginning.push(*conn);
                 }
+                if let Action::Emit(record) = &action
+                    && let Some(said) = words_of_others(record)
+                    && self.unsure.is_none()
+                    && self.secrets.is_masked_in(said)
+                {
+                    // Not every secret is known again where somebody repeats it: a replay may find
+                    // nothing there to mask.
+                    self.unsure = Some(Unsure::New("a record leaves a repeated secret out"));
+                }
                 let output = Output::of_action(action, self);
                 self.write_output(&Line::Do(output));
             }
@@ -360,6 +370,15 @@ impl Redact for Recorder {
         if found && !self.is_content && self.unsure.is_none() {
             self.unsure = Some(Unsure::New("a secret came in pieces"));
         }
+    }
+}
+
+/// What others have said, as far as a record tells it.
+fn words_of_others(record: &Record) -> Option<&str> {
+    match record {
+        Record::Ended(_, ended) => ended.error.as_deref(),
+        Record::ToolUsage(_, tool) => tool.error.as_deref(),
+        _ => None,
     }
 }
 

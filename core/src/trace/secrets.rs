@@ -82,6 +82,15 @@ impl Secrets {
         Some(String::from_utf8_lossy(&known.placeholder).into_owned())
     }
 
+    /// Whether a text shows the hint of one, as a record does where somebody has repeated a secret.
+    pub(super) fn is_masked_in(&self, text: &str) -> bool {
+        let shows = |known: &Known| {
+            let secret = String::from_utf8_lossy(&known.secret);
+            text.contains(&Secret::new(&*secret).hint_of_beginning())
+        };
+        text.contains("...") && self.known.iter().any(shows)
+    }
+
     /// Replaces all that are long enough, wherever they stand. Says whether there was any.
     pub(super) fn scrub(&self, bytes: &mut [u8]) -> bool {
         self.scrub_those(bytes, |_| true)

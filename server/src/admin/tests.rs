@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, sync::Mutex};
 
 use aibridge_core::{
-    InterceptionId, Rng, Secret,
+    InterceptionId, Rng,
     api::Api,
     bridge::{Connections, Load},
     keypool::Reason,
     mcp::Failure,
     record::{CredentialKind, Record, Started},
+    secret::Digest,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -82,6 +83,10 @@ impl Keys for ThreeKeys {
 }
 
 async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
+    start_with(token, LIFETIME).await
+}
+
+async fn start_with(token: Option<&str>, lifetime: Duration) -> (SocketAddr, Arc<Admin>) {
     let states = vec![
         KeyState::Temporary(Instant::from_nanos(1_002_000_000_001), Reason::RateLimited),
         KeyState::Permanent(Reason::Unauthorized),
@@ -107,9 +112,14 @@ async fn start(token: Option<&str>) -> (SocketAddr, Arc<Admin>) {
         ));
     }
     let keys = Arc::new(ThreeKeys(Mutex::new(states)));
-    let access = Access::new(token.map(Secret::new), vec!["admin".to_owned()]);
+    let access = Access::new(
+        token.map(|token| Digest::of(token.as_bytes())),
+        vec!["admin".to_owned()],
+    );
     let reload = Box::new(|| Err("x.toml: line 3: no".to_owned()));
-    let admin = Arc::new(Admin::new(access, keys, recorder, reload));
+    let mut admin = Admin::new(access, keys, recorder, reload);
+    admin.lifetime = lifetime;
+    let admin = Arc::new(admin);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(Arc::clone(&admin).serve(listener, None));
@@ -218,7 +228,7 @@ async fn interceptions_come_newest_first_up_to_the_limit() {
     for (query, models) in [
         ("", &["m3", "m2", "m1"][..]),
         ("?limit=2", &["m3", "m2"]),
-        ("?x=y&limit=1", &["m3"]),
+        ("?&limit=1&", &["m3"]),
         ("?limit=999999", &["m3", "m2", "m1"]),
     ] {
         let (_, status, body) = ask(address, &format!("GET /interceptions{query}"), "").await;
@@ -280,6 +290,56 @@ async fn interceptions_are_found_by_what_they_are_and_where_they_stand() {
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_by_a_wrong_name_is_refused_and_not_ignored() {
+    let (address, _) = start(None).await;
+    let known = "known are actor, before, limit, outcome and provider";
+    for (query, named) in [
+        ("limt=5", "\"limt\""),
+        ("limit=5&Actor=alice", "\"Actor\""),
+        ("=x", "\"\""),
+        ("a%0ab", "\"a\\nb\""),
+    ] {
+        let (_, status, body) = ask(address, &format!("GET /interceptions?{query}"), "").await;
+        let error = json!({"error": format!("unknown parameter {named}; {known}")});
+        assert_eq!((status, body), (400, error), "{query}");
+    }
+}
+
+#[test]
+fn queries_are_read_as_forms_write_them() {
+    let actor = |query| search(query).unwrap().actor.unwrap();
+    assert_eq!(actor("actor=al+ice"), "al ice");
+    assert_eq!(actor("act%6Fr=al%20ice"), "al ice");
+    assert_eq!(actor("actor=al%2Bice"), "al+ice");
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_never_reads_is_closed_in_time() {
+    let (address, _) = start_with(Some("s3cret"), Duration::from_millis(50)).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let requests = "GET /healthz HTTP/1.1\r\nhost: admin\r\n\r\n".repeat(2_000);
+    // For as long as the connection is there, it takes requests, or lets us wait.
+    let closed = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+    let patience = Duration::from_secs(10);
+    assert!(time::timeout(patience, closed).await.is_ok(), "it is open");
+}
+
+#[tokio::test]
+async fn whoever_holds_all_connections_keeps_no_probe_out() {
+    let (address, admin) = start(Some("s3cret")).await;
+    admin.set_phase(Phase::Ready);
+    let mut holding = Vec::new();
+    for _ in 0..MOST_CONNECTIONS + 8 {
+        holding.push(TcpStream::connect(address).await.unwrap());
+    }
+    for request in ["GET /healthz", "GET /readyz"] {
+        let probe = time::timeout(PATIENCE / 2, ask(address, request, "")).await;
+        assert_eq!(probe.expect("an answer at once").1, 200, "{request}");
+    }
+    drop(holding);
 }
 
 #[tokio::test]

@@ -30,6 +30,14 @@ pub(crate) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 /// What is wrong, and how it would be right.
 pub(super) fn base_url(text: &str) -> Result<(Target, String), String> {
+    url(text, "keys")
+}
+
+/// Any URL, whose credential belongs into this key and not into it.
+///
+/// # Errors
+/// As above.
+pub(super) fn url(text: &str, credential: &str) -> Result<(Target, String), String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let tls = match scheme {
         "https" => true,
@@ -46,7 +54,9 @@ pub(super) fn base_url(text: &str) -> Result<(Target, String), String> {
     }
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') {
-        return Err("has a user name; put the credential into keys".to_owned());
+        return Err(format!(
+            "has a user name; put the credential into {credential}"
+        ));
     }
     let wrong = || "is not a URL; write it as \"https://api.example.com/v1\"".to_owned();
     let uri: Uri = text.parse().map_err(|_| wrong())?;

@@ -6,13 +6,21 @@ use aibridge_core::{
     api::Vendor,
     config::Metadata,
     keypool::{Failover, Rejected},
+    secret::Digest,
 };
 use toml::Spanned;
 
-use super::{Client, Credential, Provider, address, raw, resolve::Check, units};
+use super::{
+    Client, Credential, Provider, Token, address, error::shown, raw, resolve::Check, units,
+};
+use crate::clients::PLACEHOLDER;
 
 impl Check<'_, '_> {
-    pub(super) fn clients(&mut self, written: Vec<Spanned<raw::Client>>) -> Vec<Client> {
+    pub(super) fn clients(
+        &mut self,
+        written: Vec<Spanned<raw::Client>>,
+        admin: Option<&Token>,
+    ) -> Vec<Client> {
         let mut clients: Vec<Client> = Vec::with_capacity(written.len());
         for client in written {
             let client = client.into_inner();
@@ -36,14 +44,9 @@ impl Check<'_, '_> {
             let Some(token) = self.secret(&client.token, &key, "the client") else {
                 continue;
             };
-            if let Some(other) = clients
-                .iter()
-                .find(|other| other.token.secret == token.secret)
-            {
-                let what = format!(
-                    "{key}: is also that of \"{}\"; give each its own",
-                    other.name
-                );
+            let token = Token::from(token);
+            if let Some(what) = unfit(&token, &clients, admin) {
+                let what = format_args!("{key}: {what}");
                 self.problems.add(client.token.span(), what);
             }
             let of = |limit: &str| format!("client \"{}\": {limit}", name.escape_debug());
@@ -127,7 +130,7 @@ impl Check<'_, '_> {
                 let what = format!(
                     "{}: \"{}\" is not known; use \"anthropic\" or \"openai\"",
                     of("api"),
-                    other.escape_debug()
+                    shown(other)
                 );
                 self.problems.add(written.api.span(), what);
                 None
@@ -168,7 +171,7 @@ impl Check<'_, '_> {
         })
     }
 
-    fn keys(&mut self, written: &[Spanned<String>], what: &str) -> Vec<Credential> {
+    fn keys(&mut self, written: &[Spanned<raw::Secret>], what: &str) -> Vec<Credential> {
         let mut keys: Vec<(usize, Credential)> = Vec::with_capacity(written.len());
         for (index, reference) in written.iter().enumerate() {
             let Some(key) = self.secret(reference, &format!("{what}[{index}]"), "the entry") else {
@@ -258,11 +261,28 @@ impl Check<'_, '_> {
             written.span(),
             format_args!(
                 "{key}: \"{}\" is not known; use {choices} or a duration, such as \"10m\"",
-                written.get_ref().escape_debug()
+                shown(written.get_ref())
             ),
         );
         None
     }
+}
+
+/// What keeps a client's token from being one, if anything does.
+fn unfit(token: &Token, clients: &[Client], admin: Option<&Token>) -> Option<String> {
+    if token.digest == Digest::of(PLACEHOLDER.as_bytes()) {
+        let what = "is what clients show that have no token, and known to all; choose another";
+        return Some(what.to_owned());
+    }
+    if admin.is_some_and(|admin| admin.digest == token.digest) {
+        return Some("is also admin_token; give the client another".to_owned());
+    }
+    let mut others = clients.iter();
+    let other = others.find(|other| other.token.digest == token.digest)?;
+    Some(format!(
+        "is also that of \"{}\"; give each its own",
+        other.name
+    ))
 }
 
 /// Whether it can be the first segment of a route.

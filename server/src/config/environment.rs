@@ -10,6 +10,8 @@ use aibridge_core::{
     proxy::Proxies,
 };
 
+use zeroize::Zeroizing;
+
 use super::{
     DRAIN_TIMEOUT, Error, Overrides, Provider, Settings, Sources, address,
     error::Problems,
@@ -45,7 +47,8 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
             let keys = keys(sources, &format!("{prefix}_API_KEY"), &mut problems);
             let variable = format!("{prefix}_BASE_URL");
             let url = value(sources, &variable, &mut problems);
-            let (target, base_path) = address::base_url(url.as_deref().unwrap_or(default_url))
+            let url = url.as_ref().map_or(default_url, |url| url.as_str());
+            let (target, base_path) = address::base_url(url)
                 .map_err(|what| problems.add(0..0, format_args!("{variable}: {what}")))
                 .ok()?;
             Some(Provider {
@@ -133,9 +136,13 @@ fn keys(sources: &Sources, variable: &str, problems: &mut Problems<'_>) -> Vec<C
 }
 
 /// A variable's value; blank counts as not set.
-fn value(sources: &Sources, variable: &str, problems: &mut Problems<'_>) -> Option<String> {
-    match (sources.env)(variable) {
-        Ok(value) => Some(value.trim().to_owned()).filter(|value| !value.is_empty()),
+fn value(
+    sources: &Sources,
+    variable: &str,
+    problems: &mut Problems<'_>,
+) -> Option<Zeroizing<String>> {
+    match (sources.env)(variable).map(Zeroizing::new) {
+        Ok(value) => Some(Zeroizing::new(value.trim().to_owned())).filter(|it| !it.is_empty()),
         Err(VarError::NotPresent) => None,
         Err(VarError::NotUnicode(_)) => {
             problems.add(

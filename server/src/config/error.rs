@@ -2,6 +2,10 @@
 
 use std::{fmt, ops::Range};
 
+use aibridge_core::Secret;
+
+use super::secret::SHORT;
+
 /// All that is wrong with one configuration. One line each: `FILE:LINE: KEY: what; fix`.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -59,7 +63,18 @@ impl<'a> Problems<'a> {
         let at = error.span().map_or(0, |span| span.start);
         let key = key_at(self.text, at).map_or_else(String::new, |key| format!("{key}: "));
         // The reader's message may have lines of its own; one complaint is one line here.
-        let what = without_value(error.message());
+        let what = match missing(error.message()) {
+            Some(field) => {
+                let table = table_at(self.text, at);
+                let at_table = table.map_or_else(String::new, |table| format!("{table}: "));
+                let what = format!("{at_table}{field} is missing; add it");
+                return self.found.push((line_of(self.text, at), what));
+            }
+            None if error.message() == "duplicate key" => {
+                "is there twice in this table; remove one".to_owned()
+            }
+            None => without_value(error.message()),
+        };
         let what = what.lines().map(str::trim).collect::<Vec<_>>().join("; ");
         self.found
             .push((line_of(self.text, at), format!("{key}{what}")));
@@ -97,10 +112,35 @@ fn without_value(message: &str) -> String {
         .map_or("something else", |(_, expected)| expected);
     let expected = match expected {
         "a sequence" => "a list",
+        "i64" => "a whole number",
         "a map" => "a table",
         other => other,
     };
     format!("is of type {kind}; write {expected}")
+}
+
+/// The field that a complaint says is missing.
+fn missing(message: &str) -> Option<&str> {
+    message.strip_prefix("missing field `")?.strip_suffix('`')
+}
+
+/// The head of the table that this byte is in: `[[client]]`.
+fn table_at(text: &str, at: usize) -> Option<&str> {
+    let lines = text.lines().take(line_of(text, at));
+    let heads = lines.map(str::trim).filter(|line| line.starts_with('['));
+    let head = heads.last()?;
+    head.rfind(']').map(|end| &head[..=end])
+}
+
+/// A value as a complaint may repeat it: of what could be a secret in the wrong place, the hint.
+pub(super) fn shown(value: &str) -> String {
+    let is_long = value.chars().count() >= SHORT;
+    let is_word = value.chars().all(|c| c.is_alphabetic() || c == ' ');
+    let is_number = value.chars().all(|c| c.is_ascii_digit());
+    if is_long && !is_word && !is_number {
+        return Secret::new(value).hint().escape_debug().to_string();
+    }
+    value.escape_debug().to_string()
 }
 
 /// The number of the line that holds this byte, from 1.

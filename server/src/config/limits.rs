@@ -16,13 +16,24 @@ impl Check<'_, '_> {
             .unwrap_or_else(|| Limits::default().body)
     }
 
-    pub(super) fn capacity(&mut self, raw: &mut raw::Server) -> Capacity {
+    pub(super) fn capacity(&mut self, raw: &mut raw::Server, max_body: u64) -> Capacity {
         let default = Capacity::default();
+        let span = raw.max_buffered.as_ref().map_or(0..0, Spanned::span);
         let connections = self.count("server: max_connections", raw.max_connections.take());
         let buffered = self.quantity("server: max_buffered", raw.max_buffered.take(), units::size);
+        let buffered = buffered.unwrap_or(default.buffered);
+        if buffered < max_body {
+            let [held, body] = [buffered, max_body].map(units::show_size);
+            self.problems.add(
+                span,
+                format_args!(
+                    "server: max_buffered {held} is less than max_body {body}, so the largest requests could never be served; change one"
+                ),
+            );
+        }
         Capacity {
             connections: connections.map_or(default.connections, |count| count as usize),
-            buffered: buffered.unwrap_or(default.buffered),
+            buffered,
         }
     }
 

@@ -25,7 +25,7 @@ mod whole;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -43,25 +43,27 @@ use aibridge_core::{
     proxy::Proxies,
 };
 use http::HeaderName;
+use zeroize::Zeroizing;
 
 pub(crate) use address::socket_addr;
 pub(crate) use error::Error;
 pub(crate) use identity::Tls;
 pub(crate) use records::{OnFull, Place, Records};
-pub(crate) use secret::{Credential, Sources};
+pub(crate) use secret::{Credential, Sources, Token};
 pub(crate) use tools::Matching;
 
 /// How long running interceptions have at a shutdown where nothing else is said.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A checked configuration: every secret is here, every value is in range, every name is unique.
+/// A checked configuration: every key is here, every value is in range, every name is unique. Of
+/// tokens it has what it takes to know them again.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// What it was read from: the file as the user named it, or `environment`.
     pub(crate) origin: String,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
-    pub(crate) admin_token: Option<Credential>,
+    pub(crate) admin_token: Option<Token>,
     /// Of the clients' listener.
     pub(crate) tls: Option<Tls>,
     /// Of the admin listener.
@@ -93,7 +95,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) name: String,
-    pub(crate) token: Credential,
+    pub(crate) token: Token,
     pub(crate) max_in_flight: Option<u32>,
     pub(crate) requests_per_minute: Option<u32>,
     /// Names and values for providers that are told who asks.
@@ -153,11 +155,14 @@ impl Settings {
             return Self::from_environment(&Sources::of_process(PathBuf::new()), overrides);
         };
         let shown = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| {
-            Error::new(
-                &shown,
-                format_args!("cannot be read ({error}); check the path given with --config"),
-            )
+        let text = fs::read_to_string(path).map(Zeroizing::new);
+        let text = text.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => Error::new(&shown, "is not UTF-8 text; save it as that"),
+            io::ErrorKind::IsADirectory => Error::new(&shown, "is a folder; name a file in it"),
+            _ => {
+                let fix = "check the path given with --config";
+                Error::new(&shown, format_args!("cannot be read ({error}); {fix}"))
+            }
         })?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         Self::from_toml(&shown, &text, &Sources::of_process(folder), overrides)
@@ -257,7 +262,7 @@ impl Client {
             requests_per_minute: self.requests_per_minute,
             // It was checked that they make header fields.
             metadata: metadata.unwrap_or_default(),
-            ..CoreClient::new(&self.name, self.token.secret.digest())
+            ..CoreClient::new(&self.name, self.token.digest)
         }
     }
 }

@@ -7,8 +7,12 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
+use zeroize::Zeroizing;
 
 use super::records;
+
+/// A secret or a reference to one, overwritten once it has been followed.
+pub(super) type Secret = Zeroizing<String>;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -36,7 +40,7 @@ pub(super) struct File {
 pub(super) struct Server {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) admin: Option<Spanned<String>>,
-    pub(super) admin_token: Option<Spanned<String>>,
+    pub(super) admin_token: Option<Spanned<Secret>>,
     pub(super) max_body: Option<Spanned<Quantity>>,
     pub(super) header_timeout: Option<Spanned<Quantity>>,
     pub(super) idle_timeout: Option<Spanned<Quantity>>,
@@ -66,7 +70,7 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields)]
 pub(super) struct Client {
     pub(super) name: Spanned<String>,
-    pub(super) token: Spanned<String>,
+    pub(super) token: Spanned<Secret>,
     pub(super) max_in_flight: Option<Spanned<i64>>,
     pub(super) requests_per_minute: Option<Spanned<i64>>,
     #[serde(default)]
@@ -81,7 +85,7 @@ pub(super) struct Provider {
     pub(super) api: Spanned<String>,
     pub(super) base_url: Spanned<String>,
     #[serde(default)]
-    pub(super) keys: Vec<Spanned<String>>,
+    pub(super) keys: Vec<Spanned<Secret>>,
     pub(super) byok: Option<bool>,
     pub(super) send_actor: Option<bool>,
     #[serde(default)]
@@ -115,7 +119,7 @@ pub(super) struct Mcp {
     pub(super) name: Spanned<String>,
     pub(super) url: Spanned<String>,
     #[serde(default)]
-    pub(super) headers: BTreeMap<Spanned<String>, Spanned<String>>,
+    pub(super) headers: BTreeMap<Spanned<String>, Spanned<Secret>>,
     pub(super) allow: Option<Spanned<String>>,
     pub(super) deny: Option<Spanned<String>>,
 }

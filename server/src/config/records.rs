@@ -1,12 +1,20 @@
 //! `[records]`: where records are kept, how long, and what is left out.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use aibridge_core::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{error::Problems, raw::Quantity, resolve::Check, units};
+use super::{
+    error::{Problems, shown},
+    raw::Quantity,
+    resolve::Check,
+    units,
+};
 
 /// Where records are kept where nothing is configured: beside the environment variables there is no file to say so.
 const DEFAULT_FILE: &str = "aibridge.db";
@@ -30,7 +38,8 @@ pub(super) struct Written {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Records {
     pub(crate) place: Place,
-    /// Whether the texts of prompts, thoughts and tool arguments are kept.
+    /// Whether the texts of prompts, thoughts and tool arguments are kept, and what providers and
+    /// tools say of errors.
     pub(crate) prompts: bool,
     /// How long interceptions are kept; `None` for ever.
     pub(crate) retention: Option<Duration>,
@@ -82,7 +91,8 @@ impl Records {
         let quoted = |text: &str| toml::Value::from(text).to_string();
         let path = |path: &Path| quoted(&path.display().to_string());
         let mut lines = match &self.place {
-            Place::Memory => return Vec::new(),
+            Place::Memory if self.prompts => return Vec::new(),
+            Place::Memory => return vec![("prompts", "false".to_owned())],
             Place::Jsonl(file) => vec![("jsonl", path(file))],
             Place::Sqlite(file) => vec![("sqlite", path(file))],
         };
@@ -133,6 +143,14 @@ pub(super) fn resolve(written: Written, folder: &Path, check: &mut Check<'_, '_>
     }
     let retention = check.quantity("records: retention", written.retention, units::duration);
     let backlog = check.quantity("records: backlog", written.backlog, units::size);
+    if let Some(on_full) = &written.on_full
+        && written.sqlite.is_none()
+        && written.jsonl.is_none()
+    {
+        let what =
+            "records: on_full: memory does not fill up; remove it, or use `sqlite` or `jsonl`";
+        check.problems.add(on_full.span(), what);
+    }
     let on_full = written.on_full.map_or(OnFull::Serve, |on_full| {
         match on_full.get_ref().as_str() {
             "refuse" => OnFull::Refuse,
@@ -140,7 +158,7 @@ pub(super) fn resolve(written: Written, folder: &Path, check: &mut Check<'_, '_>
             other => {
                 let what = format_args!(
                     "records: on_full: \"{}\" is neither \"serve\" nor \"refuse\"; use one of them",
-                    other.escape_debug()
+                    shown(other)
                 );
                 check.problems.add(on_full.span(), what);
                 OnFull::Serve
@@ -162,12 +180,24 @@ fn path(
     folder: &Path,
     problems: &mut Problems<'_>,
 ) -> Option<PathBuf> {
-    if written.get_ref().is_empty() {
-        problems.add(
-            written.span(),
-            format_args!("records: {key}: is empty; name a file"),
-        );
-        return None;
-    }
-    Some(folder.join(written.get_ref()))
+    let file = folder.join(written.get_ref());
+    let what = if written.get_ref().is_empty() {
+        "is empty; name a file".to_owned()
+    } else if file.is_dir() {
+        format!("{} is a folder; name a file in it", file.display())
+    } else if let Some(folder) = file.parent().filter(|folder| is_missing(folder)) {
+        let shown = folder.display();
+        format!("folder {shown} does not exist; create it or name another")
+    } else {
+        return Some(file);
+    };
+    problems.add(written.span(), format_args!("records: {key}: {what}"));
+    None
+}
+
+/// Whether it is known that there is no such folder. One that we may not look into is another
+/// matter.
+fn is_missing(folder: &Path) -> bool {
+    let there = folder.metadata().map_err(|error| error.kind());
+    !folder.as_os_str().is_empty() && there.is_err_and(|kind| kind == io::ErrorKind::NotFound)
 }

@@ -6,7 +6,7 @@ use aibridge_core::proxy::Proxies;
 use toml::Spanned;
 
 use super::{
-    Authority, Credential, Overrides, Settings, Sources, address,
+    Authority, Credential, Overrides, Settings, Sources, Token, address,
     error::Problems,
     raw::{self, Quantity},
     records, whole,
@@ -40,19 +40,20 @@ pub(super) fn file(
     let admin_token = raw
         .admin_token
         .take()
-        .and_then(|token| check.secret(&token, "server: admin_token", "the entry"));
+        .and_then(|token| check.secret(&token, "server: admin_token", "the entry"))
+        .map(Token::from);
     let tls = check.tls("tls", raw.tls.take());
     let admin_tls = check.tls("admin_tls", raw.admin_tls.take());
     let admin_hosts = check.hosts(std::mem::take(&mut raw.admin_hosts));
     let max_body = check.max_body(&mut raw);
-    let capacity = check.capacity(&mut raw);
+    let capacity = check.capacity(&mut raw, max_body);
     let timeouts = check.timeouts(&mut raw);
     let drain_timeout = check.drain_timeout(&mut raw);
     let upstream_ca = raw
         .upstream_ca
         .take()
         .and_then(|path| check.authority(&path));
-    let clients = check.clients(file.client);
+    let clients = check.clients(file.client, admin_token.as_ref());
     let providers = check.providers(file.provider);
     let tool_servers = check.tool_servers(file.mcp);
     let tools = check.tool_limits(file.tools);
@@ -116,7 +117,7 @@ impl Check<'_, '_> {
 
     pub(super) fn secret(
         &mut self,
-        written: &Spanned<String>,
+        written: &Spanned<raw::Secret>,
         key: &str,
         removable: &str,
     ) -> Option<Credential> {
@@ -132,7 +133,7 @@ impl Check<'_, '_> {
     /// The value of a header field: a secret that may have spaces in it.
     pub(super) fn field_value(
         &mut self,
-        written: &Spanned<String>,
+        written: &Spanned<raw::Secret>,
         key: &str,
     ) -> Option<Credential> {
         self.sources

@@ -2,7 +2,8 @@
 
 use std::{env, fs, io, path::PathBuf};
 
-use aibridge_core::Secret;
+use aibridge_core::{Secret, secret::Digest};
+use zeroize::Zeroizing;
 
 /// A secret and where it came from. Shown, it is its hint.
 #[derive(Clone, Debug)]
@@ -10,6 +11,32 @@ pub(crate) struct Credential {
     pub(crate) secret: Secret,
     /// `env:NAME`, `file:PATH` or `literal`; for people.
     pub(crate) origin: String,
+}
+
+/// A token: a secret that is only ever compared, so that it need not be kept. Shown, it is its
+/// hint.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    pub(crate) digest: Digest,
+    pub(crate) hint: String,
+    /// As of a [`Credential`].
+    pub(crate) origin: String,
+    /// It may be guessed.
+    pub(crate) is_short: bool,
+}
+
+/// Characters of a token below which it is short.
+pub(super) const SHORT: usize = 8;
+
+impl From<Credential> for Token {
+    fn from(Credential { secret, origin }: Credential) -> Self {
+        Self {
+            digest: secret.digest(),
+            hint: secret.hint(),
+            is_short: secret.expose().len() < SHORT,
+            origin,
+        }
+    }
 }
 
 /// Where references are looked up. Values rather than the process's own environment, so that tests can make one up.
@@ -61,18 +88,27 @@ impl Sources {
     }
 
     /// What a reference refers to, and how that is called.
-    fn value<'a>(&self, reference: &'a str, what: &str) -> Result<(String, &'a str), String> {
+    fn value<'a>(
+        &self,
+        reference: &'a str,
+        what: &str,
+    ) -> Result<(Zeroizing<String>, &'a str), String> {
         if let Some(name) = reference.strip_prefix("env:") {
             Ok((self.env_value(name, what)?, reference))
         } else if let Some(path) = reference.strip_prefix("file:") {
             Ok((self.file_value(path, what)?, reference))
         } else {
-            Ok((reference.to_owned(), "literal"))
+            Ok((reference.to_owned().into(), "literal"))
         }
     }
 
-    fn env_value(&self, name: &str, what: &str) -> Result<String, String> {
-        match (self.env)(name) {
+    fn env_value(&self, name: &str, what: &str) -> Result<Zeroizing<String>, String> {
+        if name.is_empty() {
+            return Err(format!(
+                "names no environment variable; write \"env:NAME\" or remove {what}"
+            ));
+        }
+        match (self.env)(name).map(Zeroizing::new) {
             Ok(value) if value.trim().is_empty() => Err(format!(
                 "environment variable {name} is empty; set it or remove {what}"
             )),
@@ -86,16 +122,27 @@ impl Sources {
         }
     }
 
-    fn file_value(&self, path: &str, what: &str) -> Result<String, String> {
+    fn file_value(&self, path: &str, what: &str) -> Result<Zeroizing<String>, String> {
+        if path.is_empty() {
+            return Err(format!(
+                "names no file; write \"file:PATH\" or remove {what}"
+            ));
+        }
         let path = self.folder.join(path);
         let shown = path.display();
-        match fs::read_to_string(&path) {
+        match fs::read_to_string(&path).map(Zeroizing::new) {
             Ok(value) if value.trim().is_empty() => Err(format!(
                 "file {shown} is empty; write the secret into it or remove {what}"
             )),
             Ok(value) => Ok(value),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!(
                 "file {shown} does not exist; create it or remove {what}"
+            )),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(format!(
+                "{shown} is a folder; name the file in it that has the secret"
+            )),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(format!(
+                "file {shown} is not UTF-8 text; write the secret into it as text"
             )),
             Err(error) => Err(format!(
                 "file {shown} cannot be read ({error}); check its permissions"

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use aibridge_core::{api::Vendor, keypool::Rejected};
 
-use super::{Credential, Provider, Settings, Tls, ToolServer, units};
+use super::{Credential, Provider, Settings, Tls, Token, ToolServer, units};
 
 impl Display for Settings {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -15,7 +15,7 @@ impl Display for Settings {
         text(f, "listen", &self.listen.to_string())?;
         text(f, "admin", &self.admin.to_string())?;
         if let Some(token) = &self.admin_token {
-            writeln!(f, "admin_token = {}", Masked(token, ""))?;
+            writeln!(f, "admin_token = {}", Masked::of(token))?;
         }
         for (key, tls) in [("tls", &self.tls), ("admin_tls", &self.admin_tls)] {
             if let Some(Tls { cert, key: of, .. }) = tls {
@@ -47,7 +47,7 @@ impl Display for Settings {
         for client in &self.clients {
             writeln!(f, "\n[[client]]")?;
             text(f, "name", &client.name)?;
-            writeln!(f, "token = {}", Masked(&client.token, ""))?;
+            writeln!(f, "token = {}", Masked::of(&client.token))?;
             for (key, limit) in [
                 ("max_in_flight", client.max_in_flight),
                 ("requests_per_minute", client.requests_per_minute),
@@ -107,7 +107,7 @@ impl Display for Provider {
         } else {
             writeln!(f, "keys = [")?;
             for key in &self.keys {
-                writeln!(f, "  {}", Masked(key, ","))?;
+                writeln!(f, "  {}", Masked::new(key, ","))?;
             }
             writeln!(f, "]")?;
         }
@@ -148,7 +148,7 @@ impl Display for ToolServer {
                 f,
                 "headers.{} = {}",
                 quoted(field.as_str()),
-                Masked(value, "")
+                Masked::new(value, "")
             )?;
         }
         for (key, matching) in [("allow", &self.allow), ("deny", &self.deny)] {
@@ -161,17 +161,41 @@ impl Display for ToolServer {
 }
 
 /// A secret's hint, and where it came from as a comment behind the separator.
-struct Masked<'a>(&'a Credential, &'static str);
+struct Masked<'a> {
+    hint: String,
+    origin: &'a str,
+    separator: &'static str,
+}
+
+impl<'a> Masked<'a> {
+    fn new(credential: &'a Credential, separator: &'static str) -> Self {
+        let Credential { secret, origin } = credential;
+        let hint = secret.hint();
+        Self {
+            hint,
+            origin,
+            separator,
+        }
+    }
+
+    fn of(token: &'a Token) -> Self {
+        Self {
+            hint: token.hint.clone(),
+            origin: &token.origin,
+            separator: "",
+        }
+    }
+}
 
 impl Display for Masked<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(Credential { secret, origin }, separator) = self;
-        write!(
-            f,
-            "{}{separator} # {}",
-            quoted(&secret.hint()),
-            origin.escape_debug()
-        )
+        let Self {
+            hint,
+            origin,
+            separator,
+        } = self;
+        let origin = origin.escape_debug();
+        write!(f, "{}{separator} # {origin}", quoted(hint))
     }
 }
 

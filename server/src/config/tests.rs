@@ -6,6 +6,8 @@ use aibridge_core::keypool::Rejected;
 
 use super::*;
 
+mod mistakes;
+
 /// An environment of these variables.
 fn sources(variables: &'static [(&'static str, &'static str)]) -> Sources {
     Sources {
@@ -36,14 +38,17 @@ fn with(server: &str, provider: &str) -> String {
     )
 }
 
+fn provider(name: &str, api: &str, url: &str) -> String {
+    format!("[[provider]]\nname = \"{name}\"\napi = \"{api}\"\nbase_url = \"{url}\"\n")
+}
+
+fn client(name: &str, token: &str) -> String {
+    format!("[[client]]\nname = \"{name}\"\ntoken = \"{token}\"\n")
+}
+
 #[test]
 fn every_complaint_names_file_line_key_and_fix() {
-    let provider = |name: &str, api: &str, url: &str| {
-        format!("[[provider]]\nname = \"{name}\"\napi = \"{api}\"\nbase_url = \"{url}\"\n")
-    };
     let good = provider("a", "openai", "https://host/v1");
-    let client =
-        |name: &str, token: &str| format!("[[client]]\nname = \"{name}\"\ntoken = \"{token}\"\n");
     let cases: Vec<(String, &str)> = vec![
         (
             String::new(),
@@ -210,11 +215,11 @@ fn every_complaint_names_file_line_key_and_fix() {
             "aibridge.toml:6: records: postgres: not supported by this version; use `sqlite`, or `jsonl` and load that",
         ),
         (
-            good.clone() + "[records]\nsqlite = \"a.db\"\njsonl = \"a.jsonl\"\n",
+            good.clone() + "[records]\nsqlite = \"/tmp/a.db\"\njsonl = \"/tmp/a.jsonl\"\n",
             "aibridge.toml:7: records: jsonl: `sqlite` is given too; records are kept in one place, so remove either",
         ),
         (
-            good.clone() + "[records]\njsonl = \"a.jsonl\"\nretention = \"90d\"\n",
+            good.clone() + "[records]\njsonl = \"/tmp/a.jsonl\"\nretention = \"90d\"\n",
             "aibridge.toml:7: records: retention: only `sqlite` has it; remove it, or use `sqlite`",
         ),
         (
@@ -222,7 +227,7 @@ fn every_complaint_names_file_line_key_and_fix() {
             "aibridge.toml:6: records: sqlite: is empty; name a file",
         ),
         (
-            good.clone() + "[records]\nsqlite = \"a.db\"\non_full = \"stop\"\n",
+            good.clone() + "[records]\nsqlite = \"/tmp/a.db\"\non_full = \"stop\"\n",
             "aibridge.toml:7: records: on_full: \"stop\" is neither \"serve\" nor \"refuse\"; use one of them",
         ),
         (
@@ -389,7 +394,7 @@ fn blocking_replies_have_ten_minutes_unless_there_is_no_limit() {
 fn a_public_address_needs_clients_and_the_admin_one_a_token() {
     let text = with(
         "listen = \"0.0.0.0:1\"\nadmin = \"[::]:2\"\nadmin_token = \"t\"",
-        "[[client]]\nname = \"a\"\ntoken = \"t\"",
+        "[[client]]\nname = \"a\"\ntoken = \"u\"",
     );
     assert_eq!(read(&text).unwrap().listen.to_string(), "0.0.0.0:1");
 }

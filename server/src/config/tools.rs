@@ -38,7 +38,7 @@ impl Check<'_, '_> {
 
     fn tool_server(&mut self, name: Arc<str>, written: raw::Mcp) -> Option<ToolServer> {
         let of = |key: &str| format!("mcp \"{}\": {key}", name.escape_debug());
-        let base = address::base_url(written.url.get_ref())
+        let base = address::url(written.url.get_ref(), "headers")
             .map_err(|what| {
                 self.problems
                     .add(written.url.span(), format_args!("{}: {what}", of("url")));

@@ -2,12 +2,15 @@
 
 use aibridge_core::Duration;
 
+use super::error::shown;
+
 /// `"60s"`, `"500ms"`, `"1h"`, `"90d"`; `"0"` needs no unit.
 ///
 /// # Errors
 /// What is wrong, and how it would be right.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text).ok_or_else(|| {
+        let text = shown(text);
         format!("\"{text}\" is not a duration; write a whole number and a unit, such as \"60s\"")
     })?;
     let millis = match unit {
@@ -19,12 +22,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "" if number == 0 => 0,
         "" => {
             return Err(format!(
-                "\"{text}\" lacks a unit; write \"{number}s\" for seconds"
+                "\"{number}\" lacks a unit; write \"{number}s\" for seconds"
             ));
         }
         _ => {
             return Err(format!(
-                "\"{unit}\" is not a unit of time; use ms, s, m, h or d, as in \"60s\""
+                "\"{}\" is not a unit of time; use ms, s, m, h or d, as in \"60s\"",
+                shown(unit)
             ));
         }
     };
@@ -41,6 +45,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// What is wrong, and how it would be right.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text).ok_or_else(|| {
+        let text = shown(text);
         format!("\"{text}\" is not a size; write a whole number and a unit, such as \"32MiB\"")
     })?;
     let bytes = match unit {
@@ -53,7 +58,8 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         "GiB" => 1 << 30,
         _ => {
             return Err(format!(
-                "\"{unit}\" is not a unit of size; use B, KiB, MiB or GiB, as in \"32MiB\""
+                "\"{}\" is not a unit of size; use B, KiB, MiB or GiB, as in \"32MiB\"",
+                shown(unit)
             ));
         }
     };

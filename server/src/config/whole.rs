@@ -7,7 +7,7 @@ use std::{
 
 use aibridge_core::{Target, api::Vendor};
 
-use super::{Provider, Settings, error::Problems};
+use super::{Provider, Settings, error::Problems, secret::SHORT};
 
 /// Checks the settings as a whole. `None` only if there is a complaint.
 pub(super) fn check(
@@ -63,9 +63,9 @@ pub(super) fn check(
             );
         }
     }
-    settings
-        .warnings
-        .extend(settings.providers.iter().filter_map(doubtful_path));
+    let doubts = settings.providers.iter().filter_map(doubtful_path);
+    let doubts: Vec<_> = doubts.chain(short_tokens(&settings)).collect();
+    settings.warnings.extend(doubts);
     fine.then_some(settings)
 }
 
@@ -79,6 +79,19 @@ fn points_at(target: &Target, listen: SocketAddr) -> bool {
         }
     };
     local && target.port == listen.port() && listen.port() != 0
+}
+
+/// Tokens that somebody may find by trying.
+fn short_tokens(settings: &Settings) -> impl Iterator<Item = String> {
+    let clients = settings.clients.iter();
+    let clients =
+        clients.map(|client| (format!("client \"{}\": token", client.name), &client.token));
+    let admin = settings.admin_token.iter();
+    let admin = admin.map(|token| ("server: admin_token".to_owned(), token));
+    let short = clients.chain(admin).filter(|(_, token)| token.is_short);
+    short.map(|(key, _)| {
+        format!("{key} is shorter than {SHORT} characters, and may be guessed; choose a longer one")
+    })
 }
 
 /// The two vendors disagree on whether a base URL has the version in it; mixing them up gives 404s.

@@ -73,6 +73,7 @@ fn ended(outcome: Outcome) -> Ended {
         status: Some(200),
         outcome,
         error: None,
+        class: None,
         credential_hint: "k...y".into(),
         attempts: 3,
         turns: 1,
@@ -120,6 +121,7 @@ fn what_happens_is_counted_under_the_names_that_dashboards_use() {
             injected,
             server: server.map(Into::into),
             error: error.map(str::to_owned),
+            class: error.map(Into::into),
             at: Instant::EPOCH,
         };
         series.tool(&tool, &metrics);
@@ -227,7 +229,7 @@ fn a_clients_own_key_is_no_attempt_of_the_pool() {
 
 /// Defect 18: metrics that grow with what clients send.
 #[test]
-fn models_beyond_a_bound_are_other_however_many_clients_name() {
+fn defect_18_models_beyond_a_bound_are_other_however_many_clients_name() {
     let metrics = Metrics::new();
     let series = metrics.begin(&"anthropic".into(), Api::Messages);
     let usage = Usage {

@@ -107,9 +107,9 @@ impl Files {
     }
 
     /// What was written ends with a whole line.
-    fn line_is_over(&mut self) {
+    fn line_is_over(&mut self, begin_another: bool) {
         if let Self::Series(spool) = self {
-            spool.line_is_over();
+            spool.line_is_over(begin_another);
         }
     }
 }
@@ -154,6 +154,8 @@ struct State {
     sleep: Sleep,
     /// Somebody waits for what is held.
     awaited: bool,
+    /// Another file of the series is to be begun.
+    begins_another: bool,
     /// Who waits, and for how many lines to be written.
     waiting: Vec<(u64, Waker)>,
     failing: bool,
@@ -161,6 +163,15 @@ struct State {
     ends: bool,
     /// Interceptions whose beginning was lost: what comes of them would make no sense.
     unrecorded: HashSet<InterceptionId>,
+}
+
+/// What the thread has to do.
+struct Due {
+    /// How many lines there are in all once the batch is written.
+    mark: u64,
+    begins_another: bool,
+    /// There will be no more.
+    is_last: bool,
 }
 
 /// What the thread sleeps for. Who wakes it says so here: to wake it twice costs two system calls.
@@ -291,6 +302,17 @@ impl Journal {
         self.written.lines.load(Acquire) >= mark
     }
 
+    /// Has another file of a series begun, so that the present one can be deleted once it is read.
+    pub(super) fn begin_another(&self) {
+        let mut state = lock(&self.state);
+        state.begins_another = true;
+        let wakes = state.rouse(&[Sleep::Company, Sleep::Line]);
+        drop(state);
+        if wakes {
+            self.work.notify_one();
+        }
+    }
+
     /// Writes what is held, and takes nothing more. Returns when that is done, or has failed.
     pub(super) fn close(&self) {
         lock(&self.state).ends = true;
@@ -359,10 +381,13 @@ impl Journal {
     fn write_all(&self, mut files: Files) {
         let mut batch = Vec::new();
         loop {
-            let (mark, is_last) = self.gather(&mut batch);
+            let due = self.gather(&mut batch);
             let fault = self.write(&mut files, &mut batch).err();
-            self.wrote(mark, batch.len(), fault);
-            if is_last {
+            if fault.is_none() {
+                files.line_is_over(due.begins_another);
+            }
+            self.wrote(due.mark, batch.len(), fault);
+            if due.is_last {
                 return;
             }
             if batch.capacity() > HELD && batch.is_empty() {
@@ -371,14 +396,16 @@ impl Journal {
         }
     }
 
-    /// Waits until something is to be written, and puts it after what could not be written before.
-    /// How many lines there are in all then, and whether there will be no more.
-    fn gather(&self, batch: &mut Vec<u8>) -> (u64, bool) {
+    /// Waits until something is to be done, and puts what is to be written after what could not be
+    /// before.
+    fn gather(&self, batch: &mut Vec<u8>) -> Due {
         let mut state = lock(&self.state);
         if batch.is_empty() {
-            state = self.sleep(state, Sleep::Line, None, |state| state.held.is_empty());
+            state = self.sleep(state, Sleep::Line, None, |state| {
+                state.held.is_empty() && !state.begins_another
+            });
             state = self.sleep(state, Sleep::Company, Some(TICK), |state| {
-                !state.awaited && state.held.len() <= COMPANY
+                !state.awaited && !state.begins_another && state.held.len() <= COMPANY
             });
             std::mem::swap(batch, &mut state.held);
         } else {
@@ -387,7 +414,11 @@ impl Journal {
         }
         state.writing = batch.len();
         state.awaited = false;
-        (self.mark(), state.ends)
+        Due {
+            mark: self.mark(),
+            begins_another: std::mem::take(&mut state.begins_another),
+            is_last: state.ends,
+        }
     }
 
     /// Waits as long as this holds and the journal is not closed, at most for so long.
@@ -434,9 +465,6 @@ impl Journal {
         };
         batch.drain(..done);
         self.written.bytes.fetch_add(done as u64, Relaxed);
-        if done > 0 && result.is_ok() {
-            files.line_is_over();
-        }
         result
     }
 

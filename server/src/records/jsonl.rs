@@ -4,7 +4,7 @@
 //! interceptions are not read back from it.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::Path,
@@ -73,6 +73,10 @@ impl Store for JsonLines {
         Ok(Vec::new())
     }
 
+    fn note(&self) -> Option<&'static str> {
+        Some("the latest since the bridge started: the file of records is not read back")
+    }
+
     fn counts(&self) -> Counts {
         let (pending, lost) = self.journal.counts(false);
         Counts { pending, lost }
@@ -87,17 +91,32 @@ impl Store for JsonLines {
     }
 }
 
+/// What is known of an interception that has not ended.
+#[derive(Default)]
+struct Run {
+    attempts: u32,
+    turns: u32,
+    hint: String,
+}
+
 /// Ends the interceptions in a file's last part that have begun and not ended.
 fn end_interrupted(file: &mut File) -> std::io::Result<()> {
     let len = file.metadata()?.len();
     file.seek(SeekFrom::Start(len.saturating_sub(LOOKED_THROUGH)))?;
-    let mut running = BTreeSet::new();
+    let mut running = BTreeMap::new();
     let mut reader = BufReader::new((&mut *file).take(len.min(LOOKED_THROUGH)));
     let mut text = Vec::new();
     while reader.read_until(b'\n', &mut text)? > 0 {
         match serde_json::from_slice(&text) {
             Ok(Line::Started(started)) => {
-                running.insert(started.id.0);
+                running.insert(started.id.0, Run::default());
+            }
+            Ok(Line::Attempt(attempt)) => {
+                if let Some(run) = running.get_mut(&attempt.id.0) {
+                    run.attempts += 1;
+                    run.turns = attempt.turn;
+                    run.hint = attempt.key_hint.into_owned();
+                }
             }
             Ok(Line::Ended(ended)) => {
                 running.remove(&ended.id.0);
@@ -110,16 +129,16 @@ fn end_interrupted(file: &mut File) -> std::io::Result<()> {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     let now = Time(Instant::EPOCH + now);
-    for id in running.iter().copied() {
+    for (id, run) in &running {
         let ended = Line::Ended(Ended {
-            id: Id(id),
+            id: Id(*id),
             ended_at: now,
             status: None,
             outcome: "interrupted".into(),
             error_message: None,
-            credential_hint: "".into(),
-            attempts: 0,
-            turns: 0,
+            credential_hint: run.hint.as_str().into(),
+            attempts: run.attempts,
+            turns: run.turns,
             first_byte_ms: None,
             total_ms: None,
         });

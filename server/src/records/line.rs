@@ -140,6 +140,17 @@ pub(crate) enum Texts {
     Kept,
 }
 
+/// Leaves out of a record what providers and tools say of errors, which may quote what people and
+/// models wrote.
+pub(super) fn drop_words(record: &mut Record) {
+    let (error, class) = match record {
+        Record::Ended(_, ended) => (&mut ended.error, &ended.class),
+        Record::ToolUsage(_, tool) => (&mut tool.error, &tool.class),
+        _ => return,
+    };
+    *error = class.as_deref().map(str::to_owned);
+}
+
 /// The interception that a record belongs to, if it is one to be stored.
 pub(super) fn id_of(record: &Record) -> Option<InterceptionId> {
     match record {

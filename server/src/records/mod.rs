@@ -22,6 +22,7 @@ use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use aibridge_core::record::Record;
@@ -55,6 +56,10 @@ trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// Why they cannot be found.
     fn find(&self, search: &Search) -> Result<Vec<Interception>, NotFound>;
+    /// What whoever is shown interceptions should know of this store.
+    fn note(&self) -> Option<&'static str> {
+        None
+    }
     /// How much is on its way, and how much was lost.
     fn counts(&self) -> Counts;
     /// Tells whether records are about to be lost.
@@ -85,6 +90,8 @@ pub(crate) struct Recorder {
     ring: Mutex<Ring>,
     metrics: Metrics,
     store: Option<Box<dyn Store>>,
+    texts: Texts,
+    retention: Option<Duration>,
 }
 
 impl Recorder {
@@ -105,6 +112,7 @@ impl Recorder {
                 let terms = sqlite::Terms {
                     texts,
                     retention: records.retention,
+                    sweep: sqlite::SWEEP,
                     backlog: records.backlog,
                 };
                 Some(Box::new(sqlite::Sqlite::open(file, terms)?))
@@ -112,6 +120,8 @@ impl Recorder {
         };
         Ok(Self {
             store,
+            texts,
+            retention: records.retention,
             ..Self::in_memory(LATEST)
         })
     }
@@ -122,11 +132,16 @@ impl Recorder {
             ring: Mutex::new(Ring::new(capacity)),
             metrics: Metrics::new(),
             store: None,
+            texts: Texts::Kept,
+            retention: None,
         }
     }
 
     /// Takes a record.
-    pub(crate) fn keep(&self, record: Record) {
+    pub(crate) fn keep(&self, mut record: Record) {
+        if self.texts == Texts::Dropped {
+            line::drop_words(&mut record);
+        }
         if let Some(store) = &self.store {
             store.keep(&record);
         }
@@ -202,18 +217,33 @@ impl Recorder {
             let known: HashSet<_> = entries.iter().map(|it| it.id.to_string()).collect();
             let found = entries.into_iter().map(Interception::new);
             let found = found.filter(|it| search.wants(it));
-            if !in_memory && self.store.is_none() {
+            // It may have been one that is not in memory any more; so are all after it.
+            if !in_memory && self.store.is_none() && !ring.has_forgotten() {
                 return Err(NotFound::NoSuchPlace);
             }
             (found.take(search.limit).collect::<Vec<_>>(), known)
         };
         if let Some(store) = &self.store {
-            let stored = store.find(&search)?.into_iter();
+            let stored = match store.find(&search) {
+                // It may have been too old by now; so are all after it.
+                Err(NotFound::NoSuchPlace) if self.retention.is_some() => Vec::new(),
+                stored => stored?,
+            };
+            let stored = stored.into_iter();
             found.extend(stored.filter(|it| !known.contains(&it.id)));
+        }
+        // What is about to be deleted from the store, and what is in memory longer than there.
+        if let Some(oldest) = self.retention.and_then(view::oldest_of) {
+            found.retain(|it| it.ended_at.is_none() || it.started_at >= oldest);
         }
         found.sort_by(|a, b| b.place().cmp(&a.place()));
         found.truncate(search.limit);
         Ok(found)
+    }
+
+    /// What whoever is shown what was found should know.
+    pub(crate) fn note(&self) -> Option<&'static str> {
+        self.store.as_ref().and_then(|store| store.note())
     }
 
     /// The newest interceptions in memory, running ones included.

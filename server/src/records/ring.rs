@@ -98,6 +98,11 @@ impl Ring {
         self.entries.values().rev()
     }
 
+    /// Whether there are interceptions that it had and has no more.
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.next > self.entries.len() as u64
+    }
+
     fn start(&mut self, id: InterceptionId, mut started: Box<Started>, metrics: &Metrics) {
         let series = metrics.begin(&started.provider, started.api);
         started.session_id.as_mut().map(shorten);

@@ -233,6 +233,17 @@ impl Reader {
         Ok(())
     }
 
+    /// Deletes all files, where all that was ever written has been read.
+    ///
+    /// # Errors
+    /// One cannot be deleted.
+    pub(super) fn delete_all(&self) -> io::Result<()> {
+        for number in self.files()? {
+            fs::remove_file(path(&self.folder, number))?;
+        }
+        Ok(())
+    }
+
     /// Reads the next whole lines of the file into the buffer: how many bytes they are.
     fn read(&mut self) -> io::Result<usize> {
         let file = match &self.file {
@@ -283,9 +294,10 @@ impl Spool {
         Ok(count)
     }
 
-    /// The last line is complete: the place to begin another file, if there is so much in this one. Where that fails, this one grows.
-    pub(super) fn line_is_over(&mut self) {
-        if self.len >= FILE
+    /// The last line is complete: the place to begin another file, if there is so much in this one,
+    /// or it is asked for. Where that fails, this one grows.
+    pub(super) fn line_is_over(&mut self, begin_another: bool) {
+        if (self.len >= FILE || begin_another && self.len > 0)
             && let Ok(next) = Self::begin(&self.folder, self.number + 1)
         {
             *self = next;

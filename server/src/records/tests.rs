@@ -11,6 +11,8 @@ use serde_json::json;
 
 use super::*;
 
+mod limits;
+
 /// Waits until what was kept so far is committed.
 fn commit(recorder: &Recorder) {
     let mark = recorder.mark();
@@ -92,6 +94,7 @@ pub(super) fn ended(id: InterceptionId) -> Record {
             status: Some(200),
             outcome: Outcome::Ok,
             error: None,
+            class: None,
             credential_hint: "sk-a...bbbb".into(),
             attempts: 2,
             turns: 2,
@@ -136,6 +139,7 @@ fn an_interception_is_shown_in_the_shape_of_the_contract() {
             injected: false,
             server: None,
             error: None,
+            class: None,
             at: Instant::EPOCH,
         },
     ));
@@ -470,4 +474,28 @@ fn what_cannot_be_written_is_held_and_then_lost_and_counted() {
     );
     assert_eq!(recorder.newest(100).len(), 21, "in memory it is");
     recorder.close();
+}
+
+#[test]
+fn what_a_crash_ends_in_json_lines_has_the_attempts_that_are_known() {
+    let folder = Folder::new("jsonl-attempts");
+    let file = folder.0.join("records.jsonl");
+    let recorder = Recorder::open(&records(Place::Jsonl(file.clone()))).unwrap();
+    recorder.keep(started(id(1), "m"));
+    recorder.keep(attempt(id(1), "one", Ok(429), "next_key"));
+    recorder.keep(attempt(id(1), "two", Ok(200), "relay"));
+    recorder.close();
+    drop(recorder);
+    Recorder::open(&records(Place::Jsonl(file.clone())))
+        .unwrap()
+        .close();
+    let lines = fs::read_to_string(&file).unwrap();
+    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    let ended = &last["ended"];
+    assert_eq!(ended["outcome"], "interrupted");
+    assert_eq!(
+        (&ended["attempts"], &ended["turns"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(ended["credential_hint"], "two");
 }

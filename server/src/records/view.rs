@@ -1,6 +1,6 @@
 //! An interception as the admin endpoint shows it.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use aibridge_core::{Duration, Instant};
 use serde::Serialize;
@@ -226,6 +226,13 @@ pub(super) fn rfc3339(at: Instant) -> String {
     put(17, 2, time / 1_000 % 60);
     put(20, 3, time % 1_000);
     str::from_utf8(&text).unwrap_or_default().to_owned()
+}
+
+/// When the oldest interceptions began that are kept for so long, as [`rfc3339`].
+pub(super) fn oldest_of(retention: Duration) -> Option<String> {
+    let oldest = SystemTime::now().checked_sub(retention)?;
+    let since = oldest.duration_since(SystemTime::UNIX_EPOCH);
+    Some(rfc3339(Instant::EPOCH + since.unwrap_or_default()))
 }
 
 /// Milliseconds, to the microsecond.

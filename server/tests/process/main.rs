@@ -3,6 +3,7 @@
 
 mod bridge;
 mod crash;
+mod defects;
 mod descriptors;
 mod log;
 mod reload;

@@ -99,18 +99,42 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
+fn defect_20_a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
     let folder = folder("reloads");
     let provider = telling();
-    let variants: [(&[&str], &str); 3] = [
-        (&["key-a", "key-b"], ""),
-        (&["key-b", "key-c"], "[server]\nmax_body = \"1MiB\""),
+    // Who asks stays, with other limits; other clients, providers, servers and limits come and go.
+    let client = |name: &str, limits: &str| {
+        format!("[[client]]\nname = \"{name}\"\ntoken = \"token-of-{name}\"\n{limits}\n")
+    };
+    let other = |name: &str| {
+        format!(
+            "[[provider]]\nname = \"{name}\"\napi = \"openai\"\nbase_url = \"http://127.0.0.1:9/v1\"\nkeys = [\"key-of-{name}\"]\n"
+        )
+    };
+    let alice = client("alice", "");
+    let variants: [(&[&str], String); 5] = [
+        (&["key-a", "key-b"], alice.clone()),
+        (
+            &["key-b", "key-c"],
+            format!(
+                "[server]\nmax_body = \"1MiB\"\n{alice}{}",
+                client("bob", "")
+            ),
+        ),
         (
             &["key-c"],
-            "[[mcp]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:9/mcp\"",
+            format!("{alice}[[mcp]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:9/mcp\"\n"),
+        ),
+        (
+            &["key-c", "key-a"],
+            client("carol", "") + &client("alice", "max_in_flight = 50") + &other("one"),
+        ),
+        (
+            &["key-a"],
+            other("two") + &other("one") + &client("alice", "requests_per_minute = 1000000"),
         ),
     ];
-    let file = write(&folder, &provider, variants[0].0, variants[0].1);
+    let file = write(&folder, &provider, variants[0].0, &variants[0].1);
     let bridge = Bridge::start(&file, "warn", "");
     let (over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -119,7 +143,8 @@ fn a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
             scope.spawn(move || {
                 while !over.load(Relaxed) {
                     let body = question("Still there?", client % 2 == 0);
-                    let seen = ask(&bridge.clients, "", &body).unwrap();
+                    let token = "x-aibridge-token: token-of-alice\r\n";
+                    let seen = ask(&bridge.clients, token, &body).unwrap();
                     assert_eq!((seen.status(), seen.complete), (200, true), "{}", seen.body);
                     assert!(!seen.body.contains("error"), "{}", seen.body);
                     asked.fetch_add(1, Relaxed);
@@ -127,7 +152,7 @@ fn a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
             });
         }
         for number in 1..=100 {
-            let (keys, more) = variants[number % variants.len()];
+            let (keys, more) = &variants[number % variants.len()];
             write(&folder, &provider, keys, more);
             let reply = bridge.request("POST", "/reload");
             // So that there is load between any two.

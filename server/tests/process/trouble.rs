@@ -114,7 +114,7 @@ fn with_a_full_disk_requests_are_refused_where_configured_and_nothing_is_lost() 
 }
 
 #[test]
-fn with_a_full_disk_requests_are_served_by_default_and_what_is_lost_is_counted() {
+fn defect_19_with_a_full_disk_requests_are_served_by_default_and_what_is_lost_is_counted() {
     if !can_make_room() {
         return;
     }
@@ -156,7 +156,7 @@ fn with_a_full_disk_requests_are_served_by_default_and_what_is_lost_is_counted()
 }
 
 #[test]
-fn while_the_database_is_locked_requests_are_served_and_recorded() {
+fn defect_19_while_the_database_is_locked_requests_are_served_and_recorded() {
     let (config, store) = config("locked", "");
     let bridge = Bridge::start(&config, "info", "");
     let lock = Connection::open(&store).unwrap();

@@ -24,6 +24,8 @@ const DELETED_AT_ONCE: usize = 200;
 pub(super) struct Importer {
     connection: Connection,
     running: Running,
+    /// Something was deleted that the log may still have.
+    has_deleted: bool,
 }
 
 /// The rows of the interceptions that have begun and not ended, by id.
@@ -59,6 +61,7 @@ impl Importer {
         Ok(Self {
             connection,
             running,
+            has_deleted: false,
         })
     }
 
@@ -111,7 +114,12 @@ impl Importer {
     pub(super) fn interrupt(&mut self, now: &str) -> Result<usize> {
         self.running.clear();
         self.connection.execute(
-            "UPDATE interceptions SET outcome = 'interrupted', ended_at = ? WHERE ended_at IS NULL",
+            "UPDATE interceptions SET outcome = 'interrupted', ended_at = ?,
+             attempts = (SELECT count(*) FROM attempts a WHERE a.interception = interceptions.interception),
+             turns = (SELECT coalesce(max(turn), 0) FROM attempts a WHERE a.interception = interceptions.interception),
+             credential_hint = (SELECT key_hint FROM attempts a WHERE a.interception = interceptions.interception
+                                ORDER BY rowid DESC LIMIT 1)
+             WHERE ended_at IS NULL",
             [now],
         )
     }
@@ -139,6 +147,7 @@ impl Importer {
             }
         }
         transaction.commit()?;
+        self.has_deleted |= !old.is_empty();
         Ok(old.len() == DELETED_AT_ONCE)
     }
 
@@ -148,6 +157,18 @@ impl Importer {
         let _ = self
             .connection
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
+    }
+
+    /// Empties the log, if it may have something that was deleted. Waits a little for readers.
+    pub(super) fn forget_deleted(&mut self) {
+        if self.has_deleted {
+            let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let blocked = self
+                .connection
+                .query_row(truncate, (), |row| row.get::<_, bool>(0));
+            // Where a reader is in the way, the next one does it.
+            self.has_deleted = blocked.unwrap_or(true);
+        }
     }
 }
 

@@ -49,8 +49,8 @@ const REST: u32 = 64;
 const LONGEST_REST: Duration = Duration::from_secs(5);
 /// and not at all while so many bytes wait.
 const URGENT: u64 = 64 << 20;
-/// How often it is looked for interceptions that are too old.
-const SWEEP: Duration = Duration::from_secs(60);
+/// How often it is looked for interceptions that are too old, and for what of the spool can go.
+pub(super) const SWEEP: Duration = Duration::from_secs(60);
 /// How long another user of the database is waited for.
 const BUSY: Duration = Duration::from_secs(1);
 /// How long taking in the rest may take when the bridge ends. What is left then is taken in at the next start.
@@ -61,6 +61,8 @@ const LAST: Duration = Duration::from_secs(10);
 pub(super) struct Terms {
     pub(super) texts: Texts,
     pub(super) retention: Option<Duration>,
+    /// How often that is looked after.
+    pub(super) sweep: Duration,
     /// Bytes that may wait to be taken in.
     pub(super) backlog: u64,
 }
@@ -117,6 +119,7 @@ impl Sqlite {
                 reader,
                 importer,
                 retention: terms.retention,
+                sweep: terms.sweep,
                 swept: None,
                 rests_until: Instant::now(),
                 failing: false,
@@ -170,6 +173,7 @@ struct Writer {
     reader: Reader,
     importer: Importer,
     retention: Option<Duration>,
+    sweep: Duration,
     swept: Option<Instant>,
     rests_until: Instant,
     /// The database could not be written to.
@@ -178,7 +182,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        let (mut give_up, mut sweeps) = (None, false);
+        let (mut give_up, mut tidies) = (None, false);
         loop {
             let now = Instant::now();
             if self.ends.load(Relaxed) {
@@ -191,8 +195,8 @@ impl Writer {
             let urgent = self.journal.waiting() > URGENT && !self.failing;
             if now >= self.rests_until || urgent {
                 self.step();
-                sweeps = self.sweep();
-            } else if self.journal.waiting() > 0 || self.failing || sweeps {
+                tidies = self.tidy();
+            } else if self.journal.waiting() > 0 || self.failing || tidies {
                 thread::park_timeout(self.rests_until - now);
             } else {
                 self.sleep();
@@ -204,7 +208,7 @@ impl Writer {
     fn sleep(&self) {
         self.journal.importer_sleeps(true);
         if self.journal.waiting() == 0 && !self.ends.load(Relaxed) {
-            thread::park_timeout(SWEEP);
+            thread::park_timeout(self.sweep);
         }
         self.journal.importer_sleeps(false);
     }
@@ -236,6 +240,7 @@ impl Writer {
     fn take(&mut self) -> Result<bool, String> {
         let batch = self.reader.next().map_err(|error| error.to_string())?;
         let Some(batch) = batch else {
+            self.delete_done()?;
             return Ok(false);
         };
         let (bytes, end) = (batch.bytes.len() as u64, batch.end);
@@ -252,36 +257,46 @@ impl Writer {
             self.journal.lost(took.strange);
         }
         self.journal.took(took.lines, bytes);
-        if self.reader.has_done() {
-            self.importer.checkpoint();
-            self.reader
-                .delete_done()
-                .map_err(|error| error.to_string())?;
-        }
+        self.delete_done()?;
         Ok(true)
+    }
+
+    /// Deletes the files of the spool that have been taken in.
+    fn delete_done(&self) -> Result<(), String> {
+        if !self.reader.has_done() {
+            return Ok(());
+        }
+        self.importer.checkpoint();
+        let deleted = self.reader.delete_done();
+        deleted.map_err(|error| error.to_string())
+    }
+
+    /// Does what is due now and then: deletes some of what is too old, and has the spool begin
+    /// another file. True if there is more to do.
+    fn tidy(&mut self) -> bool {
+        let due = self.swept.is_none_or(|swept| swept.elapsed() >= self.sweep);
+        if !due || self.failing {
+            return false;
+        }
+        if !self.sweep() {
+            self.importer.forget_deleted();
+            self.journal.begin_another();
+            self.swept = Some(Instant::now());
+        }
+        true
     }
 
     /// Deletes some of what is too old. True if there is more.
     fn sweep(&mut self) -> bool {
-        let due = self.swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
-        let oldest = self
-            .retention
-            .filter(|_| due && !self.failing)
-            .and_then(|retention| SystemTime::now().checked_sub(retention));
-        let Some(oldest) = oldest else {
+        let Some(oldest) = self.retention.and_then(view::oldest_of) else {
             return false;
         };
-        let more = self
-            .importer
-            .delete_before(&view::rfc3339(instant(oldest)))
+        self.importer
+            .delete_before(&oldest)
             .unwrap_or_else(|error| {
                 warn!(%error, "old records cannot be deleted now");
                 false
-            });
-        if !more {
-            self.swept = Some(Instant::now());
-        }
-        more
+            })
     }
 
     /// The bridge ends.
@@ -293,7 +308,14 @@ impl Writer {
                 "records wait beside the database until the next start"
             );
         }
+        self.importer.forget_deleted();
         self.importer.checkpoint();
+        if waiting == 0
+            && !self.failing
+            && let Err(error) = self.reader.delete_all()
+        {
+            warn!(%error, "what the database has is left in the spool too");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     super::{
         line,
         spool::{self, Batch, Position},
-        tests::{Folder, each, ended, id, started, tokens, wait, whole},
+        tests::{Folder, attempt, each, ended, id, started, tokens, wait, whole},
     },
     *,
 };
@@ -17,6 +17,7 @@ use super::{
 const TERMS: Terms = Terms {
     texts: Texts::Kept,
     retention: None,
+    sweep: SWEEP,
     backlog: 1 << 20,
 };
 
@@ -37,6 +38,7 @@ fn said(seed: u64) -> Vec<Record> {
         injected: true,
         server: Some("coder".into()),
         error: None,
+        class: None,
         at: aibridge_core::Instant::EPOCH,
     };
     let thought = Thought {
@@ -348,6 +350,86 @@ fn a_bridge_deletes_what_is_too_old_by_itself() {
     });
     assert!(gone);
     store.close();
+}
+
+/// Whether these files have this text.
+fn has(folder: &Folder, text: &str) -> bool {
+    let bytes = folder.bytes();
+    bytes
+        .windows(text.len())
+        .any(|part| part == text.as_bytes())
+}
+
+#[test]
+fn after_an_orderly_stop_no_text_is_left_in_the_spool() {
+    let folder = Folder::new("stop");
+    let file = folder.0.join("records.db");
+    let store = Sqlite::open(&file, TERMS).unwrap();
+    each(&said(1), |record| store.keep(record));
+    store.close();
+    assert_eq!(number(&file, "SELECT count(*) FROM prompts"), 1);
+    let left = std::fs::read_dir(spool_of(&file)).unwrap();
+    let left: u64 = left.map(|it| it.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(left, 0);
+    // And the next one goes on from there.
+    let store = Sqlite::open(&file, TERMS).unwrap();
+    each(&said(2), |record| store.keep(record));
+    store.close();
+    assert_eq!(number(&file, "SELECT count(*) FROM prompts"), 2);
+}
+
+#[test]
+fn of_what_is_too_old_no_file_has_the_texts_while_the_bridge_runs() {
+    let folder = Folder::new("forget");
+    let file = folder.0.join("records.db");
+    let terms = Terms {
+        retention: Some(Duration::from_secs(3600)),
+        sweep: Duration::from_millis(10),
+        ..TERMS
+    };
+    let store = Sqlite::open(&file, terms).unwrap();
+    let mut old = said(1);
+    if let Some(Record::Started(_, started)) = old.first_mut() {
+        started.at = aibridge_core::Instant::from_millis(1_000);
+    }
+    each(&old, |record| store.keep(record));
+    each(&whole(2, now().as_millis(), "alice"), |record| {
+        store.keep(record);
+    });
+    let texts = ["what-was-asked", "what-was-argued", "what-was-thought"];
+    let gone = (0..1_000).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        number(&file, "SELECT count(*) FROM interceptions") == 1
+            && !texts.iter().any(|text| has(&folder, text))
+    });
+    assert!(gone);
+    each(&whole(3, now().as_millis(), "alice"), |record| {
+        store.keep(record);
+    });
+    store.close();
+    assert_eq!(number(&file, "SELECT count(*) FROM interceptions"), 2);
+}
+
+#[test]
+fn what_was_interrupted_has_the_attempts_that_are_known() {
+    let folder = Folder::new("interrupted-attempts");
+    let file = folder.0.join("records.db");
+    let store = Sqlite::open(&file, TERMS).unwrap();
+    store.keep(&started(id(1), "m"));
+    for hint in ["one", "two"] {
+        store.keep(&attempt(id(1), hint, Ok(429), "next_key"));
+    }
+    store.keep(&started(id(2), "m"));
+    store.close();
+    Sqlite::open(&file, TERMS).unwrap().close();
+    let of = |attempts: u32| {
+        format!(
+            "SELECT count(*) FROM interceptions WHERE outcome = 'interrupted' AND attempts = {attempts}"
+        )
+    };
+    let known = of(2) + " AND turns = 1 AND credential_hint = 'two'";
+    assert_eq!(number(&file, &known), 1);
+    assert_eq!(number(&file, &(of(0) + " AND credential_hint IS NULL")), 1);
 }
 
 #[test]
