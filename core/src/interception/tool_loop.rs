@@ -222,8 +222,8 @@ impl Interception {
                 let why = failure.to_string();
                 let result = CallResult::failed(&call, &why);
                 let (call, server) = (call.clone(), server.clone());
-                self.journal
-                    .tool(now, call, server, Some(why), &mut self.out);
+                let why = Some(Trouble::ours(why));
+                self.journal.tool(now, call, server, why, &mut self.out);
                 result
             });
             let waits = entry.filter(|_| result.is_none()).map(|entry| {

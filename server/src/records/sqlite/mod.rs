@@ -300,7 +300,7 @@ impl Writer {
     }
 
     /// The bridge ends.
-    fn part(self) {
+    fn part(mut self) {
         let waiting = self.journal.waiting();
         if waiting > 0 {
             warn!(

@@ -276,7 +276,7 @@ fn the_spools_files_are_deleted_when_they_have_been_taken_in() {
             let written = spool.write(&line).unwrap();
             line.drain(..written);
         }
-        spool.line_is_over();
+        spool.line_is_over(false);
     }
     let files = || std::fs::read_dir(&folder.0).unwrap().count() - 1;
     assert_eq!(files(), 3);
