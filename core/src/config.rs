@@ -56,7 +56,8 @@ impl Metadata {
     /// What stands before each name, in lower case.
     pub const PREFIX: &str = "x-ai-bridge-actor-metadata-";
 
-    /// Metadata of these names and values. `None` if one makes no header field, or a name comes twice, in whatever case.
+    /// Metadata of these names and values. `None` if one makes no header field in plain ASCII, or a
+    /// name comes twice, in whatever case.
     ///
     /// ```
     /// use aibridge_core::config::Metadata;
@@ -74,7 +75,9 @@ impl Metadata {
             if name.as_str().len() == Self::PREFIX.len() || fields.iter().any(|it| it.0 == name) {
                 return None;
             }
-            fields.push((name, HeaderValue::from_str(value).ok()?));
+            let value = HeaderValue::from_str(value).ok()?;
+            value.to_str().ok()?; // bytes beyond ASCII mean something else to everybody
+            fields.push((name, value));
         }
         Some(Self(fields.into()))
     }

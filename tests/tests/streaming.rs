@@ -251,11 +251,10 @@ fn a_reset_at_any_byte_gives_a_prefix_and_one_error_event() {
                 .take_while(|(a, b)| a == b)
                 .count();
             let added = std::str::from_utf8(&answer.body[common..]).unwrap();
-            if added.is_empty() {
-                assert_eq!(
-                    common,
-                    relayed.len(),
-                    "{api:?} at {at}: only a whole stream has no error"
+            if added.trim().is_empty() {
+                assert!(
+                    relayed[common..].trim_ascii().is_empty(),
+                    "{api:?} at {at}: only a stream that lacks no more than its last line has no error"
                 );
                 continue;
             }

@@ -329,18 +329,17 @@ impl Events {
         }
     }
 
-    /// Where half an event is out, sets it off from what follows. Only the end of the stream's last
-    /// event may have been missing, so the stream may be complete after this.
+    /// Where half an event is out, sets it off from what follows. Where only the end of an OpenAI
+    /// stream's last event was missing, the stream is complete after this.
     fn close_half_event(&mut self, out: &mut Outbox) {
         if !self.mid_event() || self.stream.may_withhold() {
             return;
         }
-        // Anthropic's clients skip events named `ping` unread, and the last name counts.
-        let close: &[u8] = match self.api.vendor() {
-            Vendor::Anthropic => b"\nevent: ping\n\n",
-            Vendor::OpenAi => b"\n\n",
+        match self.api.vendor() {
+            // Its clients skip events named `ping` unread, and the last name counts.
+            Vendor::Anthropic => out.body(Bytes::from_static(b"\nevent: ping\n\n")),
+            Vendor::OpenAi => self.relay(Bytes::from_static(b"\n\n"), out),
         };
-        self.relay(Bytes::from_static(close), out);
     }
 
     /// The error event.

@@ -137,7 +137,7 @@ impl Client {
 
     /// All is written: the client is waited for to end its side.
     pub(super) fn linger(&mut self, now: Instant) {
-        let owes = self.decoder.is_within_message();
+        let owes = !self.ended && self.decoder.is_within_message();
         let silent = if owes { LINGER_SILENT } else { LINGER };
         self.lingers.get_or_insert(now + LINGER_LONGEST);
         self.due = Some(now + silent);

@@ -129,10 +129,15 @@ const SEND_WINDOW: usize = 128 << 10;
 /// let mut written = Vec::new();
 /// loop {
 ///     while let Some(action) = session.poll_action() {
-///         let Action::Send(ConnId::CLIENT, mut frame) = action else { panic!("{action:?}") };
-///         let bytes = frame.copy_to_bytes(frame.remaining());
-///         session.handle(now, Event::Sent(ConnId::CLIENT, bytes.len()));
-///         written.extend_from_slice(&bytes);
+///         match action {
+///             Action::Emit(record) => println!("{record:?}"),
+///             Action::Send(ConnId::CLIENT, mut frame) => {
+///                 let bytes = frame.copy_to_bytes(frame.remaining());
+///                 session.handle(now, Event::Sent(ConnId::CLIENT, bytes.len()));
+///                 written.extend_from_slice(&bytes);
+///             }
+///             action => panic!("{action:?}"),
+///         }
 ///     }
 ///     let Some(query) = session.poll_query() else { break };
 ///     let answer = bridge.answer(now, query);
