@@ -118,7 +118,7 @@ fn a_stream_whose_last_event_lacks_only_its_end_is_complete() {
             let is_complete = api == Api::Responses;
             let text = run.text();
             assert_eq!(text.contains("error"), !is_complete, "{api:?}: {text}");
-            assert_eq!(text.starts_with(whole), is_complete, "{api:?}: {text}");
+            assert!(!is_complete || text.starts_with(whole), "{api:?}: {text}");
             assert_eq!(run.outcome() == Outcome::Ok, is_complete, "{api:?}");
         }
     }
