@@ -163,8 +163,8 @@ async fn run(
     }
 }
 
-/// The client has left that still waits for a head: hyper drops what serves it then. One that has a head is missed when it is sent
-/// more of the body.
+/// The client has left that still waits for a head: hyper drops what serves it then. One that has a
+/// head is missed when it is sent more of the body.
 async fn gone(head: &mut Option<oneshot::Sender<Reply>>) {
     match head {
         Some(head) => head.closed().await,

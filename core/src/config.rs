@@ -44,7 +44,8 @@ pub struct Client {
     pub max_in_flight: Option<u32>,
     /// How many requests it may begin in a minute.
     pub requests_per_minute: Option<u32>,
-    /// What providers with [`send_actor`](Provider::send_actor) are told of it besides its name, as whole header fields.
+    /// What providers with [`send_actor`](Provider::send_actor) are told of it besides its name, as
+    /// whole header fields.
     pub metadata: Metadata,
 }
 
@@ -56,28 +57,29 @@ impl Metadata {
     /// What stands before each name, in lower case.
     pub const PREFIX: &str = "x-ai-bridge-actor-metadata-";
 
-    /// Metadata of these names and values. `None` if one makes no header field in plain ASCII, or a
-    /// name comes twice, in whatever case.
+    /// Metadata of these names and values. `None` if one makes no header field of printable ASCII
+    /// characters, or a name comes twice, in whatever case.
     ///
     /// ```
     /// use aibridge_core::config::Metadata;
     ///
-    /// let metadata = Metadata::new([("Team", "search"), ("cost-centre", "42")]).unwrap();
+    /// let metadata = Metadata::new([("Team", "search"), ("unit", "42")]).unwrap();
     /// let fields: Vec<_> = metadata.fields().iter().map(|(name, _)| name.as_str()).collect();
-    /// assert_eq!(fields, ["x-ai-bridge-actor-metadata-team", "x-ai-bridge-actor-metadata-cost-centre"]);
+    /// assert_eq!(fields, ["x-ai-bridge-actor-metadata-team", "x-ai-bridge-actor-metadata-unit"]);
     /// assert_eq!(Metadata::new([("a b", "c")]), None);
+    /// assert_eq!(Metadata::new([("a", "é")]), None);
     /// assert_eq!(Metadata::new([("a", "c"), ("A", "d")]), None);
     /// ```
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Self> {
         let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
         for (name, value) in pairs {
             let name = HeaderName::try_from(format!("{}{name}", Self::PREFIX)).ok()?;
-            if name.as_str().len() == Self::PREFIX.len() || fields.iter().any(|it| it.0 == name) {
+            let is_empty = name.as_str().len() == Self::PREFIX.len();
+            let is_printable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+            if is_empty || !is_printable || fields.iter().any(|it| it.0 == name) {
                 return None;
             }
-            let value = HeaderValue::from_str(value).ok()?;
-            value.to_str().ok()?; // bytes beyond ASCII mean something else to everybody
-            fields.push((name, value));
+            fields.push((name, HeaderValue::from_str(value).ok()?));
         }
         Some(Self(fields.into()))
     }

@@ -50,8 +50,9 @@ pub enum Record {
     ToolUsage(InterceptionId, ToolUsage),
     /// An MCP server came up or went down, or lists other tools.
     ToolServer(ToolServer),
-    /// A request was turned away before anything was done for it. It is counted and logged, not stored: its interception has neither
-    /// begun nor ended, and its id is known from the reply and from here alone.
+    /// A request was turned away before anything was done for it. It is counted and logged, not
+    /// stored: its interception has neither begun nor ended, and its id is known from the reply and
+    /// from here alone.
     TurnedAway(InterceptionId, Box<TurnedAway>),
     /// Something that an operator should look at.
     Warning(InterceptionId, String),
@@ -221,7 +222,8 @@ pub struct TurnedAway {
 pub enum Reason {
     /// The caller is known, but may not do this: 403.
     Forbidden,
-    /// There is too much, or too little room, or no time: 429 and 503. The bridge [counts](crate::Bridge::refusals) these, by limit.
+    /// There is too much, or too little room, or no time: 429 and 503. The bridge
+    /// [counts](crate::Bridge::refusals) these, by limit.
     Limit,
     /// It is no HTTP, or no target, that we understand.
     Malformed,

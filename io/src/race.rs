@@ -10,11 +10,13 @@ use std::{
     vec,
 };
 
-/// How long an address has to itself before the next is tried as well: the "Connection Attempt Delay" that RFC 8305 §5 recommends.
+/// How long an address has to itself before the next is tried as well: the "Connection Attempt
+/// Delay" that RFC 8305 §5 recommends.
 pub(crate) const DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to the address that answers first. The next one is tried when one has failed, or when a `pause` is over and none has
-/// answered: an address that swallows what is sent to it costs a pause, and not all the time that there is.
+/// Connects to the address that answers first. The next one is tried when one has failed, or when a
+/// `pause` is over and none has answered: an address that swallows what is sent to it costs a
+/// pause, and not all the time that there is.
 ///
 /// # Errors
 /// All have failed: how the last did.
@@ -65,7 +67,8 @@ where
     poll_fn(step).await
 }
 
-/// The addresses in their order, but families by turns (RFC 8305 §4): it is mostly a whole family that does not work.
+/// The addresses in their order, but families by turns (RFC 8305 §4): it is mostly a whole family
+/// that does not work.
 fn interleaved(addresses: Vec<SocketAddr>) -> vec::IntoIter<SocketAddr> {
     let preferred = addresses.first().map(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses

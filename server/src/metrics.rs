@@ -248,7 +248,8 @@ impl Metrics {
         self.passthrough.with_label_values(&labels).inc();
     }
 
-    /// A request was turned away. Those that a limit turned away, the bridge counts, by which limit.
+    /// A request was turned away. Those that a limit turned away, the bridge counts, by which
+    /// limit.
     pub(crate) fn turned_away(&self, reason: Reason) {
         if reason != Reason::Limit {
             self.refusals.with_label_values(&[reason.as_str()]).inc();

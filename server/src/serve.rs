@@ -61,7 +61,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let path = args.config.clone();
     let runtime = runtime(workers.map_or(1, NonZeroUsize::get))?;
     let outcome = runtime.block_on(serve(settings, path, overrides));
-    // Dropped, it would wait for what blocks: a store that is being closed, a name that is looked up, a file that hangs.
+    // Dropped, it would wait for what blocks: a store that is being closed, a name that is looked
+    // up, a file that hangs.
     runtime.shutdown_background();
     outcome
 }
@@ -220,7 +221,8 @@ struct Signals {
     hang_up: Signal,
     interrupt: Signal,
     terminate: Signal,
-    /// A reload that is under way. It may hang, on a file of a secret for one, and the other signals are heeded nevertheless.
+    /// A reload that is under way. It may hang, on a file of a secret for one, and the other
+    /// signals are heeded nevertheless.
     reloading: Option<JoinHandle<()>>,
 }
 
@@ -234,7 +236,8 @@ impl Signals {
         })
     }
 
-    /// Waits to be told to stop, and reloads when told so: one reload at a time, and one more if it was told so meanwhile.
+    /// Waits to be told to stop, and reloads when told so: one reload at a time, and one more if it
+    /// was told so meanwhile.
     async fn stop(&mut self, reloader: &Arc<Reloader>) {
         loop {
             tokio::select! {

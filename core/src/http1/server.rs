@@ -111,7 +111,8 @@ impl Decoder {
         }
     }
 
-    /// Whether the client has begun a request that has not come to its end, or cannot be read to it.
+    /// Whether the client has begun a request that has not come to its end, or cannot be read to
+    /// it.
     pub fn is_within_message(&self) -> bool {
         match &self.state {
             State::Body(_) | State::Failed(_) => true,

@@ -61,7 +61,8 @@ struct Shown<'a> {
 enum Form<'a> {
     /// A key, or a client's token.
     Key(&'a str),
-    /// Something else, such as `Basic …`, that only a provider could make sense of. It names no client of ours.
+    /// Something else, such as `Basic …`, that only a provider could make sense of. It names no
+    /// client of ours.
     Other(&'a str),
 }
 
@@ -74,7 +75,8 @@ impl Shown<'_> {
         }
     }
 
-    /// A token of ours is never sent to a provider as if it were a key of the client's, in whatever form.
+    /// A token of ours is never sent to a provider as if it were a key of the client's, in whatever
+    /// form.
     fn is_bridges_own(&self, config: &Config) -> bool {
         let is_ours =
             |word: &str| word == PLACEHOLDER || client_of(config, word.as_bytes()).is_some();

@@ -57,7 +57,8 @@ pub(super) fn to_upstream(
     headers
 }
 
-/// A name as a field's value: what is not printable ASCII, and `%`, is percent-encoded as UTF-8 (RFC 3986 §2.1).
+/// A name as a field's value: what is not printable ASCII, and `%`, is percent-encoded as UTF-8
+/// (RFC 3986 §2.1).
 fn encoded(name: &str) -> Option<HeaderValue> {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {

@@ -54,10 +54,9 @@ impl Failure {
     /// Whether it makes one doubt what is known of the server: that it is there, or that its tools are those it listed.
     pub(super) fn casts_doubt(&self) -> bool {
         match self {
-            Self::Fault(_) | Self::TimedOut => true,
+            // A mismatch: the schema that says which arguments are mirrored is not the one we know.
+            Self::Error(HEADER_MISMATCH, _) | Self::Fault(_) | Self::TimedOut => true,
             Self::Status(status, _) => status.is_server_error(),
-            // The schema that says which arguments are mirrored is not the one we know.
-            Self::Error(HEADER_MISMATCH, _) => true,
             Self::Error(_, words) => names_unknown_tool(words),
             Self::Arguments
             | Self::Down

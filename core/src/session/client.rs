@@ -19,8 +19,8 @@ const HOLD: usize = 64 << 10;
 const HURRY: Duration = Duration::from_secs(5);
 /// How long a client that owes us nothing may take to end its side after we ended ours.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long one may be silent that is still sending what nobody reads any more: to close then could destroy the reply that tells it
-/// why (RFC 9112 §9.6). nginx's `lingering_timeout`.
+/// How long one may be silent that is still sending what nobody reads any more: to close then could
+/// destroy the reply that tells it why (RFC 9112 §9.6). nginx's `lingering_timeout`.
 const LINGER_SILENT: Duration = Duration::from_secs(5);
 /// How long it may go on so, in all. nginx's `lingering_time`.
 const LINGER_LONGEST: Duration = Duration::from_secs(30);

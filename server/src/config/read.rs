@@ -1,4 +1,5 @@
-//! From text to what is written. A key that is not known is complained about and left out, so that the rest can be looked at too.
+//! From text to what is written. A key that is not known is complained about and left out, so that
+//! the rest can be looked at too.
 
 use std::ops::Range;
 
@@ -10,7 +11,8 @@ use toml::{
 
 use super::{error::Problems, raw};
 
-/// Reads a whole file. `None` if it is no TOML, or a value is of the wrong type: what else is wrong cannot be told then.
+/// Reads a whole file. `None` if it is no TOML, or a value is of the wrong type: what else is wrong
+/// cannot be told then.
 pub(super) fn file(text: &str, problems: &mut Problems<'_>) -> Option<raw::File> {
     let mut table = DeTable::parse(text)
         .map_err(|error| problems.add_syntax(&error))

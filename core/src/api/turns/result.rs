@@ -126,15 +126,16 @@ impl CallResult {
         if blocks.is_empty() && is_error {
             blocks.push(text_block("Error: no valid tool result content"));
         }
-        let mut result = format!(
-            "{{\"type\":\"tool_result\",\"tool_use_id\":{}",
+        let content = if blocks.is_empty() {
+            String::new()
+        } else {
+            format!(",\"content\":[{}]", blocks.join(","))
+        };
+        let error = if is_error { ",\"is_error\":true" } else { "" };
+        format!(
+            "{{\"type\":\"tool_result\",\"tool_use_id\":{}{content}{error}}}",
             quoted(&self.id)
-        );
-        if !blocks.is_empty() {
-            result += &format!(",\"content\":[{}]", blocks.join(","));
-        }
-        result += if is_error { ",\"is_error\":true}" } else { "}" };
-        result
+        )
     }
 }
 
