@@ -6,6 +6,7 @@ mod crash;
 mod descriptors;
 mod log;
 mod reload;
+mod secrets;
 mod tls;
 mod traces;
 mod trouble;
