@@ -6,5 +6,6 @@
 mod committed;
 mod connections;
 mod contained;
+mod faults;
 mod sockets;
 mod tls;
