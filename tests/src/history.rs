@@ -62,6 +62,8 @@ pub enum Fact {
     Draining,
     /// A client was handed bytes.
     Delivered(Bytes),
+    /// Bytes of an upstream have to wait: its session does not want them.
+    Held(ConnId),
     /// The policy said what becomes of a key.
     Judged {
         /// The provider's name.
@@ -260,6 +262,7 @@ impl fmt::Display for Fact {
                 }
             }
             Self::Delivered(_) => Ok(()),
+            Self::Held(conn) => write!(f, "bridge             holds {conn} back"),
             Self::Draining => f.write_str("administrator      shuts the bridge down"),
             Self::Judged {
                 provider,

@@ -41,12 +41,14 @@ pub struct ProviderPlan {
     pub latency: Duration,
     /// Silence between two events of a stream.
     pub pace: Duration,
-    /// It refuses connections from the one time to the other.
+    /// From the one time to the other it is away: it refuses connections, and those that are up are reset.
     pub outage: Option<(Duration, Duration)>,
     /// What goes otherwise than usual, call by call; `None` where nothing does.
     pub blips: Vec<Option<Blip>>,
     /// Where its bytes are cut into pieces.
     pub cut: Cut,
+    /// How many bytes of a request it reads at a time, and how long it pauses then; `None`: all at once.
+    pub sips: Option<(usize, Duration)>,
     /// Whether it says with each reply how many requests the key has left.
     pub announces: bool,
     /// How long the bridges leave a key alone after a 429 that names no wait.
@@ -152,6 +154,17 @@ pub struct RequestPlan {
     pub credential: Credential,
     /// How the client behaves.
     pub manner: Manner,
+    /// What there is much of.
+    pub bulk: Option<Bulk>,
+}
+
+/// What there is more of than may wait on its way at one time: some 300 KB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bulk {
+    /// The client tells a long story.
+    Question,
+    /// The model does.
+    Reply,
 }
 
 /// Whose key is to be used.
@@ -172,21 +185,35 @@ pub enum Manner {
     Patient,
     /// It reads nothing for so long, and then all.
     ReadsLate(Duration),
+    /// It reads 16 KiB at most, and pauses so long, and reads on.
+    ReadsSlowly(Duration),
     /// It resets the connection so long after it asked.
     ResetsAfter(Duration),
+    /// It resets the connection when it has got so many bytes.
+    ResetsAt(usize),
     /// It sends only so many bytes of its request, and then ends its side.
     SendsOnly(usize),
+    /// It sends only so many bytes of its request, and then resets the connection.
+    SendsThenResets(usize),
     /// It pauses so long between the pieces of its request.
     SendsSlowly(Duration),
 }
 
-/// An MCP server with the tool `look`, which wants a secret with each request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An MCP server with the tool `look`, which wants a secret with each request. By default it runs it
+/// at once.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ToolPlan {
     /// How long a call takes.
     pub latency: Duration,
     /// Whether calls fail.
     pub fails: bool,
+    /// What goes otherwise than usual, call by call; `None` where nothing does. A connection that does not come up is the next one
+    /// that is opened, whatever it is for.
+    pub blips: Vec<Option<Blip>>,
+    /// The same for what bridges ask by themselves: the handshake, the list, the farewell.
+    pub errands: Vec<Option<Blip>>,
+    /// Where its bytes are cut into pieces.
+    pub cut: Cut,
 }
 
 /// An administrator makes a key valid again, at every bridge.
@@ -212,6 +239,7 @@ impl ProviderPlan {
             outage: None,
             blips: Vec::new(),
             cut: Cut::None,
+            sips: None,
             announces: false,
             default_cooldown: Duration::from_secs(60),
             max_cooldown: Duration::from_secs(600),
@@ -259,6 +287,7 @@ impl RequestPlan {
             model: 0,
             credential: Credential::Pool,
             manner: Manner::Patient,
+            bulk: None,
         }
     }
 }

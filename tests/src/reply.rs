@@ -40,6 +40,17 @@ pub enum Cut {
     None,
 }
 
+impl Cut {
+    /// The same for a message that is many times as long: the number of pieces stays in proportion, and no piece is larger than
+    /// what is read from a socket at a time.
+    pub(crate) fn coarser(&self) -> Self {
+        match self {
+            Self::Every(size) => Self::Every(size.saturating_mul(64).min(16 << 10)),
+            Self::At(_) | Self::None => Self::Every(16 << 10),
+        }
+    }
+}
+
 /// How the body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {

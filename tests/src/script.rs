@@ -120,6 +120,11 @@ pub trait Host: Send {
 
     /// Somebody calls.
     fn call(&mut self, seen: &Seen) -> Reply;
+
+    /// How many bytes of what it is sent it reads at a time, and how long it pauses then; `None`: all at once.
+    fn sips(&self) -> Option<(usize, Duration)> {
+        None
+    }
 }
 
 /// Chooses a reply.
@@ -282,6 +287,14 @@ impl Upstream {
         }
         state.accepted = number;
         (Connect::Accept(number), Duration::ZERO)
+    }
+
+    /// How many bytes it reads at a time where time is virtual, and how long it pauses then; `None`: all at once.
+    pub(crate) fn sips(&self) -> Option<(usize, Duration)> {
+        match &self.lock().plan {
+            Plan::Host(host) => host.sips(),
+            Plan::Choose(_) | Plan::Keys(_) | Plan::Order(_) => None,
+        }
     }
 
     /// What peers did that no peer may do.

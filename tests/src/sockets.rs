@@ -7,7 +7,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
@@ -16,6 +16,7 @@ use std::{
 
 use aibridge_core::Target;
 use bytes::Bytes;
+use socket2::SockRef;
 
 use crate::{Answer, Ask, Connect, Peer, Script, Upstream, reply::Step};
 
@@ -36,7 +37,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Shared {
     stopping: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<Weak<TcpStream>>>,
     /// How many connections the other side has ended.
     over: AtomicUsize,
 }
@@ -109,7 +110,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.addr); // wakes the acceptor
-        for stream in self.shared.open().drain(..) {
+        for stream in self
+            .shared
+            .open()
+            .drain(..)
+            .filter_map(|open| open.upgrade())
+        {
             let _ = stream.shutdown(Shutdown::Both);
         }
         if let Some(acceptor) = self.acceptor.take() {
@@ -119,7 +125,7 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn open(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+    fn open(&self) -> std::sync::MutexGuard<'_, Vec<Weak<TcpStream>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -133,24 +139,22 @@ fn accept(listener: &TcpListener, upstream: &Upstream, shared: &Arc<Shared>) {
             continue;
         };
         let Connect::Accept(number) = upstream.connect() else {
-            reset(&stream);
+            reset_when_closed(&stream);
             continue;
         };
-        let Ok(copy) = stream.try_clone() else {
-            continue;
-        };
-        shared.open().push(copy);
+        let stream = Arc::new(stream);
+        shared.open().push(Arc::downgrade(&stream));
         let (upstream, shared) = (upstream.clone(), Arc::clone(shared));
         thread::spawn(move || {
             // An error is the bridge hanging up, which is its right.
-            let _ = serve(stream, &upstream, number);
+            let _ = serve(&stream, &upstream, number);
             shared.over.fetch_add(1, Ordering::SeqCst);
         });
     }
 }
 
 /// Plays one connection.
-fn serve(mut stream: TcpStream, upstream: &Upstream, number: u64) -> io::Result<()> {
+fn serve(mut stream: &TcpStream, upstream: &Upstream, number: u64) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut peer = Peer::new(upstream.clone(), number);
     let mut confirmed = 0;
@@ -177,7 +181,7 @@ fn serve(mut stream: TcpStream, upstream: &Upstream, number: u64) -> io::Result<
                     return Ok(());
                 }
                 Step::Reset => {
-                    reset(&stream);
+                    reset_when_closed(stream);
                     return Ok(());
                 }
                 // Silence, until the other side gives up.
@@ -188,10 +192,9 @@ fn serve(mut stream: TcpStream, upstream: &Upstream, number: u64) -> io::Result<
     }
 }
 
-/// Ends a connection at once and both ways. (The standard library cannot set `SO_LINGER`, so the other side may see an end instead of
-/// a reset: both are a connection that broke off.)
-fn reset(stream: &TcpStream) {
-    let _ = stream.shutdown(Shutdown::Both);
+/// Has a connection be reset rather than ended when it is closed, which is when the stream is dropped.
+fn reset_when_closed(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// An address where nobody listens: a port that was free a moment ago.

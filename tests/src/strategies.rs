@@ -24,8 +24,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use crate::{
     Cut, Reply,
     plan::{
-        Blip, ClientPlan, Credential, KeyPlan, Limit, Manner, Plan, ProviderPlan, RequestPlan,
-        ResetPlan, Told, ToolPlan,
+        Blip, Bulk, ClientPlan, Credential, KeyPlan, Limit, Manner, Plan, ProviderPlan,
+        RequestPlan, ResetPlan, Told, ToolPlan,
     },
 };
 
@@ -125,17 +125,18 @@ pub fn provider(sizes: Sizes) -> impl Strategy<Value = ProviderPlan> + Clone {
         millis(1.min(max_cooldown)..=max_cooldown.min(90_000)),
         millis(max_cooldown.min(90_000)..=max_cooldown),
     );
+    let sips = option::weighted(0.1, (200..32_000usize, millis(1..=2_000)));
     let parts = (
         select(vec![Vendor::Anthropic, Vendor::OpenAi]),
         key_pool(1..=sizes.keys),
         times,
         faults(6),
-        chunking(),
+        (chunking(), sips),
         any::<bool>(),
         cooldowns,
     );
     parts.prop_map(
-        |(vendor, keys, times, blips, cut, announces, (default_cooldown, max_cooldown))| {
+        |(vendor, keys, times, blips, (cut, sips), announces, (default_cooldown, max_cooldown))| {
             let (connects_in, latency, pace, outage) = times;
             ProviderPlan {
                 vendor,
@@ -146,6 +147,7 @@ pub fn provider(sizes: Sizes) -> impl Strategy<Value = ProviderPlan> + Clone {
                 outage: outage.map(|(from, takes)| (from, from + takes)),
                 blips,
                 cut,
+                sips,
                 announces,
                 default_cooldown,
                 max_cooldown,
@@ -187,13 +189,18 @@ pub fn fault() -> impl Strategy<Value = Blip> + Clone {
         4 => (1..90u64).prop_map(Blip::Limited),
         2 => select(vec![500, 529, 503, 400, 404, 429, 401, 403]).prop_map(Blip::Status),
         1 => Just(Blip::Refuse),
-        1 => (0..1_500usize).prop_map(Blip::ResetAt),
-        1 => (0..1_500usize).prop_map(Blip::EndAt),
-        1 => (0..1_500usize).prop_map(Blip::StallAt),
+        1 => place().prop_map(Blip::ResetAt),
+        1 => place().prop_map(Blip::EndAt),
+        1 => place().prop_map(Blip::StallAt),
         1 => millis(1..=40_000).prop_map(Blip::Wait),
         1 => Just(Blip::NoAnswer),
         1 => Just(Blip::Garbage),
     ]
+}
+
+/// A place in a reply: most are short.
+fn place() -> impl Strategy<Value = usize> + Clone {
+    prop_oneof![9 => 0..1_500usize, 1 => 0..300_000usize]
 }
 
 /// Where bytes are cut into pieces: nowhere, at some places, or everywhere.
@@ -238,11 +245,25 @@ pub fn conversation(
     ];
     let manner = prop_oneof![
         12 => Just(Manner::Patient),
-        1 => (0..2_000usize).prop_map(Manner::LeavesAt),
+        1 => place().prop_map(Manner::LeavesAt),
         1 => millis(1..=50_000).prop_map(Manner::ReadsLate),
+        1 => millis(100..=20_000).prop_map(Manner::ReadsSlowly),
         1 => millis(0..=10_000).prop_map(Manner::ResetsAfter),
+        1 => place().prop_map(Manner::ResetsAt),
         1 => (0..300usize).prop_map(Manner::SendsOnly),
+        1 => (0..300usize).prop_map(Manner::SendsThenResets),
         1 => millis(1..=40_000).prop_map(Manner::SendsSlowly),
+    ];
+    // What there is much of matters most where somebody is slow to read it.
+    let slowly = prop_oneof![
+        1 => manner.clone(),
+        1 => millis(1..=50_000).prop_map(Manner::ReadsLate),
+        1 => millis(100..=20_000).prop_map(Manner::ReadsSlowly),
+    ];
+    let bulk = select(vec![Bulk::Reply, Bulk::Question]).prop_map(Some);
+    let manner = prop_oneof![
+        99 => (manner, Just(None)),
+        1 => (slowly, bulk),
     ];
     let request = (
         rarely(millis(1..=60_000)),
@@ -254,7 +275,7 @@ pub fn conversation(
         manner,
     );
     let request = request.prop_map(
-        |(after, provider, responses, streaming, model, credential, manner)| RequestPlan {
+        |(after, provider, responses, streaming, model, credential, (manner, bulk))| RequestPlan {
             after,
             provider,
             responses,
@@ -262,6 +283,7 @@ pub fn conversation(
             model,
             credential,
             manner,
+            bulk,
         },
     );
     vec(request, 1..=requests)
@@ -288,8 +310,20 @@ pub fn replies(count: RangeInclusive<usize>) -> impl Strategy<Value = Vec<Reply>
 }
 
 fn tools() -> impl Strategy<Value = ToolPlan> + Clone {
-    (rarely(millis(1..=30_000)), rarely_true())
-        .prop_map(|(latency, fails)| ToolPlan { latency, fails })
+    let parts = (
+        rarely(millis(1..=30_000)),
+        rarely_true(),
+        faults(3),
+        option::weighted(0.3, faults(6)),
+        chunking(),
+    );
+    parts.prop_map(|(latency, fails, blips, errands, cut)| ToolPlan {
+        latency,
+        fails,
+        blips,
+        errands: errands.unwrap_or_default(),
+        cut,
+    })
 }
 
 fn reset() -> impl Strategy<Value = ResetPlan> + Clone {

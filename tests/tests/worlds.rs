@@ -11,8 +11,8 @@ use aibridge_testkit::{
     Ask, Cut, Script, Sim, World,
     history::{Ending, Fact, History},
     plan::{
-        Blip, ClientPlan, Credential, KeyPlan, Manner, Plan, ProviderPlan, RequestPlan, ResetPlan,
-        ToolPlan,
+        Blip, Bulk, ClientPlan, Credential, KeyPlan, Manner, Plan, ProviderPlan, RequestPlan,
+        ResetPlan, ToolPlan,
     },
     setup,
     strategies::{self, Sizes},
@@ -53,6 +53,18 @@ fn outcomes(history: &History) -> Vec<Outcome> {
         _ => None,
     });
     ended.map(|(_, outcome)| outcome).collect()
+}
+
+/// Whether each call of a tool failed, in the order of records.
+fn failures(history: &History) -> Vec<bool> {
+    let used = history.pick(|fact| match fact {
+        Fact::Recorded(record) => match &**record {
+            Record::ToolUsage(_, usage) => Some(usage.error.is_some()),
+            _ => None,
+        },
+        _ => None,
+    });
+    used.map(|(_, failed)| failed).collect()
 }
 
 fn calls(history: &History) -> Vec<String> {
@@ -106,6 +118,91 @@ fn an_outage_refuses_connections_and_passes() {
 }
 
 #[test]
+fn an_outage_breaks_what_is_up() {
+    let away = ProviderPlan {
+        pace: secs(1),
+        outage: Some((secs(2), secs(10))),
+        ..provider(1)
+    };
+    let streamed = RequestPlan {
+        streaming: true,
+        ..ASK
+    };
+    let reads = ClientPlan::new([streamed]);
+    // Its connection is on the shelf when the outage begins.
+    let pauses = ClientPlan::new([
+        ASK,
+        RequestPlan::after(secs(3)),
+        RequestPlan::after(secs(8)),
+    ]);
+    let history = run(&Plan::new(away, [reads, pauses]));
+    assert_eq!(statuses(&history), [200, 200, 502, 200], "{history}");
+    assert_eq!(times(&history), [0, 2_000, 3_000, 11_000]);
+    let broken = history.answers().nth(1).unwrap();
+    assert!(broken.text().contains("upstream connection failed"));
+}
+
+#[test]
+fn a_long_reply_waits_for_whoever_reads_slowly() {
+    let reply = |manner, streaming| {
+        let long = RequestPlan {
+            streaming,
+            manner,
+            bulk: Some(Bulk::Reply),
+            ..ASK
+        };
+        let history = run(&Plan::new(provider(1), [ClientPlan::new([long])]));
+        let held = history.pick(|fact| matches!(fact, Fact::Held(_)).then_some(()));
+        let held = held.count();
+        let answer = history.answers().next().unwrap();
+        assert!(answer.is_complete() && answer.body.len() > 2 * (128 << 10));
+        (held, answer.body.clone(), times(&history)[0])
+    };
+    for streaming in [false, true] {
+        let (held, body, at) = reply(Manner::Patient, streaming);
+        assert_eq!((held, at), (0, 0));
+        let (held, late, at) = reply(Manner::ReadsLate(secs(30)), streaming);
+        assert_eq!((held, &late, at), (1, &body, 30_000));
+        let (held, slow, at) = reply(Manner::ReadsSlowly(secs(1)), streaming);
+        assert!(held > 5 && at > 18_000, "{held}, {at}");
+        assert_eq!(slow, body);
+    }
+}
+
+#[test]
+fn a_provider_may_take_its_time_to_read_a_long_request() {
+    let sips = ProviderPlan {
+        sips: Some((100 << 10, secs(2))),
+        ..provider(1)
+    };
+    let long = RequestPlan {
+        bulk: Some(Bulk::Question),
+        ..ASK
+    };
+    let history = run(&Plan::new(sips, [ClientPlan::new([ASK, long])]));
+    assert_eq!(statuses(&history), [200, 200]);
+    // 320 KB and a head: a pause after each but the last of four sips, and one after the request before.
+    assert_eq!(times(&history), [0, 8_000]);
+}
+
+#[test]
+fn a_deadline_may_come_before_whatever_happens_at_its_moment() {
+    // As long as a connection may take to come up.
+    let slow = ProviderPlan {
+        connects_in: secs(10),
+        ..provider(1)
+    };
+    let seen = (0..20).flat_map(|seed| {
+        let plan = Plan {
+            seed,
+            ..Plan::new(slow.clone(), [ClientPlan::new([ASK])])
+        };
+        statuses(&run(&plan))
+    });
+    assert_eq!(BTreeSet::from_iter(seen), BTreeSet::from([200, 502]));
+}
+
+#[test]
 fn every_blip_comes_to_what_it_says() {
     let http = 40; // within the head of a reply
     for (blip, status, at) in [
@@ -156,7 +253,13 @@ fn clients_behave_in_their_own_manner() {
             Ending::Left,
             Some(Outcome::Cancelled),
         ),
+        (
+            Manner::ResetsAt(300),
+            Ending::Left,
+            Some(Outcome::Cancelled),
+        ),
         (Manner::SendsOnly(100), Ending::Closed, None),
+        (Manner::SendsThenResets(100), Ending::Left, None),
         (
             Manner::SendsSlowly(secs(5)),
             Ending::Complete,
@@ -264,6 +367,7 @@ fn models_call_the_tools_of_every_server() {
     let tool = |fails| ToolPlan {
         latency: secs(3),
         fails,
+        ..ToolPlan::default()
     };
     for tools in [vec![tool(false)], vec![tool(false), tool(true)]] {
         let plan = Plan {
@@ -271,14 +375,7 @@ fn models_call_the_tools_of_every_server() {
             ..Plan::new(provider(1), [ClientPlan::new([ASK])])
         };
         let history = run(&plan);
-        let used = history.pick(|fact| match fact {
-            Fact::Recorded(record) => match &**record {
-                Record::ToolUsage(_, usage) => Some(usage.error.is_some()),
-                _ => None,
-            },
-            _ => None,
-        });
-        let mut used: Vec<_> = used.map(|(_, failed)| failed).collect();
+        let mut used = failures(&history);
         used.sort_unstable();
         assert_eq!(
             used,
@@ -292,14 +389,89 @@ fn models_call_the_tools_of_every_server() {
 }
 
 #[test]
+fn what_goes_wrong_at_an_mcp_server_fails_its_call_and_nothing_else() {
+    let head = 40;
+    for (blip, failed, at) in [
+        (Blip::EndAt(0), true, 0),
+        (Blip::EndAt(head), true, 0),
+        (Blip::Garbage, true, 0),
+        (Blip::Limited(30), true, 0),
+        (Blip::NoAnswer, true, 10_000),
+        (Blip::Refuse, true, 0),
+        (Blip::ResetAt(head), true, 0),
+        (Blip::ResetAt(160), true, 0),
+        (Blip::StallAt(head), true, 60_000),
+        (Blip::Status(500), true, 0),
+        (Blip::Wait(secs(7)), false, 7_000),
+    ] {
+        let server = ToolPlan {
+            blips: vec![None, Some(blip)],
+            cut: Cut::Every(7),
+            ..ToolPlan::default()
+        };
+        let plan = Plan {
+            tools: vec![server],
+            ..Plan::new(provider(1), [ClientPlan::new([ASK, ASK])])
+        };
+        let history = run(&plan);
+        assert_eq!(statuses(&history), [200, 200]);
+        assert_eq!(times(&history), [0, at], "{blip:?}");
+        assert_eq!(failures(&history), [false, failed], "{blip:?}");
+    }
+}
+
+#[test]
+fn what_goes_wrong_with_an_mcp_servers_list_takes_its_tool_off_the_offer_for_a_while() {
+    for errand in [
+        Blip::EndAt(0),
+        Blip::Garbage,
+        Blip::Refuse,
+        Blip::ResetAt(40),
+        Blip::Status(500),
+    ] {
+        let server = ToolPlan {
+            errands: vec![Some(errand); 2],
+            ..ToolPlan::default()
+        };
+        let plan = Plan {
+            tools: vec![server],
+            ..Plan::new(
+                provider(1),
+                [ClientPlan::new([ASK, RequestPlan::after(secs(5))])],
+            )
+        };
+        let history = run(&plan);
+        assert_eq!(statuses(&history), [200, 200]);
+        let begun = history.pick(|fact| match fact {
+            Fact::Recorded(record) => match &**record {
+                Record::ToolUsage(id, _) => Some(id.to_string()),
+                _ => None,
+            },
+            _ => None,
+        });
+        let callers: Vec<_> = begun.map(|(_, id)| id).collect();
+        let second = history.answers().nth(1).unwrap().header("x-aibridge-id");
+        assert_eq!(callers, [second.unwrap()], "{errand:?}");
+    }
+}
+
+#[test]
 fn random_worlds_have_all_that_can_happen() {
     let sizes = Sizes::default();
     let (mut seen_statuses, mut seen_outcomes) = (BTreeSet::new(), BTreeSet::new());
+    let (mut held, mut failed_tools) = (0, 0);
     for seed in 0..1_500 {
         let history = run(&Plan::draw(seed, sizes));
         seen_statuses.extend(statuses(&history));
         seen_outcomes.extend(outcomes(&history));
+        held += history
+            .pick(|fact| matches!(fact, Fact::Held(_)).then_some(()))
+            .count();
+        let failed = failures(&history).into_iter().filter(|failed| *failed);
+        failed_tools += failed.count();
     }
+    assert!(held >= 20, "long replies held back: {held}");
+    assert!(failed_tools >= 20, "calls of tools failed: {failed_tools}");
     for status in [200, 400, 401, 403, 404, 408, 429, 500, 502, 503, 504, 529] {
         assert!(
             seen_statuses.contains(&status),

@@ -277,6 +277,15 @@ impl Calls {
         )
     }
 
+    /// How many bytes of replies it holds: of each call, a message that is not complete.
+    pub fn buffered(&self) -> usize {
+        let exchanges = self.running.iter().filter_map(|call| match &call.stage {
+            Stage::Renewing => None,
+            Stage::Running(exchange) => Some(exchange.buffered()),
+        });
+        exchanges.sum()
+    }
+
     /// Whether nothing is under way, words of farewell included, and everything has been taken.
     pub fn is_idle(&self) -> bool {
         self.running.is_empty()

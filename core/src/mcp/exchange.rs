@@ -200,6 +200,17 @@ impl Exchange {
         self.abort(out);
     }
 
+    /// How many bytes of a reply it holds.
+    pub(super) fn buffered(&self) -> usize {
+        match &self.stage {
+            Stage::Reading(inbox) => inbox.buffered(),
+            Stage::Refused(_, body) => body.len(),
+            Stage::Accepted | Stage::Over | Stage::Resuming | Stage::Sent | Stage::Waiting(_) => {
+                self.position.last_id.as_ref().map_or(0, Bytes::len)
+            }
+        }
+    }
+
     /// The session that the reply's head named.
     pub(super) fn session(&mut self) -> Option<HeaderValue> {
         self.session.take()

@@ -90,6 +90,16 @@ impl Inbox {
         }
     }
 
+    /// How many bytes it holds: of a message that is not complete, and an event's id.
+    pub(super) fn buffered(&self) -> usize {
+        match self {
+            Self::Json { text, .. } => text.len(),
+            Self::Events(events) => {
+                events.decoder.buffered() + events.last_id.as_ref().map_or(0, Bytes::len)
+            }
+        }
+    }
+
     /// Where a stream stood.
     pub(super) fn position(self) -> Position {
         match self {

@@ -128,6 +128,13 @@ impl Decoder {
         self.within_block() || !self.input.is_empty() || !self.waiting.is_empty()
     }
 
+    /// How many bytes it holds: pushed, and not yet given out. Once it wants more, those are of an unfinished event only: at most its
+    /// limit, and a line's end.
+    pub fn buffered(&self) -> usize {
+        let waiting: usize = self.waiting.iter().map(Bytes::len).sum();
+        self.held.len() + self.input.len() + waiting
+    }
+
     fn within_block(&self) -> bool {
         self.oversize || !self.held.is_empty()
     }

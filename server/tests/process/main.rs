@@ -7,6 +7,7 @@ mod defects;
 mod descriptors;
 mod log;
 mod reload;
+mod secrets;
 mod tls;
 mod traces;
 mod trouble;

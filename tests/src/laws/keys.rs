@@ -41,16 +41,19 @@ pub fn no_key_twice(history: &History) -> Result<(), Breach> {
                     return Err(Breach::new(at, format!("key {key} is leased again")));
                 }
             }
-            // A request with a key of its own has no walks: its turns are told apart by the tools between them.
+            // A request with a key of its own has no walks: its turns are told apart by the tools between them, which are on record
+            // though their servers may not have been reached.
             Fact::Asked(_) => called.retain(|(known, _)| *known != place),
-            Fact::Called(call) if call.provider.is_none() => {
+            Fact::Recorded(record) if matches!(**record, Record::ToolUsage(..)) => {
                 let asked = context.session(entry).asked;
                 if asked.is_some_and(|asked| asked.own_key.is_some()) {
                     called.retain(|(known, _)| *known != place);
                 }
             }
             Fact::Called(call)
-                if !is_lost(history, at) && !called.insert((place, call.seen.key.as_str())) =>
+                if call.provider.is_some()
+                    && !is_lost(history, at)
+                    && !called.insert((place, call.seen.key.as_str())) =>
             {
                 return Err(Breach::new(at, "the same key is sent again".to_owned()));
             }

@@ -20,6 +20,7 @@ use crate::{Answer, Ask, Records, Script, Upstream, history::Fact};
 
 mod parts;
 mod traces;
+mod upstreams;
 mod watch;
 mod world;
 
@@ -250,6 +251,11 @@ impl Sim {
     pub fn set_reading(&mut self, client: ClientId, reads: bool) {
         self.client(client).reads = reads;
         self.flush(client.0);
+    }
+
+    /// A client that does not read takes so many bytes at most all the same.
+    pub fn take_some(&mut self, client: ClientId, bytes: usize) {
+        self.hand(client.0, bytes);
     }
 
     /// A client that does not end its side when the bridge has ended its own.

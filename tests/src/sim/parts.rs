@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use aibridge_core::{Fault, Instant, trace::Watched};
+use aibridge_core::{Duration, Fault, Instant, trace::Watched};
 use bytes::{Bytes, BytesMut};
 
 use crate::Peer;
@@ -74,8 +74,12 @@ pub(super) struct Conn {
     pub(super) is_used: bool,
     /// On its way to the session.
     pub(super) inbox: VecDeque<Wire>,
-    /// Sent before the connection was up.
-    pub(super) early: BytesMut,
+    /// Sent, and not read by the upstream.
+    pub(super) unread: BytesMut,
+    /// How many bytes the upstream reads at a time, and how long it pauses then; `None`: all at once.
+    pub(super) sips: Option<(usize, Duration)>,
+    /// The upstream reads nothing until then.
+    pub(super) reads_at: Option<Instant>,
     /// `Sent` to be told.
     pub(super) credit: usize,
     /// The upstream does nothing until then.
@@ -84,6 +88,8 @@ pub(super) struct Conn {
     pub(super) confirms: u64,
     /// Neither side sends any more.
     pub(super) dead: bool,
+    /// There are bytes for the session that it did not want when it was last asked.
+    pub(super) is_held: bool,
 }
 
 /// What travels towards a session.
@@ -101,7 +107,14 @@ impl Conn {
         let is_awake = self.wakes.is_none_or(|at| at <= now);
         let has_step =
             self.coming.is_some() || self.peer.as_ref().is_some_and(|peer| peer.peek().is_some());
-        self.credit > 0 || !self.inbox.is_empty() || (is_awake && has_step)
+        let reads = self.next_read().is_some_and(|at| at <= now);
+        self.credit > 0 || !self.inbox.is_empty() || reads || (is_awake && has_step)
+    }
+
+    /// When the upstream reads on, if there is something to read.
+    pub(super) fn next_read(&self) -> Option<Instant> {
+        let has_bytes = self.peer.is_some() && !self.unread.is_empty();
+        has_bytes.then(|| self.reads_at.unwrap_or(Instant::EPOCH))
     }
 
     pub(super) fn new(owner: usize) -> Self {
@@ -112,11 +125,14 @@ impl Conn {
             server: None,
             is_used: false,
             inbox: VecDeque::new(),
-            early: BytesMut::new(),
+            unread: BytesMut::new(),
+            sips: None,
+            reads_at: None,
             credit: 0,
             wakes: None,
             confirms: 0,
             dead: false,
+            is_held: false,
         }
     }
 

@@ -3,20 +3,38 @@
 use std::collections::VecDeque;
 
 use aibridge_core::{
-    ConnId, Duration, Fault, Frame, Instant, Target,
+    ConnId, Fault, Instant,
     record::Record,
     session::{Action, Event},
 };
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 
 use super::{
     Sim,
     parts::{Conn, Wire},
     tail,
 };
-use crate::{
-    Connect, Peer, Step,
-    history::{Called, Fact},
+use crate::history::Fact;
+
+/// Where things to do come from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Clients,
+    Deadlines,
+    Upstreams,
+}
+
+/// All orders in which the sources can be looked at; the first where nothing is left to chance.
+const ORDERS: [[Source; 3]; 6] = {
+    use Source::{Clients, Deadlines, Upstreams};
+    [
+        [Clients, Upstreams, Deadlines],
+        [Upstreams, Clients, Deadlines],
+        [Clients, Deadlines, Upstreams],
+        [Upstreams, Deadlines, Clients],
+        [Deadlines, Clients, Upstreams],
+        [Deadlines, Upstreams, Clients],
+    ]
 };
 
 impl Sim {
@@ -25,52 +43,56 @@ impl Sim {
             .live
             .iter()
             .filter_map(|index| self.clients[*index].due);
-        let upstreams = self
-            .conns
-            .values()
-            .filter(|conn| !conn.dead)
-            .filter_map(|conn| conn.wakes);
+        let upstreams = self.conns.values().filter(|conn| !conn.dead);
+        let upstreams = upstreams.flat_map(|conn| [conn.wakes, conn.next_read()]);
         sessions
-            .chain(upstreams)
+            .chain(upstreams.flatten())
             .chain(self.bridge.poll_timeout())
             .min()
     }
 
     /// Does one thing, if there is one to do.
     pub(super) fn step(&mut self) -> bool {
-        let clients = self.live.iter().copied();
-        let clients: Vec<_> = clients.filter(|at| self.clients[*at].may_step()).collect();
-        let now = self.now;
-        let conns = self.conns.iter().filter(|(_, conn)| conn.may_step(now));
-        let conns: Vec<_> = conns.map(|(id, _)| *id).collect();
-        let (first_client, first_conn, conns_first) = self.first(clients.len(), conns.len());
-        let clients = |sim: &mut Self| {
-            let (before, after) = clients.split_at(first_client);
-            let mut clients = after.iter().chain(before);
-            clients.any(|index| sim.step_client(*index))
-        };
-        let upstreams = |sim: &mut Self| {
-            let (before, after) = conns.split_at(first_conn);
-            let mut conns = after.iter().chain(before);
-            conns.any(|conn| sim.step_conn(*conn))
-        };
-        (conns_first && upstreams(self))
-            || clients(self)
-            || upstreams(self)
-            || (0..self.live.len()).any(|at| self.time_client(self.live[at]))
-            || self.time_bridge()
+        let order = ORDERS[self.draw(ORDERS.len())];
+        order.into_iter().any(|source| match source {
+            Source::Clients => self.step_clients(),
+            Source::Deadlines => self.step_deadlines(),
+            Source::Upstreams => self.step_upstreams(),
+        })
     }
 
-    /// With which client and which connection to begin, and whether connections come first.
-    fn first(&mut self, clients: usize, conns: usize) -> (usize, usize, bool) {
-        let Some(rng) = &mut self.shuffle else {
-            return (0, 0, false);
+    fn step_clients(&mut self) -> bool {
+        let clients = self.live.iter().copied();
+        let clients = clients.filter(|at| self.clients[*at].may_step()).collect();
+        self.any_of(clients, Self::step_client)
+    }
+
+    fn step_upstreams(&mut self) -> bool {
+        let now = self.now;
+        let conns = self.conns.iter().filter(|(_, conn)| conn.may_step(now));
+        let conns = conns.map(|(id, _)| *id).collect();
+        self.any_of(conns, Self::step_conn)
+    }
+
+    fn step_deadlines(&mut self) -> bool {
+        let is_due = |at: &usize| self.clients[*at].due.is_some_and(|due| due <= self.now);
+        let due = self.live.iter().copied().filter(is_due).collect();
+        self.any_of(due, Self::time_client) || self.time_bridge()
+    }
+
+    /// Does one thing at one of these, beginning anywhere.
+    fn any_of<T: Copy>(&mut self, all: Vec<T>, step: impl Fn(&mut Self, T) -> bool) -> bool {
+        let first = self.draw(all.len());
+        let (before, after) = all.split_at(first);
+        after.iter().chain(before).any(|one| step(self, *one))
+    }
+
+    /// A number below this one, or 0 where nothing is left to chance.
+    fn draw(&mut self, below: usize) -> usize {
+        let Some(rng) = self.shuffle.as_mut().filter(|_| below > 1) else {
+            return 0;
         };
-        let mut below = |bound: usize| {
-            let drawn = rng.next_u64() % bound.max(1) as u64;
-            usize::try_from(drawn).unwrap_or_default()
-        };
-        (below(clients), below(conns), below(2) == 1)
+        usize::try_from(rng.next_u64() % below as u64).unwrap_or_default()
     }
 
     fn step_client(&mut self, index: usize) -> bool {
@@ -106,6 +128,8 @@ impl Sim {
                 return true;
             }
             let wants = session.wants_read(id);
+            let is_held = !wants && matches!(conn.inbox.front(), Some(Wire::Bytes(_)));
+            let was_held = std::mem::replace(&mut conn.is_held, is_held);
             if let Some(event) = next_event(id, &mut conn.inbox, wants) {
                 self.log(|| format!("s{owner} {}", describe(&event)));
                 if matches!(event, Event::Failed(..)) {
@@ -114,66 +138,11 @@ impl Sim {
                 self.tell(owner, event);
                 return true;
             }
+            if is_held && !was_held {
+                self.note(owner, || Fact::Held(id));
+            }
         }
         self.step_peer(id)
-    }
-
-    /// The upstream does one thing.
-    fn step_peer(&mut self, id: ConnId) -> bool {
-        let (now, confirmations) = (self.now, self.upstream.confirmations());
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.dead) else {
-            return false;
-        };
-        if conn.wakes.is_some_and(|at| at > now) || conn.confirms > confirmations {
-            return false;
-        }
-        conn.wakes = None;
-        if let Some(peer) = conn.coming.take() {
-            conn.peer = Some(peer);
-            conn.inbox.push_back(Wire::Opened);
-            let early = conn.early.split().freeze();
-            if !early.is_empty() {
-                self.arrived(id, early);
-            }
-            return true;
-        }
-        let Some(peer) = &mut conn.peer else {
-            return false;
-        };
-        // Silence for ever is a step that is never taken.
-        if peer.peek() == Some(&Step::Stall) {
-            return false;
-        }
-        let owner = conn.owner;
-        let fact = match peer.next_step() {
-            None | Some(Step::Stall) => return false,
-            Some(Step::Bytes(bytes)) => {
-                conn.inbox.push_back(Wire::Bytes(bytes.clone()));
-                Fact::Sent(id, bytes)
-            }
-            Some(Step::Confirm) => {
-                conn.confirms += 1;
-                return true;
-            }
-            Some(Step::End) => {
-                conn.dead = true;
-                conn.inbox.push_back(Wire::End);
-                Fact::Broke(id, "ends")
-            }
-            Some(Step::Reset) => {
-                conn.dead = true;
-                conn.inbox.push_back(Wire::Failed(Fault::Reset));
-                Fact::Broke(id, "resets")
-            }
-            Some(Step::Wait(wait)) => {
-                conn.wakes = Some(now + wait);
-                return true;
-            }
-        };
-        if let Some(owner) = owner {
-            self.note(owner, || fact);
-        }
-        true
     }
 
     fn time_client(&mut self, index: usize) -> bool {
@@ -367,78 +336,21 @@ impl Sim {
         }
     }
 
-    fn open(&mut self, index: usize, id: ConnId, target: &Target) {
-        let upstream = match self.servers.get(target) {
-            Some(server) => server.clone(),
-            None if *target == crate::setup::upstream() => self.upstream.clone(),
-            None => panic!("nothing is at {target}"),
-        };
-        let mut conn = Conn::new(index);
-        conn.server = self.watch.as_ref().and_then(|watch| watch.server(target));
-        match upstream.dial() {
-            (Connect::Accept(number), Duration::ZERO) => {
-                conn.peer = Some(Peer::new(upstream, number));
-                conn.inbox.push_back(Wire::Opened);
-            }
-            (Connect::Accept(number), takes) => {
-                conn.coming = Some(Peer::new(upstream, number));
-                conn.wakes = Some(self.now + takes);
-            }
-            (Connect::Fail(fault), _) => conn.inbox.push_back(Wire::Failed(fault)),
-            (Connect::NoAnswer, _) => {}
-        }
-        let known = self.conns.insert(id, conn);
-        assert!(known.is_none(), "{id} is opened twice");
-    }
-
-    fn send_upstream(&mut self, id: ConnId, mut frame: Frame) {
-        let bytes = frame.copy_to_bytes(frame.remaining());
-        let Some(conn) = self.conns.get_mut(&id) else {
-            panic!("bytes for {id}, which is not there");
-        };
-        conn.credit += bytes.len();
-        if conn.peer.is_none() {
-            return conn.early.extend_from_slice(&bytes);
-        }
-        self.arrived(id, bytes);
-    }
-
-    /// Bytes reach the upstream.
-    fn arrived(&mut self, id: ConnId, bytes: Bytes) {
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.dead) else {
-            return;
-        };
-        let calls = conn.peer.as_mut().map(|peer| peer.push(bytes));
-        let (owner, server) = (conn.owner, conn.server);
-        for call in calls.unwrap_or_default() {
-            let conn = self.conns.get_mut(&id);
-            let is_reused = conn.is_some_and(|conn| std::mem::replace(&mut conn.is_used, true));
-            if let Some(owner) = owner {
-                self.note(owner, || {
-                    Fact::Called(Box::new(Called {
-                        conn: id,
-                        provider: server,
-                        is_reused,
-                        seen: call.clone(),
-                    }))
-                });
-            }
-            let hint = aibridge_core::Secret::new(call.key.as_str()).hint();
-            self.log(|| {
-                format!(
-                    "   {id} upstream sees {} {} with {hint}",
-                    call.method, call.path
-                )
-            });
-        }
-    }
-
     /// Hands a client what it is ready to take.
     pub(super) fn flush(&mut self, index: usize) {
         let client = &mut self.clients[index];
-        if client.reads && !client.unsent.is_empty() {
-            client.credit += client.unsent.len();
-            let bytes = client.unsent.split().freeze();
+        if client.reads {
+            self.hand(index, usize::MAX);
+        }
+    }
+
+    /// Hands a client so many bytes at most.
+    pub(super) fn hand(&mut self, index: usize, most: usize) {
+        let client = &mut self.clients[index];
+        let len = client.unsent.len().min(most);
+        if len > 0 {
+            client.credit += len;
+            let bytes = client.unsent.split_to(len).freeze();
             client.got.extend_from_slice(&bytes);
             self.note(index, || Fact::Delivered(bytes));
         }

@@ -1,17 +1,25 @@
 //! A client of a world: it thinks, asks, waits for its reply in its own manner, and asks again.
 
+use std::borrow::Cow;
+
 use aibridge_core::{
     Duration, Instant, Rng,
     api::{Api, Vendor},
 };
 use bytes::Bytes;
 
+use super::provider::AT_LENGTH;
 use crate::{
     Answer, Ask, ClientId, Sim,
     history::{Asked, Ending, Fact, History},
-    plan::{ClientPlan, Credential, Manner, Plan, RequestPlan},
+    plan::{Bulk, ClientPlan, Credential, Manner, Plan, RequestPlan},
     reply::pieces,
 };
+
+/// What a client that reads slowly takes at a time.
+const SIP: usize = 16 << 10;
+/// After so many sips it takes the rest at once: no world is to go on for ever.
+const MAX_SIPS: u32 = 100;
 
 /// A client.
 #[derive(Debug)]
@@ -24,6 +32,8 @@ pub(super) struct Client {
     conn: Option<ClientId>,
     /// Pieces of its request that it has not sent, the next one last.
     unsent: Vec<Bytes>,
+    /// How often it has taken some of its reply, if it reads slowly.
+    sips: u32,
     /// How many bytes of its reply it has looked at.
     seen: usize,
     state: State,
@@ -51,6 +61,7 @@ impl Client {
             retries: 0,
             conn: None,
             unsent: Vec::new(),
+            sips: 0,
             seen: 0,
             state,
             rng: Rng::new(seed),
@@ -112,16 +123,23 @@ impl Client {
             api,
             streaming: request.streaming,
             own_key: own_key.clone(),
-            is_whole: !matches!(request.manner, Manner::SendsOnly(_)),
+            is_whole: !matches!(
+                request.manner,
+                Manner::SendsOnly(_) | Manner::SendsThenResets(_)
+            ),
             is_swift: !matches!(request.manner, Manner::SendsSlowly(_)),
         };
         sim.note(conn.0, || Fact::Asked(Box::new(asked)));
 
         let mut bytes = self.bytes(api, request, own_key.as_deref(), world.tokens);
-        if let Manner::SendsOnly(part) = request.manner {
+        if let Manner::SendsOnly(part) | Manner::SendsThenResets(part) = request.manner {
             bytes.truncate(part.min(bytes.len() - 1));
         }
-        let mut pieces: Vec<_> = pieces(bytes, &self.plan.cut).collect();
+        let cut = match request.bulk {
+            Some(Bulk::Question) => self.plan.cut.coarser(),
+            Some(Bulk::Reply) | None => self.plan.cut.clone(),
+        };
+        let mut pieces: Vec<_> = pieces(bytes, &cut).collect();
         pieces.reverse();
         self.unsent = pieces;
         match request.manner {
@@ -132,18 +150,25 @@ impl Client {
         }
         let request = &self.plan.requests[self.at];
         let wakes = match request.manner {
-            Manner::LeavesAt(_) | Manner::Patient => None,
-            Manner::ReadsLate(wait) => {
-                sim.set_reading(conn, false);
-                Some(now + wait)
-            }
+            Manner::LeavesAt(_) | Manner::Patient | Manner::ResetsAt(_) => None,
+            Manner::ReadsLate(wait) | Manner::ReadsSlowly(wait) => Some(now + wait),
             Manner::ResetsAfter(wait) => Some(now + wait),
             Manner::SendsSlowly(pause) => Some(now + pause),
             Manner::SendsOnly(_) => {
                 sim.end(conn);
                 None
             }
+            Manner::SendsThenResets(_) => {
+                sim.reset(conn);
+                return self.left(now, sim, conn);
+            }
         };
+        let is_slow = matches!(
+            request.manner,
+            Manner::ReadsLate(_) | Manner::ReadsSlowly(_)
+        );
+        sim.set_reading(conn, !is_slow);
+        self.sips = 0;
         self.seen = 0;
         self.state = State::Waiting(wakes);
     }
@@ -165,14 +190,19 @@ impl Client {
         has_token: bool,
     ) -> Bytes {
         let model = request.model;
+        let question = match request.bulk {
+            None => Cow::Borrowed("What is a bridge?"),
+            Some(Bulk::Question) => "Of all bridges that I crossed… ".repeat(10_000).into(),
+            Some(Bulk::Reply) => format!("What is a bridge? {AT_LENGTH}").into(),
+        };
         let body = match api {
             Api::Messages => format!(
-                r#"{{"model":"m{model}","max_tokens":64,"messages":[{{"role":"user","content":"What is a bridge?"}}]}}"#
+                r#"{{"model":"m{model}","max_tokens":64,"messages":[{{"role":"user","content":"{question}"}}]}}"#
             ),
             Api::ChatCompletions => format!(
-                r#"{{"model":"m{model}","messages":[{{"role":"user","content":"What is a bridge?"}}]}}"#
+                r#"{{"model":"m{model}","messages":[{{"role":"user","content":"{question}"}}]}}"#
             ),
-            Api::Responses => format!(r#"{{"model":"m{model}","input":"What is a bridge?"}}"#),
+            Api::Responses => format!(r#"{{"model":"m{model}","input":"{question}"}}"#),
         };
         let mut ask = Ask::with_body(api, request.streaming, &body);
         let path = crate::path(api).trim_start_matches('/');
@@ -224,23 +254,35 @@ impl Client {
         match self.plan.requests[self.at].manner {
             Manner::LeavesAt(bytes) if got >= bytes => sim.end(conn),
             Manner::ResetsAfter(_) if is_due => sim.reset(conn),
+            Manner::ResetsAt(bytes) if got >= bytes => sim.reset(conn),
             Manner::SendsSlowly(pause) if is_due => {
                 let more = self.send(sim, conn);
                 self.state = State::Waiting(more.then_some(now + pause));
                 return true;
             }
-            Manner::ReadsLate(_) if is_due => {
+            Manner::ReadsSlowly(pause) if is_due && self.sips < MAX_SIPS => {
+                sim.take_some(conn, SIP);
+                self.sips += 1;
+                self.state = State::Waiting(Some(now + pause));
+                return true;
+            }
+            Manner::ReadsLate(_) | Manner::ReadsSlowly(_) if is_due => {
                 sim.set_reading(conn, true);
                 self.state = State::Waiting(None);
                 return true;
             }
             _ => return false,
         }
+        self.left(now, sim, conn);
+        true
+    }
+
+    /// It has left its connection.
+    fn left(&mut self, now: Instant, sim: &mut Sim, conn: ClientId) {
         answered(sim, conn, Ending::Left);
         self.conn = None;
         let next = self.next(now, None);
         self.go_on(sim, next);
-        true
     }
 
     /// When the next request is due; `None` after the last.

@@ -22,13 +22,15 @@
 //! println!("{history}");
 //! ```
 
+mod blips;
 mod client;
 pub(crate) mod provider;
+mod tools;
 
 use std::{fmt, sync::Arc};
 
 use aibridge_core::{
-    Duration, Instant, Rng, Secret, Target,
+    Duration, Instant, Rng, Secret,
     api::Vendor,
     config::{self, Config},
     keypool::Policy,
@@ -37,14 +39,14 @@ use aibridge_core::{
 };
 
 use crate::{
-    Ran, Reply, Script, Sim,
+    Script, Sim,
     history::{Entry, Fact, History},
-    plan::{Plan, ProviderPlan, ToolPlan},
+    plan::{Plan, ProviderPlan},
     sim::Watch,
-    tool_server,
 };
 use client::Client;
 use provider::Provider;
+use tools::Tools;
 
 /// When every world begins.
 const BEGAN: Instant = Instant::from_secs(1_700_000_000);
@@ -100,7 +102,8 @@ impl World {
             .iter()
             .map(|provider| Script::hosted(provider.clone()))
             .collect();
-        scripts.extend(plan.tools.iter().copied().map(tools));
+        let servers = plan.tools.iter().map(Tools::new);
+        scripts.extend(servers.map(Script::hosted));
 
         let config = config(plan, policy);
         let mut targets: Vec<_> = (0..providers.len()).map(Provider::target).collect();
@@ -117,7 +120,7 @@ impl World {
                 .watched(watch)
         });
         let mut sims: Vec<_> = sims.collect();
-        targets.extend((0..plan.tools.len()).map(server));
+        targets.extend((0..plan.tools.len()).map(Tools::target));
         sims = sims
             .into_iter()
             .map(|sim| sim.with_servers(targets.iter().zip(&scripts)))
@@ -156,6 +159,7 @@ impl World {
         let mut resets = self.plan.resets.clone();
         resets.sort_by_key(|reset| reset.at);
         let mut resets = resets.into_iter().peekable();
+        let mut outages = self.outages().into_iter().peekable();
         let mut horizon = BEGAN + PATIENCE;
         let mut drain = self.plan.drain.map(|at| BEGAN + at);
         loop {
@@ -165,6 +169,11 @@ impl World {
             }
             while let Some(reset) = resets.next_if(|reset| BEGAN + reset.at <= self.now) {
                 self.reset(reset.provider, reset.key);
+            }
+            while let Some((_, provider)) = outages.next_if(|(at, _)| *at <= self.now) {
+                for sim in &mut self.sims {
+                    sim.break_off(provider);
+                }
             }
             self.settle();
             if self.clients.iter().all(Client::is_done) {
@@ -180,6 +189,7 @@ impl World {
                 .into_iter()
                 .chain(wakes)
                 .chain(reset)
+                .chain(outages.peek().map(|(at, _)| *at))
                 .chain(drain);
             let Some(next) = next.min().filter(|next| *next <= horizon) else {
                 break;
@@ -187,6 +197,15 @@ impl World {
             self.move_to(next);
         }
         self.finish()
+    }
+
+    /// When providers go away, in order.
+    fn outages(&self) -> Vec<(Instant, usize)> {
+        let providers = self.plan.providers.iter().enumerate();
+        let outages = providers.filter_map(|(index, plan)| Some((BEGAN + plan.outage?.0, index)));
+        let mut outages: Vec<_> = outages.collect();
+        outages.sort_unstable();
+        outages
     }
 
     /// Does all there is to do now.
@@ -315,7 +334,7 @@ fn config(plan: &Plan, policy: Arc<dyn Policy>) -> Config {
     let clients = if plan.tokens { plan.clients.len() } else { 0 };
     let server = |index| {
         let (field, secret) = History::server_field(index);
-        let server = mcp::Server::new(&format!("t{index}"), server(index), "/mcp");
+        let server = mcp::Server::new(&format!("t{index}"), Tools::target(index), "/mcp");
         let server = server.with_header(field, &Secret::new(secret));
         Arc::new(server.expect("it fits a header"))
     };
@@ -325,24 +344,4 @@ fn config(plan: &Plan, policy: Arc<dyn Policy>) -> Config {
         providers: (0..).zip(&plan.providers).map(provider).collect(),
         ..Config::default()
     }
-}
-
-/// Where the MCP server of this number is.
-fn server(index: usize) -> Target {
-    Target {
-        host: format!("t{index}.test").into(),
-        port: 80,
-        tls: false,
-    }
-}
-
-/// An MCP server.
-fn tools(plan: ToolPlan) -> Script {
-    tool_server(&["look"], move |_, _| {
-        let content = serde_json::json!({"content": [{"type": "text", "text": "a river"}]});
-        if plan.fails {
-            return Ran::Reply(Box::new(Reply::status(500).after(plan.latency)));
-        }
-        Ran::Late(plan.latency, content)
-    })
 }

@@ -1,7 +1,7 @@
 //! A provider of a world: keys with limits, outages, and what goes wrong by the way.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::UNIX_EPOCH,
 };
@@ -11,6 +11,7 @@ use aibridge_core::{
     api::{Api, Vendor},
 };
 
+use super::blips::Blips;
 use crate::{
     Connect, Host, Reply, Seen, Turn,
     history::{History, MARK},
@@ -28,7 +29,7 @@ struct State {
     now: Instant,
     /// Secrets in the order of the keys.
     keys: Vec<String>,
-    blips: VecDeque<Option<Blip>>,
+    blips: Blips,
     /// When each bucket will be full again, by key and model.
     full_at: BTreeMap<(usize, String), Instant>,
 }
@@ -52,7 +53,7 @@ impl Provider {
             keys: (0..plan.keys.len())
                 .map(|key| History::key(index, key))
                 .collect(),
-            blips: plan.blips.iter().copied().collect(),
+            blips: Blips::new(&plan.blips),
             full_at: BTreeMap::new(),
         })))
     }
@@ -98,43 +99,35 @@ impl Host for Provider {
         if state.is_out(now) {
             return (Connect::Fail(Fault::Refused), Duration::ZERO);
         }
-        let blip = state
-            .blips
-            .pop_front_if(|blip| blip.is_some_and(Blip::is_of_connection));
-        match blip.flatten() {
-            Some(Blip::Refuse) => (Connect::Fail(Fault::Refused), Duration::ZERO),
-            Some(_) => (Connect::NoAnswer, Duration::ZERO),
-            None => (Connect::Accept(number), state.plan.connects_in),
-        }
+        let takes = state.plan.connects_in;
+        state.blips.dial(number, takes)
     }
 
     fn call(&mut self, seen: &Seen) -> Reply {
         let mut state = self.lock();
-        // What goes wrong with a connection waits for the next one that is opened.
-        let at = state
-            .blips
-            .iter()
-            .position(|blip| blip.is_none_or(|blip| !blip.is_of_connection()));
-        let blip = at.and_then(|at| state.blips.remove(at)).flatten();
-        let reply = match blip {
-            Some(Blip::Status(status)) => Reply::status(status),
-            Some(Blip::Limited(wait)) => Reply::status(429).retry_after(wait),
-            Some(Blip::Garbage) => return Reply::garbage(),
-            _ => state.answer(seen),
+        let blip = state.blips.next_call();
+        let reply = match blip.and_then(Blip::instead) {
+            Some(reply) => reply,
+            None => state.answer(seen),
         };
         let latency = state.plan.latency / if reply.is_success() { 1 } else { 10 };
-        let reply = reply.after(latency).cut(state.plan.cut.clone());
+        let cut = match is_long(seen) {
+            true => state.plan.cut.coarser(),
+            false => state.plan.cut.clone(),
+        };
+        let reply = reply.after(latency).cut(cut);
         let reply = match state.plan.pace {
             Duration::ZERO => reply,
             pace => reply.pausing(pace),
         };
         match blip {
-            Some(Blip::EndAt(at)) => reply.end_at(at),
-            Some(Blip::ResetAt(at)) => reply.reset_at(at),
-            Some(Blip::StallAt(at)) => reply.stall_at(at),
-            Some(Blip::Wait(more)) => reply.after(latency + more),
-            _ => reply,
+            Some(blip) => blip.spoil(reply, latency),
+            None => reply,
         }
+    }
+
+    fn sips(&self) -> Option<(usize, Duration)> {
+        self.lock().plan.sips
     }
 }
 
@@ -263,14 +256,19 @@ const TOOLS: [&str; 2] = ["bmcp_t0_look", "bmcp_t1_look"];
 /// What the ids of their calls begin with.
 const CALL: &str = "worlds_call";
 
-/// What a model says, rendered once: by API, and whether it streams; without a call, with one, and with two.
-static SAID: LazyLock<Vec<[Reply; 3]>> = LazyLock::new(|| {
+/// What a request says that wants a long reply.
+pub(super) const AT_LENGTH: &str = "Tell me all of it.";
+
+/// What a model says, rendered once: by API, and whether it streams; without a call, with one, with two, and at length.
+static SAID: LazyLock<Vec<[Reply; 4]>> = LazyLock::new(|| {
     let said = Turn::new().thinks(&["Hm."], "c2ln").says(&[
         "A bridge ",
         "carries you ",
         "over what would ",
         "stop you.",
     ]);
+    let verse = "A bridge carries you over what would stop you. ".repeat(100);
+    let told = Turn::new().says(&[verse.as_str(); 64]);
     let arguments = r#"{"at":"sky"}"#;
     let call = |turn: Turn, at: usize| turn.calls(&format!("{CALL}_{at}"), TOOLS[at], arguments);
     let called = call(Turn::new().says(&["Let me look."]), 0);
@@ -284,6 +282,7 @@ static SAID: LazyLock<Vec<[Reply; 3]>> = LazyLock::new(|| {
                 said.reply(api, streaming, 1),
                 called.reply(api, streaming, 0),
                 called_both.reply(api, streaming, 0),
+                told.reply(api, streaming, 1),
             ]
         })
         .collect()
@@ -303,8 +302,19 @@ fn said(seen: &Seen) -> Reply {
         .unwrap_or_default();
     let streaming = usize::from(has(r#""stream":true"#));
     let offered = TOOLS.into_iter().take_while(|tool| has(tool)).count();
-    let calls = if has(CALL) { 0 } else { offered };
-    SAID[2 * place + streaming][calls].clone()
+    let said = match offered {
+        _ if has(CALL) => 0,
+        0 if is_long(seen) => 3,
+        calls => calls,
+    };
+    SAID[2 * place + streaming][said].clone()
+}
+
+/// Whether a long reply is wanted.
+fn is_long(seen: &Seen) -> bool {
+    // It stands near the beginning, and what is behind it may be long.
+    let begin = &seen.body[..seen.body.len().min(1 << 10)];
+    memchr::memmem::find(begin, AT_LENGTH.as_bytes()).is_some()
 }
 
 /// The model that a request of a world asks for.

@@ -7,5 +7,6 @@ mod committed;
 mod connections;
 mod contained;
 mod cut;
+mod faults;
 mod sockets;
 mod tls;

@@ -41,6 +41,14 @@ impl Strings {
         unescaped(self.raw(name).unwrap_or_default())
     }
 
+    /// How many bytes they have.
+    pub(super) fn len(&self) -> usize {
+        self.0
+            .iter()
+            .map(|(name, raw)| name.len() + raw.len())
+            .sum()
+    }
+
     /// All that are not empty, in the order in which they began.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let strings = self.0.iter().map(|(name, raw)| (&**name, &**raw));

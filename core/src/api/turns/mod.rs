@@ -113,6 +113,11 @@ impl Call {
     pub fn is_sound(&self) -> bool {
         history::is_object(self.arguments.as_bytes())
     }
+
+    /// How many bytes it has.
+    fn len(&self) -> usize {
+        self.id.len() + self.name.len() + self.arguments.len()
+    }
 }
 
 /// How a turn ended.
@@ -309,6 +314,17 @@ impl Turns {
             Dialect::Responses(responses) => responses.next_turn(),
         }
         body
+    }
+
+    /// How many bytes of this turn, and of what earlier ones have for the client, it keeps besides the request: at most twice
+    /// [`MAX_TURN`], for what the conversation needs and what is held back, and one event.
+    pub fn buffered(&self) -> usize {
+        self.turn.history.len()
+            + match &self.dialect {
+                Dialect::ChatCompletions(chat) => chat.buffered(),
+                Dialect::Messages(messages) => messages.buffered(),
+                Dialect::Responses(responses) => responses.buffered(),
+            }
     }
 
     /// The turn's terminal event has come, so that [`end`](Self::end) need not wait for the end of the stream.

@@ -237,6 +237,45 @@ fn the_limit_of_a_turn_ends_a_streamed_loop_too() {
 }
 
 #[test]
+fn whatever_a_provider_repeats_what_is_kept_of_a_turn_stays_within_its_limit() {
+    let big = "x".repeat(1 << 20);
+    let messages = [
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"bmcp_t","input":{}}}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"x":"X"}"#,
+    ];
+    let chat = [
+        r#"{"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"bmcp_t","arguments":"{}"}}]}}]}"#,
+        r#"{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}],"x":"X"}"#,
+    ];
+    let calls = [
+        chat[0],
+        r#"{"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":N,"id":"X","function":{"name":"bmcp_t"}}]}}]}"#,
+    ];
+    for (api, [call, repeated]) in [
+        (Api::Messages, messages),
+        (Api::ChatCompletions, chat),
+        (Api::ChatCompletions, calls),
+    ] {
+        let request = r#"{"model":"m","stream":true,"messages":[]}"#;
+        let (mut turns, _) = turns(api, request);
+        let mut decoder = sse::Decoder::new(sse::MAX_EVENT);
+        decoder.push(chunks(&[call]).into());
+        for nth in 1..=100 {
+            let data = repeated.replace('X', &big).replace('N', &nth.to_string());
+            decoder.push(chunks(&[&data]).into());
+            while let Step::Item(item) = decoder.next() {
+                turns.item(&item);
+            }
+            let kept = turns.buffered();
+            assert!(
+                kept <= 2 * MAX_TURN + (2 << 20),
+                "{api:?}: {kept} after {nth}"
+            );
+        }
+    }
+}
+
+#[test]
 fn an_error_answer_to_a_later_turn_keeps_what_the_provider_said() {
     let id = InterceptionId::draw(&mut Rng::new(7));
     let body = br#"{"type":"error","error":{"type":"overloaded_error","message":"busy"},"request_id":"req_1"}"#;

@@ -6,7 +6,7 @@
 //!
 //! Only the first choice can be continued; others pass as they come.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use bytes::Bytes;
 
@@ -117,6 +117,14 @@ impl Merge {
         }
         let has_finished = self.finish.is_some();
         joined(self.last_events(turn, has_finished))
+    }
+
+    /// How many bytes it keeps.
+    pub(in crate::api::turns) fn buffered(&self) -> usize {
+        let calls = self.calls.iter();
+        let calls: usize = calls.map(|open| open.call.len() + open.others.len()).sum();
+        let held: usize = self.held.iter().map(|held| held.event.raw().len()).sum();
+        self.message.len() + self.details.len() + calls + held
     }
 
     pub(in crate::api::turns) fn next_turn(&mut self) {
@@ -348,7 +356,7 @@ impl Merge {
     ) -> Visible {
         let mut own = Vec::with_capacity(delta.calls.len());
         for call in &delta.calls {
-            let place = self.place(call, turn);
+            let place = self.place(call, turn, is_kept);
             if is_kept {
                 self.calls[place].add(call, data);
             }
@@ -391,7 +399,7 @@ impl Merge {
         }
     }
 
-    /// Holds what finishes a turn.
+    /// Holds what finishes a turn; of more than may be kept, the last.
     fn hold(
         &mut self,
         event: &sse::Event,
@@ -399,6 +407,9 @@ impl Merge {
         has_usage: bool,
         finish: &Range<usize>,
     ) -> Passed {
+        if self.kept > MAX_TURN {
+            self.held.retain(|held| held.finish.is_none());
+        }
         self.held.push(Held {
             event: event.clone(),
             edits,
@@ -412,8 +423,8 @@ impl Merge {
     ///
     /// By the book a call has an index of its own, and its id and name come once. Some servers leave the index out,
     /// or give all calls the same one, or repeat the id. So a call begins with an unknown index, or with another id
-    /// and a name.
-    fn place(&mut self, delta: &CallDelta<'_>, turn: &Turn) -> usize {
+    /// and a name. Above the limit no call is run: of those that begin there nothing is kept but that they are there.
+    fn place(&mut self, delta: &CallDelta<'_>, turn: &Turn, is_kept: bool) -> usize {
         let (id, name) = (decoded(delta.id), decoded(delta.name));
         let index = delta.index.as_ref().map(|(index, _)| *index);
         let known = self
@@ -428,13 +439,25 @@ impl Merge {
                 return place;
             }
         }
+        let is_injected = turn.is_injected(&name);
+        let hidden = self.calls.iter().rposition(|call| call.is_injected);
+        if let Some(place) = hidden.filter(|_| is_injected && !is_kept) {
+            return place;
+        }
+        let kept = |text: Cow<'_, str>| {
+            if is_kept {
+                text.into_owned()
+            } else {
+                String::new()
+            }
+        };
         self.calls.push(OpenCall {
             index,
-            is_injected: turn.is_injected(&name),
+            is_injected,
             others: String::new(),
             call: Call {
-                id: id.into_owned(),
-                name: name.into_owned(),
+                id: kept(id),
+                name: kept(name),
                 arguments: String::new(),
             },
         });

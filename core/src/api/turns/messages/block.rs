@@ -49,6 +49,12 @@ pub(super) fn message(blocks: &[Block]) -> Vec<u8> {
 }
 
 impl Block {
+    /// How many bytes it keeps.
+    pub(super) fn len(&self) -> usize {
+        let call = self.call.as_ref().map_or(0, Call::len);
+        self.start.len() + self.strings.len() + self.citations.len() + call
+    }
+
     /// The block as it would have come in one piece.
     fn whole(&self) -> Vec<u8> {
         let mut edits = Edits::default();

@@ -95,6 +95,13 @@ impl Merge {
         joined(self.held_events(turn))
     }
 
+    /// How many bytes it keeps.
+    pub(in crate::api::turns) fn buffered(&self) -> usize {
+        let blocks: usize = self.blocks.iter().map(Block::len).sum();
+        let held: usize = self.held.iter().map(|event| event.raw().len()).sum();
+        blocks + held + self.texts.len()
+    }
+
     pub(in crate::api::turns) fn next_turn(&mut self) {
         *self = Self {
             next: self.next,
@@ -202,6 +209,10 @@ impl Merge {
             turn.used.replace(usage);
         }
         if self.has_injected() {
+            // Where there are more than may be kept, the last word counts.
+            if !self.keep(event.raw().len()) {
+                self.held.clear();
+            }
             self.held.push(event.clone());
             return Passed::Withhold;
         }

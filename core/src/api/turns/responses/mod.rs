@@ -108,6 +108,11 @@ impl Merge {
         self.take_held()
     }
 
+    /// How many bytes it keeps.
+    pub(in crate::api::turns) fn buffered(&self) -> usize {
+        self.held.len() + self.items.len()
+    }
+
     pub(in crate::api::turns) fn next_turn(&mut self) {
         *self = Self::default();
     }
