@@ -199,7 +199,7 @@ fn a_deadline_may_come_before_whatever_happens_at_its_moment() {
         };
         statuses(&run(&plan))
     });
-    assert_eq!(BTreeSet::from_iter(seen), BTreeSet::from([200, 502]));
+    assert_eq!(seen.collect::<BTreeSet<_>>(), BTreeSet::from([200, 502]));
 }
 
 #[test]

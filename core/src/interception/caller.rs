@@ -159,12 +159,11 @@ fn client_calling<'a>(
     if config.clients.is_empty() {
         return Ok(None);
     }
-    let client = match headers.get(TOKEN) {
-        Some(token) => client_of(config, token.as_bytes()).ok_or_else(unknown_token)?,
-        None => {
-            let client = shown.iter().find_map(|it| it.client(config));
-            client.ok_or_else(|| unauthenticated(shown))?
-        }
+    let client = if let Some(token) = headers.get(TOKEN) {
+        client_of(config, token.as_bytes()).ok_or_else(unknown_token)?
+    } else {
+        let client = shown.iter().find_map(|it| it.client(config));
+        client.ok_or_else(|| unauthenticated(shown))?
     };
     Ok(Some(client))
 }

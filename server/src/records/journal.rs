@@ -158,11 +158,19 @@ struct State {
     begins_another: bool,
     /// Who waits, and for how many lines to be written.
     waiting: Vec<(u64, Waker)>,
-    failing: bool,
+    health: Health,
     /// No line is taken any more, and nobody is to wait.
     ends: bool,
     /// Interceptions whose beginning was lost: what comes of them would make no sense.
     unrecorded: HashSet<InterceptionId>,
+}
+
+/// Whether the last write succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Health {
+    Failing,
+    #[default]
+    Sound,
 }
 
 /// What the thread has to do.
@@ -197,8 +205,16 @@ impl State {
 
     /// Whether there is no room for another line, which may begin an interception.
     fn has_no_room(&self, begins: bool) -> bool {
-        let limit = if self.failing { HELD } else { STALLED };
+        let limit = match self.health {
+            Health::Failing => HELD,
+            Health::Sound => STALLED,
+        };
         self.unwritten() > if begins { limit } else { 2 * limit }
+    }
+
+    /// Whether what is held cannot be written now, or nobody will.
+    fn is_hopeless(&self) -> bool {
+        self.health == Health::Failing || self.ends
     }
 
     fn unwritten(&self) -> usize {
@@ -285,7 +301,7 @@ impl Journal {
             return Poll::Ready(());
         }
         let mut state = lock(&self.state);
-        if self.has_written(mark) || state.failing || state.ends {
+        if self.has_written(mark) || state.is_hopeless() {
             return Poll::Ready(());
         }
         state.waiting.push((mark, context.waker().clone()));
@@ -475,10 +491,14 @@ impl Journal {
         if fault.is_none() {
             self.written.lines.store(mark, Release);
         }
-        let was_failing = std::mem::replace(&mut state.failing, fault.is_some());
+        let health = match fault {
+            None => Health::Sound,
+            Some(_) => Health::Failing,
+        };
+        let was_failing = std::mem::replace(&mut state.health, health) == Health::Failing;
         self.note_fullness(&state);
         // Nobody waits for what cannot be written, nor for what nobody writes.
-        let all = state.failing || state.ends;
+        let all = state.is_hopeless();
         let done: Vec<_> = state
             .waiting
             .extract_if(.., |(awaited, _)| all || *awaited <= mark)
@@ -503,9 +523,10 @@ impl Journal {
 
     fn note_fullness(&self, state: &State) {
         let is_behind = self.waiting() > self.backlog;
-        let is_stalled = !state.failing && state.unwritten() > STALLED;
+        let is_failing = state.health == Health::Failing;
+        let is_stalled = !is_failing && state.unwritten() > STALLED;
         let changed = self.full.send_if_modified(|full| {
-            let now = state.failing || is_behind || is_stalled;
+            let now = is_failing || is_behind || is_stalled;
             std::mem::replace(full, now) != now
         });
         if changed && is_behind {

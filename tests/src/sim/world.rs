@@ -63,25 +63,27 @@ impl Sim {
 
     fn step_clients(&mut self) -> bool {
         let clients = self.live.iter().copied();
-        let clients = clients.filter(|at| self.clients[*at].may_step()).collect();
-        self.any_of(clients, Self::step_client)
+        let clients = clients
+            .filter(|at| self.clients[*at].may_step())
+            .collect::<Vec<_>>();
+        self.any_of(&clients, Self::step_client)
     }
 
     fn step_upstreams(&mut self) -> bool {
         let now = self.now;
         let conns = self.conns.iter().filter(|(_, conn)| conn.may_step(now));
-        let conns = conns.map(|(id, _)| *id).collect();
-        self.any_of(conns, Self::step_conn)
+        let conns: Vec<_> = conns.map(|(id, _)| *id).collect();
+        self.any_of(&conns, Self::step_conn)
     }
 
     fn step_deadlines(&mut self) -> bool {
         let is_due = |at: &usize| self.clients[*at].due.is_some_and(|due| due <= self.now);
-        let due = self.live.iter().copied().filter(is_due).collect();
-        self.any_of(due, Self::time_client) || self.time_bridge()
+        let due: Vec<_> = self.live.iter().copied().filter(is_due).collect();
+        self.any_of(&due, Self::time_client) || self.time_bridge()
     }
 
     /// Does one thing at one of these, beginning anywhere.
-    fn any_of<T: Copy>(&mut self, all: Vec<T>, step: impl Fn(&mut Self, T) -> bool) -> bool {
+    fn any_of<T: Copy>(&mut self, all: &[T], step: impl Fn(&mut Self, T) -> bool) -> bool {
         let first = self.draw(all.len());
         let (before, after) = all.split_at(first);
         after.iter().chain(before).any(|one| step(self, *one))

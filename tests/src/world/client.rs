@@ -151,8 +151,9 @@ impl Client {
         let request = &self.plan.requests[self.at];
         let wakes = match request.manner {
             Manner::LeavesAt(_) | Manner::Patient | Manner::ResetsAt(_) => None,
-            Manner::ReadsLate(wait) | Manner::ReadsSlowly(wait) => Some(now + wait),
-            Manner::ResetsAfter(wait) => Some(now + wait),
+            Manner::ReadsLate(wait) | Manner::ReadsSlowly(wait) | Manner::ResetsAfter(wait) => {
+                Some(now + wait)
+            }
             Manner::SendsSlowly(pause) => Some(now + pause),
             Manner::SendsOnly(_) => {
                 sim.end(conn);

@@ -111,9 +111,10 @@ impl Host for Provider {
             None => state.answer(seen),
         };
         let latency = state.plan.latency / if reply.is_success() { 1 } else { 10 };
-        let cut = match is_long(seen) {
-            true => state.plan.cut.coarser(),
-            false => state.plan.cut.clone(),
+        let cut = if is_long(seen) {
+            state.plan.cut.coarser()
+        } else {
+            state.plan.cut.clone()
         };
         let reply = reply.after(latency).cut(cut);
         let reply = match state.plan.pace {

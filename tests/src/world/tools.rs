@@ -40,9 +40,11 @@ impl Tools {
     fn usual(&self, seen: &Seen) -> Reply {
         let (latency, fails) = (self.plan.latency, self.plan.fails);
         let content = json!({"content": [{"type": "text", "text": "a river"}]});
-        self.server.answer(seen, |_, _| match fails {
-            true => Ran::Reply(Box::new(Reply::status(500).after(latency))),
-            false => Ran::Late(latency, content.clone()),
+        self.server.answer(seen, |_, _| {
+            if fails {
+                return Ran::Reply(Box::new(Reply::status(500).after(latency)));
+            }
+            Ran::Late(latency, content.clone())
         })
     }
 }
@@ -58,9 +60,10 @@ impl Host for Tools {
 
     fn call(&mut self, seen: &Seen) -> Reply {
         let is_call = memchr::memmem::find(&seen.body, b"\"tools/call\"").is_some();
-        let (blips, latency) = match is_call {
-            true => (&mut self.blips, self.plan.latency),
-            false => (&mut self.errands, Duration::ZERO),
+        let (blips, latency) = if is_call {
+            (&mut self.blips, self.plan.latency)
+        } else {
+            (&mut self.errands, Duration::ZERO)
         };
         let blip = blips.next_call();
         let reply = blip.and_then(Blip::instead);

@@ -170,12 +170,11 @@ fn head_of(wire: &[u8]) -> usize {
 /// The place in the bytes of a whole reply.
 fn offset(fixture: &Fixture, wire: &[u8], place: Place, streaming: bool) -> usize {
     let head = head_of(wire);
-    let body = match streaming {
-        false => head + (wire.len() - head) / 2,
-        true => {
-            let two = Reply::sse(two_events(&fixture.body(true))).bytes();
-            head + two.len() - head_of(&two) - b"0\r\n\r\n".len()
-        }
+    let body = if streaming {
+        let two = Reply::sse(two_events(&fixture.body(true))).bytes();
+        head + two.len() - head_of(&two) - b"0\r\n\r\n".len()
+    } else {
+        head + (wire.len() - head) / 2
     };
     match place {
         Beginning => 0,

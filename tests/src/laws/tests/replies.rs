@@ -152,13 +152,16 @@ fn what_is_relayed_is_a_copy() {
     assert_eq!(relays_exactly(&history), Ok(()));
 }
 
+/// From what was copied and the error event after it, to what is told instead.
+type Edit<'a> = &'a dyn Fn(&[u8], &[u8]) -> Vec<u8>;
+
 #[test]
 fn where_upstream_breaks_off_there_is_one_error_and_nothing_else() {
     // In the middle of an event, and right behind the head.
     for at in [700, 0] {
         let broken = || broken_off(true, 200 + at);
         let error = b"event: error\ndata: ";
-        let with = |history: &mut History, edit: &dyn Fn(&[u8], &[u8]) -> Vec<u8>| {
+        let with = |history: &mut History, edit: Edit<'_>| {
             reply(history, |body| {
                 let from = memchr::memmem::find(&body, error).expect("an error event");
                 let (copy, error) = body.split_at(from);
@@ -203,7 +206,10 @@ fn where_upstream_breaks_off_there_is_one_error_and_nothing_else() {
 fn a_reply_ends_as_upstreams_does() {
     let end = |history: &mut History, to: Ending| {
         change(history, |fact| match fact {
-            Fact::Answered(_, ending) => Some(*ending = to),
+            Fact::Answered(_, ending) => {
+                *ending = to;
+                Some(())
+            }
             _ => None,
         });
     };
@@ -221,10 +227,7 @@ fn a_reply_ends_as_upstreams_does() {
 #[test]
 fn tokens_and_secrets_of_servers_are_looked_for_too() {
     let world = || {
-        let tool = ToolPlan {
-            latency: Duration::ZERO,
-            fails: false,
-        };
+        let tool = ToolPlan::default();
         let ask = RequestPlan::after(Duration::ZERO);
         let own = RequestPlan {
             credential: Credential::Own(200),
@@ -233,7 +236,7 @@ fn tokens_and_secrets_of_servers_are_looked_for_too() {
         let clients = [ClientPlan::new([ask, own]), ClientPlan::new([ask, own])];
         let plan = Plan {
             tokens: true,
-            tools: vec![tool, tool],
+            tools: vec![tool.clone(), tool],
             ..Plan::new(ProviderPlan::new([KeyPlan::default()]), clients)
         };
         World::new(&plan, Arc::new(Failover::default()))
