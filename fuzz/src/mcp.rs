@@ -1,4 +1,5 @@
-//! What an MCP server replies to a call: in JSON or as a stream, it ends the call exactly once, and no split shows.
+//! What an MCP server replies to a call: in JSON or as a stream, it ends the call exactly once, no split shows, and no more is held than a
+//! message that is not complete.
 
 use std::{iter, sync::Arc};
 
@@ -71,13 +72,22 @@ fn call(
             let reply = with_id(data, &request.body);
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
             calls.handle(now, on, Input::Head(StatusCode::OK, headers));
+            let mut came = 0;
             for piece in cut(&reply) {
                 calls.handle(now, on, Input::Body(Bytes::copy_from_slice(piece)));
+                came += piece.len();
+                let (held, most) = (calls.buffered(), unfinished(kind, &reply[..came]));
+                assert!(held <= most, "{held} bytes held of {most}");
             }
             calls.handle(now, on, Input::End);
         }
         events.extend(iter::from_fn(|| calls.poll_event()));
         let Some(at) = calls.poll_timeout() else {
+            assert_eq!(
+                calls.buffered(),
+                0,
+                "nothing is kept of a call that is over"
+            );
             // To be told twice to list again is to be told once: news that is still to be heard is not repeated.
             events.dedup_by(|next, last| next == last && matches!(next, CallEvent::Recheck(_)));
             return events;
@@ -86,6 +96,20 @@ fn call(
         calls.handle_timeout(now);
     }
     panic!("the call does not end");
+}
+
+/// How many bytes may have to be held of a body: of a stream, what follows the last blank line, and an id of an event before that.
+fn unfinished(kind: &str, body: &[u8]) -> usize {
+    if kind == "application/json" {
+        return body.len();
+    }
+    let is_end = |byte: u8| matches!(byte, b'\n' | b'\r');
+    let blank = body
+        .windows(2)
+        .rposition(|pair| pair == b"\n\n" || pair == b"\r\r" || pair == b"\n\r");
+    let last = body.len() - blank.map_or(0, |at| at + 2);
+    let longest = body.split(|byte| is_end(*byte)).map(<[u8]>::len).max();
+    last + longest.unwrap_or_default()
 }
 
 /// `data` with the request's id in its place.

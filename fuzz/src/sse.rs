@@ -1,4 +1,4 @@
-//! Server-sent events: no split shows, no byte is lost, and another parser finds the same events.
+//! Server-sent events: no split shows, no byte is lost, no more than an event is held, and another parser finds the same events.
 
 use std::convert::Infallible;
 
@@ -17,6 +17,9 @@ type Event = (Vec<u8>, Vec<u8>);
 
 /// The byte order mark, which a stream may begin with.
 const MARK: char = '\u{feff}';
+
+/// What may follow an event's last line before it is clear that the event is over.
+const LINE_END: usize = 2;
 
 /// Decodes `data` as a stream.
 ///
@@ -51,6 +54,8 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>, limit: usize) -> (Vec<Even
                 events.push((event.name().to_vec(), event.data().into_owned()));
             }
         }
+        let held = decoder.buffered();
+        assert!(held <= limit + LINE_END, "{held} bytes held of {limit}");
     };
     for piece in pieces {
         decoder.push(Bytes::copy_from_slice(piece));

@@ -1,5 +1,5 @@
-//! The turns of a request with injected tools: whatever a provider streams is followed, no split shows, and what is
-//! sent upstream is JSON.
+//! The turns of a request with injected tools: whatever a provider streams is followed, no split shows, what is
+//! sent upstream is JSON, and no more is held than a turn has brought: its text, its message, and what waits for its end.
 
 use std::iter;
 
@@ -17,6 +17,9 @@ use crate::pieces;
 
 /// What separates one turn's stream from the next in an input.
 const NEXT: &[u8] = b"\n====\n";
+
+/// What an event may need besides its own bytes, to be made a message of the conversation.
+const OVERHEAD: usize = 256;
 
 /// Follows the streams in `data`, one a turn, in each API; and each of them as a blocking reply.
 ///
@@ -63,6 +66,7 @@ fn follow<'a>(
     let (mut client, mut requests) = (Vec::new(), Vec::new());
     for stream in streams {
         let mut decoder = sse::Decoder::new(sse::MAX_EVENT);
+        let mut came = 0;
         for piece in cut(stream).into_iter().map(Some).chain([None]) {
             match piece {
                 Some(piece) => decoder.push(Bytes::copy_from_slice(piece)),
@@ -74,6 +78,9 @@ fn follow<'a>(
                     Passed::Replace(bytes) => client.extend_from_slice(&bytes),
                     Passed::Withhold => {}
                 }
+                came += item.raw().len() + OVERHEAD;
+                let held = turns.buffered();
+                assert!(held <= 3 * came, "{held} bytes held of {came}");
             }
         }
         let (rest, end) = turns.end();
