@@ -1,6 +1,7 @@
 //! Whole sessions, driven by a script: whatever comes from either side, in whatever order, with any failure and at any
 //! time, a session ends when its client is gone, every interception of it ends exactly once, and no key goes where it
-//! does not belong. The session is traced: the trace replays to the same outputs, and has no key in it.
+//! does not belong. The session is traced: the trace replays to the same outputs, and has no key in it. And however the
+//! bytes that come are cut into pieces, the client gets the same, and the same is on record.
 //!
 //! A script is lines. A line's first byte says what happens, its rest with what; `\n` in it stands for CR LF:
 //!
@@ -16,37 +17,87 @@
 //! | `w` | all that was given to be written has been |
 //! | `d` | the bridge is shutting down |
 //!
+//! A script whose first line is `C` is of a bridge which only clients with a token may use, and which has an MCP server with the tool
+//! `look`. `$TOKEN` stands for that token, and `$ID` for the id of the last message to the server.
+//!
 //! Any other line is taken as bytes of the client's, so that a mutated script still says something.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, mpsc},
     time::Duration,
 };
 
 use aibridge_core::{
-    Bridge, ConnId, Fault, Instant,
+    Bridge, ConnId, Fault, Instant, Secret, Target,
     api::Vendor,
-    config::{Config, Provider},
+    config::{Client, Config, Provider},
+    mcp,
     record::Record,
     session::{Action, Event},
     trace::{self, Opening, Recorder, Step, Watched},
 };
 use bytes::{Buf, Bytes};
+use http::header::AUTHORIZATION;
+
+use crate::pieces;
+use wire::{find, without_chunks};
+
+mod offer;
+mod wire;
 
 const KEYS: [&str; 2] = ["sk-first-secret-0123456789", "sk-second-secret-0123456789"];
+/// What the MCP server is shown.
+const SHOWN: &str = "mcp-secret-0123456789";
+/// What nobody is to see but whom it is for.
+const SECRETS: [&str; 3] = [KEYS[0], KEYS[1], SHOWN];
+const TOKEN: &str = "client-token-0123456789";
 
-/// Runs `data` as a script, twice.
+/// Runs `data` as a script, twice; and once more with all that is received in pieces.
 ///
 /// # Panics
 /// A property does not hold.
 pub fn target(data: &[u8]) {
-    let first = run(data);
-    assert_eq!(run(data), first, "the same script gives the same bytes");
+    let script = filled(data, b"$TOKEN", TOKEN.as_bytes());
+    let first = run(&script, Cut::Not);
+    let again = run(&script, Cut::Not);
+    assert_eq!(again, first, "the same script gives the same bytes");
+    let cut = run(&script, Cut::Pieces);
+    if cut.is_comparable {
+        assert_eq!(cut.records, first.records, "whatever the pieces");
+        assert_eq!(cut.unframed(), first.unframed(), "whatever the pieces");
+    }
+}
+
+/// Whether what is received is cut into pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    Not,
+    Pieces,
 }
 
 /// All that was written, by connection.
 type Written = BTreeMap<ConnId, Vec<u8>>;
+
+/// What came of a script.
+#[derive(Debug, PartialEq, Eq)]
+struct Played {
+    written: Written,
+    /// In their debug form.
+    records: Vec<String>,
+    /// All pieces came to where the whole had come.
+    is_comparable: bool,
+}
+
+impl Played {
+    /// What was written, but for its chunks.
+    fn unframed(&self) -> BTreeMap<ConnId, String> {
+        let written = self.written.iter();
+        let text = |bytes: &[u8]| without_chunks(bytes).escape_ascii().to_string();
+        written.map(|(conn, bytes)| (*conn, text(bytes))).collect()
+    }
+}
 
 struct World {
     now: Instant,
@@ -57,6 +108,11 @@ struct World {
     steps: mpsc::Receiver<Step>,
     /// Connections to upstream, the newest last.
     upstreams: Vec<ConnId>,
+    /// Those to the MCP server.
+    to_tools: BTreeSet<ConnId>,
+    cut: Cut,
+    is_comparable: bool,
+    records: Vec<String>,
     written: Written,
     /// Bytes given and not yet said to be sent.
     unsent: BTreeMap<ConnId, usize>,
@@ -66,9 +122,13 @@ struct World {
     done: bool,
 }
 
-fn run(data: &[u8]) -> Written {
-    let mut world = World::new();
-    for line in data.split(|byte| *byte == b'\n') {
+fn run(data: &[u8], cut: Cut) -> Played {
+    let mut world = World::new(data.starts_with(b"C\n"), cut);
+    for line in data
+        .strip_prefix(b"C\n")
+        .unwrap_or(data)
+        .split(|byte| *byte == b'\n')
+    {
         world.play(line);
         if world.done {
             break;
@@ -93,6 +153,8 @@ fn run(data: &[u8]) -> Written {
         mut recorder,
         steps,
         written,
+        records,
+        is_comparable,
         ..
     } = world;
     for step in steps.try_iter() {
@@ -100,7 +162,7 @@ fn run(data: &[u8]) -> Written {
     }
     let trace = recorder.finish();
     assert!(
-        KEYS.iter().all(|key| !contains(&trace, key)),
+        SECRETS.iter().all(|key| !contains(&trace, key)),
         "a trace shows a key"
     );
     if let Err(trouble) = trace::replay(&trace)
@@ -108,7 +170,11 @@ fn run(data: &[u8]) -> Written {
     {
         panic!("{trouble}\n{}", String::from_utf8_lossy(&trace));
     }
-    written
+    Played {
+        written,
+        records,
+        is_comparable,
+    }
 }
 
 /// Whether something that is shown as a credential stands elsewhere too: as it might be a word that requests are made of, to take it out of
@@ -139,33 +205,17 @@ fn has_odd_keys(script: &[u8]) -> bool {
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes
-        .windows(text.len())
-        .any(|window| window == text.as_bytes())
+    find(bytes, text.as_bytes()).is_some()
 }
 
 impl World {
-    fn new() -> Self {
-        let target = aibridge_core::Target {
-            host: "upstream.test".into(),
-            port: 9,
-            tls: false,
-        };
-        let anthropic =
-            Provider::new("anthropic", Vendor::Anthropic, target.clone(), "").with_keys(KEYS);
-        let openai = Provider::new("openai", Vendor::OpenAi, target, "/v1").with_keys(KEYS);
-        let mut config = Config {
-            providers: vec![Arc::new(anthropic), Arc::new(openai)],
-            ..Config::default()
-        };
-        // Small, so that a short script meets them.
-        config.limits.head = 2 << 10;
-        config.limits.body = 4 << 10;
-        let config = Arc::new(config);
-        let Ok(mut bridge) = Bridge::new(config, 1) else {
+    fn new(has_clients_and_tools: bool, cut: Cut) -> Self {
+        let config = config(has_clients_and_tools);
+        let Ok(mut bridge) = Bridge::new(Arc::new(config), 1) else {
             panic!("a sound configuration");
         };
         let now = Instant::from_secs(1_700_000_000);
+        offer::tools(&mut bridge, now);
         let session = bridge.connected(now);
         let (tell, steps) = mpsc::channel();
         let recorder = Recorder::new(Opening::of(now, &session), "aibridge-fuzz");
@@ -179,6 +229,10 @@ impl World {
             steps,
             bridge,
             upstreams: Vec::new(),
+            to_tools: BTreeSet::new(),
+            cut,
+            is_comparable: true,
+            records: Vec::new(),
             written: Written::new(),
             unsent: BTreeMap::new(),
             running: BTreeSet::new(),
@@ -191,7 +245,10 @@ impl World {
         let newest = self.upstreams.last().copied();
         let (what, rest) = line.split_first().unwrap_or((&b'<', b"\\n"));
         match (what, newest) {
-            (b'>', Some(conn)) => self.tell(Event::Received(conn, unescaped(rest))),
+            (b'>', Some(conn)) => {
+                let id = self.last_id(conn);
+                self.receive(conn, &filled(&unescaped(rest), b"$ID", &id));
+            }
             (b'o', Some(conn)) => self.tell(Event::Opened(conn)),
             (b'e', Some(conn)) => self.tell(Event::Ended(conn)),
             (b'f', Some(conn)) => {
@@ -213,12 +270,35 @@ impl World {
                     .map_or(0, |digit| digit.wrapping_sub(b'0') % 24);
                 self.wait_until(self.now + Duration::from_millis(1 << power));
             }
-            (b'<', _) => self.tell(Event::Received(ConnId::CLIENT, unescaped(rest))),
-            _ => self.tell(Event::Received(
-                ConnId::CLIENT,
-                Bytes::copy_from_slice(line),
-            )),
+            (b'<', _) => self.receive(ConnId::CLIENT, &unescaped(rest)),
+            _ => self.receive(ConnId::CLIENT, line),
         }
+    }
+
+    /// Bytes come, in pieces perhaps.
+    fn receive(&mut self, conn: ConnId, bytes: &[u8]) {
+        let pieces: Vec<&[u8]> = match self.cut {
+            Cut::Not => vec![bytes],
+            Cut::Pieces => pieces(bytes).collect(),
+        };
+        for piece in pieces {
+            if !conn.is_client() && !self.upstreams.contains(&conn) {
+                // Who has all of a reply can keep a connection that must be closed, or must not be kept, where more is to come.
+                self.is_comparable = false;
+                return;
+            }
+            self.tell(Event::Received(conn, Bytes::copy_from_slice(piece)));
+        }
+    }
+
+    /// The id of the last JSON-RPC message on a connection.
+    fn last_id(&self, conn: ConnId) -> Vec<u8> {
+        let written = self.written.get(&conn).map_or(&b""[..], |bytes| bytes);
+        let mark = b"\"id\":";
+        let at = written.windows(mark.len()).rposition(|part| part == mark);
+        let digits = at.map_or(&b""[..], |at| &written[at + mark.len()..]);
+        let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+        digits.copied().collect()
     }
 
     fn wait_until(&mut self, at: Instant) {
@@ -257,10 +337,14 @@ impl World {
     fn act(&mut self, action: Action) {
         assert!(!self.done, "nothing follows the end: {action:?}");
         match action {
-            Action::Open(conn, _) | Action::Unpark(conn) => {
+            Action::Open(conn, target) => {
                 assert!(!conn.is_client());
+                if target == origin("tools.test") {
+                    self.to_tools.insert(conn);
+                }
                 self.upstreams.push(conn);
             }
+            Action::Unpark(conn) => self.upstreams.push(conn),
             Action::Send(conn, mut frame) => {
                 assert!(
                     conn.is_client() || self.upstreams.contains(&conn),
@@ -295,7 +379,7 @@ impl World {
     fn keep(&mut self, record: &Record) {
         let shown = format!("{record:?}");
         assert!(
-            KEYS.iter().all(|key| !shown.contains(key)),
+            SECRETS.iter().all(|key| !shown.contains(key)),
             "a record shows a key"
         );
         match record {
@@ -311,18 +395,71 @@ impl World {
             }
             _ => {}
         }
+        self.records.push(shown);
     }
 
-    /// Keys go upstream, where they belong; to the client only what upstream itself may say goes.
+    /// Keys go upstream, where they belong, and what the MCP server is shown to that; to the client only what upstream itself may
+    /// say goes.
     fn check_secrets(&self) {
-        let client = self
-            .written
-            .get(&ConnId::CLIENT)
-            .map_or(&b""[..], |bytes| bytes);
-        for key in KEYS {
-            assert!(!contains(client, key), "the client was shown a key");
+        for (conn, bytes) in &self.written {
+            for secret in SECRETS {
+                let is_its_place = match secret {
+                    SHOWN => self.to_tools.contains(conn),
+                    _ => !conn.is_client() && !self.to_tools.contains(conn),
+                };
+                assert!(
+                    is_its_place || !contains(bytes, secret),
+                    "{conn} was shown {secret}"
+                );
+            }
         }
     }
+}
+
+fn origin(host: &str) -> Target {
+    Target {
+        host: host.into(),
+        port: 9,
+        tls: false,
+    }
+}
+
+fn config(has_clients_and_tools: bool) -> Config {
+    let target = origin("upstream.test");
+    let anthropic =
+        Provider::new("anthropic", Vendor::Anthropic, target.clone(), "").with_keys(KEYS);
+    let openai = Provider::new("openai", Vendor::OpenAi, target, "/v1").with_keys(KEYS);
+    let mut config = Config {
+        providers: vec![Arc::new(anthropic), Arc::new(openai)],
+        ..Config::default()
+    };
+    // Small, so that a short script meets them.
+    config.limits.head = 2 << 10;
+    config.limits.body = 4 << 10;
+    if has_clients_and_tools {
+        let digest = Secret::new(TOKEN).digest();
+        config.clients.push(Client::new("alice", digest));
+        let server = mcp::Server::new("desk", origin("tools.test"), "/mcp");
+        let server = server.with_header(AUTHORIZATION, &Secret::new(SHOWN));
+        config.mcp.extend(server.ok().map(Arc::new));
+    }
+    config
+}
+
+/// `text` with something else in place of a name.
+fn filled<'a>(text: &'a [u8], name: &[u8], value: &[u8]) -> Cow<'a, [u8]> {
+    let mut filled = Vec::new();
+    let mut rest = text;
+    while let Some(at) = find(rest, name) {
+        filled.extend_from_slice(&rest[..at]);
+        filled.extend_from_slice(value);
+        rest = &rest[at + name.len()..];
+    }
+    if filled.is_empty() && rest.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    filled.extend_from_slice(rest);
+    Cow::Owned(filled)
 }
 
 /// Text in which `\n` stands for CR LF.
