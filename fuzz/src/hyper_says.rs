@@ -54,8 +54,10 @@ pub(crate) fn requests(data: &[u8]) -> Vec<Message> {
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }
     });
-    let connection =
-        hyper::server::conn::http1::Builder::new().serve_connection(Wire(data.to_vec()), service);
+    // The end of its input is not to make it give up what it has read.
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.half_close(true);
+    let connection = builder.serve_connection(Wire(data.to_vec()), service);
     poll(connection);
     std::mem::take(&mut *lock(&seen))
 }

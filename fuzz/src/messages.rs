@@ -36,6 +36,8 @@ pub(crate) struct Message {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
     pub(crate) complete: bool,
+    /// Whether another request may come after this one.
+    pub(crate) keep_alive: bool,
 }
 
 /// Decodes requests.
@@ -53,6 +55,7 @@ pub(crate) fn requests<'a>(pieces: impl Iterator<Item = &'a [u8]>, limits: &Limi
             match decoder.next() {
                 Ok(Step::Item(server::Item::Head(head))) => decoded.messages.push(Message {
                     head: format!("{head:?}"),
+                    keep_alive: head.keep_alive,
                     method: head.method,
                     target: head.target.to_string(),
                     ..Message::default()

@@ -3,9 +3,9 @@
 
 use std::iter;
 
-use aibridge_core::http1::{Limits, client::encode_head};
+use aibridge_core::http1::{Error, Limits, client::encode_head};
 use bytes::Buf;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 
 use crate::{
     hyper_says,
@@ -25,14 +25,51 @@ pub fn target(data: &[u8]) {
 
     let whole = requests(iter::once(data), &Limits::default());
     round_trip(&whole);
-    let complete = whole.messages.iter().filter(|message| message.complete);
-    let theirs = hyper_says::requests(data);
-    for (ours, theirs) in complete.zip(&theirs) {
+    compare(&whole, &hyper_says::requests(data));
+}
+
+/// What we refuse, and hyper may take and read on: we are strict where two servers could read two things.
+const STRICTER: [Error; 8] = [
+    // It skips extensions unread.
+    Error::ChunkExtension,
+    // It looks only whether `chunked` is the last of several codings.
+    Error::ChunkedNotLast,
+    Error::UnknownCoding,
+    // To it a length that is given twice is one, if both are the same.
+    Error::ContentLength,
+    // It does without.
+    Error::Host,
+    // It goes by the coding, and drops the length.
+    Error::LengthAndCoding,
+    // To it a bare LF ends a line.
+    Error::LineEnd,
+    // It cuts off a fragment, and takes any form for any method.
+    Error::Target,
+];
+
+/// Both find the same requests, and where one of them finds no more, neither does the other.
+fn compare(ours: &Decoded, theirs: &[hyper_says::Message]) {
+    let complete: Vec<_> = ours.messages.iter().filter(|it| it.complete).collect();
+    for (ours, theirs) in complete.iter().zip(theirs) {
         assert_eq!(ours.method, theirs.method);
         assert_eq!(ours.target, theirs.target);
         if let Some(body) = &theirs.body {
             assert_eq!(ours.body, *body, "{} {}", ours.method, ours.target);
         }
+    }
+    let read = theirs.iter().take_while(|it| it.body.is_some()).count();
+    if read > complete.len() {
+        let is_stricter = ours.error.is_some_and(|error| STRICTER.contains(&error));
+        assert!(
+            is_stricter,
+            "{:?} ends what hyper reads: {theirs:?}",
+            ours.error
+        );
+    }
+    if read < complete.len() {
+        let last = read.checked_sub(1).map(|last| complete[last]);
+        let is_last = last.is_some_and(|last| !last.keep_alive || last.method == Method::CONNECT);
+        assert!(is_last, "hyper refuses {:?}", complete[read]);
     }
 }
 
