@@ -477,3 +477,29 @@ fn unescaped(text: &[u8]) -> Bytes {
     }
     bytes.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The records of a script of the corpus, of one kind.
+    fn records(script: &[u8], kind: &str) -> Vec<String> {
+        let script = filled(script, b"$TOKEN", TOKEN.as_bytes());
+        let played = [Cut::Not, Cut::Pieces].map(|cut| run(&script, cut));
+        assert!(played[1].is_comparable);
+        let [mut played, _] = played;
+        played.records.retain(|record| record.starts_with(kind));
+        played.records
+    }
+
+    #[test]
+    fn the_corpus_has_tools_that_are_run_and_tools_that_fail() {
+        let used = records(include_bytes!("../../corpus/session/tool"), "ToolUsage");
+        assert_eq!(used.len(), 1, "{used:?}");
+        assert!(used[0].contains("error: None"), "{used:?}");
+        let script = include_bytes!("../../corpus/session/tool_fails");
+        let used = records(script, "ToolUsage");
+        assert_eq!(used.len(), 1, "{used:?}");
+        assert!(used[0].contains("error: Some"), "{used:?}");
+    }
+}
