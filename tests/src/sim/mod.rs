@@ -31,6 +31,8 @@ pub(crate) use watch::Watch;
 
 /// Steps at one moment above which the world is said to run in circles.
 const MAX_STEPS: usize = 1_000_000;
+/// The same for one that is watched: it is run many times to be made smaller, and writes all of it down.
+const MAX_WATCHED_STEPS: usize = 50_000;
 
 /// A client of a [`Sim`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -393,7 +395,12 @@ impl Sim {
     /// # Panics
     /// There is no end to it.
     pub fn settle(&mut self) {
-        for _ in 0..MAX_STEPS {
+        let most = if self.watch.is_some() {
+            MAX_WATCHED_STEPS
+        } else {
+            MAX_STEPS
+        };
+        for _ in 0..most {
             if !self.step() {
                 return;
             }
