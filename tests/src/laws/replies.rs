@@ -103,7 +103,7 @@ pub fn ends_once(history: &History) -> Result<(), Breach> {
 /// What was relayed is an exact copy of the upstream's bytes, from the first on.
 ///
 /// The bridge may add keep-alives between events, and, where the upstream broke off, one error event: right behind the last
-/// event, or behind the end of one that is begun. Where there is no room for one, the connection ends, so that nobody takes a part
+/// event, or behind the end of one that is begun, unless that was all that the last one lacked. Where there is no room for one, the connection ends, so that nobody takes a part
 /// for all; and it ends for no other reason, unless the client does not read. The bridge may withhold the usage chunk of a chat
 /// stream that only it had asked for. Requests with injected tools, whose turns are joined, are compared with nothing; nor are
 /// replies that the bridge gives itself.
@@ -274,6 +274,8 @@ fn is_break(api: Api, sent: &Copied<'_>, rest: &[u8]) -> bool {
         Vendor::OpenAi => b"\n\n",
     };
     let told = match sent.open {
+        // With its end, it is the last event: there is nothing to be told.
+        Some(open) if rest == b"\n\n" && rest == close => return is_last(open) && is_json(open),
         // Where an event may be withheld, a part of one is: what looks like its first bytes are the error's.
         Some(open) if api == Api::ChatCompletions && is_error(api, open) => true,
         Some(_) => rest
@@ -282,6 +284,13 @@ fn is_break(api: Api, sent: &Copied<'_>, rest: &[u8]) -> bool {
         None => is_error(api, rest),
     };
     told && !sent.is_over
+}
+
+/// Whether the data of this event is all there.
+fn is_json(event: &[u8]) -> bool {
+    let name = b"\ndata: ";
+    memmem::find(event, name)
+        .is_some_and(|at| serde_json::from_slice::<Value>(&event[at + name.len()..]).is_ok())
 }
 
 /// Whether this is one error event of the bridge's.

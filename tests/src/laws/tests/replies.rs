@@ -1,5 +1,7 @@
 //! Laws of replies with histories that break them.
 
+use aibridge_core::api::Vendor;
+
 use super::*;
 
 fn is_ended(fact: &Fact) -> bool {
@@ -200,6 +202,40 @@ fn where_upstream_breaks_off_there_is_one_error_and_nothing_else() {
             });
         },
     );
+}
+
+#[test]
+fn where_only_the_end_of_openais_last_event_is_missing_there_is_no_error() {
+    let run = |blips: Vec<Option<Blip>>| {
+        let provider = ProviderPlan {
+            vendor: Vendor::OpenAi,
+            blips,
+            ..ProviderPlan::new([KeyPlan::default()])
+        };
+        let request = RequestPlan {
+            responses: true,
+            streaming: true,
+            ..RequestPlan::after(Duration::ZERO)
+        };
+        let plan = Plan::new(provider, [ClientPlan::new([request])]);
+        World::new(&plan, Arc::new(Failover::default())).run()
+    };
+    let sent = run(Vec::new()).entries.into_iter();
+    let sent = sent.filter_map(|entry| match entry.fact {
+        Fact::Sent(_, bytes) => Some(bytes),
+        _ => None,
+    });
+    let sent = sent.collect::<Vec<_>>().concat();
+    let end = memchr::memmem::rfind(&sent, b"\n\n\r\n0\r\n\r\n").expect("the last event");
+    assert_eq!(relays_exactly(&run(vec![Some(Blip::EndAt(end))])), Ok(()));
+    // A byte less, and it is not all there.
+    let broken = || run(vec![Some(Blip::EndAt(end - 1))]);
+    breaks_in(broken(), relays_exactly, "behind ", |history| {
+        reply(history, |body| {
+            let error = memchr::memmem::find(&body, b"event: error\n").expect("an error event");
+            body[..error].to_vec()
+        });
+    });
 }
 
 #[test]
