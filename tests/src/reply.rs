@@ -209,6 +209,12 @@ impl Reply {
         self.framed(Framing::Length)
     }
 
+    /// The same in chunks, one for each piece of the body.
+    #[must_use]
+    pub fn in_chunks(self) -> Self {
+        self.framed(Framing::Chunked)
+    }
+
     fn framed(mut self, new: Framing) -> Self {
         if let Message::Http { framing, .. } = &mut self.message {
             *framing = new;

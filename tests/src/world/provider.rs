@@ -279,12 +279,17 @@ static SAID: LazyLock<Vec<[Reply; 4]>> = LazyLock::new(|| {
         .flat_map(|api| [(api, false), (api, true)]);
     forms
         .map(|(api, streaming)| {
-            [
+            let replies = [
                 said.reply(api, streaming, 1),
                 called.reply(api, streaming, 0),
                 called_both.reply(api, streaming, 0),
                 told.reply(api, streaming, 1),
-            ]
+            ];
+            // Whole replies have a length at the one API, and only an end at the other.
+            match api {
+                Api::Responses => replies.map(Reply::in_chunks),
+                _ => replies,
+            }
         })
         .collect()
 });
