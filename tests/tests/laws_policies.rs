@@ -177,6 +177,55 @@ fn a_policy_that_does_not_fail_over_is_found_if_it_is_to() {
     }
 }
 
+/// Lets a key rest after whatever went wrong without a reply, or in the midst of one.
+#[derive(Debug)]
+struct Wary;
+
+impl Policy for Wary {
+    fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
+        let verdict = Failover::default().judge(attempt);
+        match attempt.outcome {
+            Outcome::Fault(_) => Verdict {
+                fate: Fate::Cool(None, Reason::RateLimited),
+                ..verdict
+            },
+            Outcome::Reply { .. } => verdict,
+        }
+    }
+}
+
+#[test]
+fn a_policy_may_let_keys_rest_whose_replies_break_off() {
+    let checks = Checks::default().cases(3_000).from_env();
+    check_policy(Wary, &checks).unwrap_or_else(|found| panic!("{found}"));
+}
+
+/// Lets a key rest that has done its work.
+#[derive(Debug)]
+struct Sparing;
+
+impl Policy for Sparing {
+    fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
+        match attempt.outcome {
+            Outcome::Reply { status, .. } if status.is_success() => Verdict {
+                fate: Fate::Cool(None, Reason::RateLimited),
+                ..Verdict::RELAY
+            },
+            _ => Failover::default().judge(attempt),
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_lets_keys_rest_that_would_do_is_found() {
+    let (law, text) = found(Sparing);
+    assert_eq!(law, "exhausted_only_when_so");
+    assert!(
+        text.contains("nothing that was said of it forbids it"),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_law_may_be_left_out() {
     let checks = Checks::default().cases(200).without("cooling_keys_rest");

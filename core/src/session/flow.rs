@@ -62,6 +62,8 @@ pub(super) struct Running {
     /// Some of the body, on its way to the encoder.
     gather: Gather,
     keep_alive: bool,
+    /// The reply has broken off.
+    broken: bool,
     /// Upstream's first answer is still to be told to the bridge, for a circuit breaker.
     unjudged: bool,
 }
@@ -267,6 +269,7 @@ impl Session {
             encoder,
             gather: Gather::default(),
             keep_alive: reply.keep_alive,
+            broken: false,
             unjudged: breaker,
         }));
         self.pump(now);
@@ -274,7 +277,7 @@ impl Session {
 
     /// Takes what the interception has to say.
     pub(super) fn pump(&mut self, now: Instant) {
-        let (mut broken, mut ended) = (false, false);
+        let mut ended = false;
         // The last frame waits for the records behind it.
         let mut last = None;
         while let Flow::Running(running) = &mut self.flow {
@@ -309,7 +312,7 @@ impl Session {
                     continue;
                 }
                 interception::Action::ReplyAbort => {
-                    broken = true;
+                    running.broken = true;
                     continue;
                 }
                 interception::Action::ReplyBody(bytes) => match running.gather.push(bytes) {
@@ -353,6 +356,7 @@ impl Session {
         if !running.interception.is_done() {
             return;
         }
+        let broken = running.broken;
         let keeps = running.keep_alive && !running.encoder.closes();
         let is_cut = broken && running.encoder.ends_with_connection();
         self.leave();

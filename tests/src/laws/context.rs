@@ -38,6 +38,8 @@ pub(super) struct Session<'a> {
     pub(super) leased: Option<&'a Leased>,
     /// Its last call to a provider, and what of the reply was sent so far.
     pub(super) call: Option<(&'a Called, Vec<Bytes>)>,
+    /// When the last of that was sent.
+    sent_at: Instant,
     /// The provider ended or reset the connection of that call.
     pub(super) is_broken: bool,
 }
@@ -142,6 +144,7 @@ impl<'a> Context<'a> {
                 let is_on = session.is_on(*conn);
                 if let Some((_, sent)) = session.call.as_mut().filter(|_| is_on) {
                     sent.push(bytes.clone());
+                    session.sent_at = entry.at;
                 }
             }
             _ => {}
@@ -158,8 +161,11 @@ impl<'a> Context<'a> {
     ) {
         let plan = &self.history.plan.providers[provider];
         let excused_until = if self.has_excuses {
-            let heard = self.session(entry).heard();
-            excuse(entry.at, verdict, heard.as_ref())
+            let session = self.session(entry);
+            let heard = session.heard();
+            // What is judged when a head comes is judged at that moment.
+            let is_over = session.is_broken || session.sent_at < entry.at;
+            excuse(entry.at, verdict, heard.as_ref(), is_over)
         } else {
             Instant::EPOCH
         };
@@ -233,8 +239,8 @@ pub(super) fn named_wait(at: Instant, answer: &Answer) -> Option<Duration> {
     Some((Instant::EPOCH + date).since(at))
 }
 
-/// Until when a key may rest for what the provider said.
-fn excuse(at: Instant, verdict: &Verdict, heard: Option<&Answer>) -> Instant {
+/// Until when a key may rest for what the provider said, and for how it left off if nothing more of that came.
+fn excuse(at: Instant, verdict: &Verdict, heard: Option<&Answer>, is_over: bool) -> Instant {
     const NEVER: Instant = Instant::EPOCH;
     const FOR_EVER: Instant = Instant::FAR_FUTURE;
     let status = heard.map(|answer| answer.status);
@@ -247,7 +253,12 @@ fn excuse(at: Instant, verdict: &Verdict, heard: Option<&Answer>) -> Instant {
             let wait = wait.filter(|wait| !wait.is_zero());
             wait.map_or(FOR_EVER, |wait| at + wait * 2 + Duration::from_secs(1))
         }
-        (Fate::Cool(..), Some(..400)) if !heard.is_some_and(is_used_up) => NEVER,
+        (Fate::Cool(..), Some(..400)) => match heard {
+            Some(answer) if is_used_up(answer) => FOR_EVER,
+            // It broke off, or fell silent.
+            Some(answer) if is_over && !answer.is_complete() => FOR_EVER,
+            _ => NEVER,
+        },
         (Fate::Cool(..), _) => FOR_EVER,
     }
 }
