@@ -88,6 +88,7 @@ async fn serve(
     let recorder = Recorder::open(&settings.records)
         .map_err(|error| Failure::Runtime(format!("records: {error}")))?;
     let recorder = Arc::new(recorder);
+    tokio::spawn(recorder.usher());
     let traces = open_traces(&settings)?;
     let admin_listener = bind(settings.admin, "--admin").await?;
     let listener = bind(settings.listen, "--listen").await?;

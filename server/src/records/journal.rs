@@ -7,6 +7,10 @@
 //! stalls, the ends of replies wait, and no relay in flight does. Other lines may wait some
 //! milliseconds for company.
 //!
+//! Between sessions and thread is a task of the runtime, the [usher](Journal::usher): each is woken
+//! once for all of the others, and only when the sessions that are ready have left what they have.
+//! Each such call is a system call, or two, and at full speed that is what recording costs.
+//!
 //! ```text
 //!            append fails                    all that is held is written
 //!   Sound ─────────────────▶ Failing ─────────────────────────────────▶ Sound
@@ -37,7 +41,10 @@ use std::{
 };
 
 use aibridge_core::{InterceptionId, record::Record};
-use tokio::sync::watch;
+use tokio::{
+    sync::{Notify, watch},
+    task::yield_now,
+};
 use tracing::{error, warn};
 
 use super::{
@@ -120,6 +127,9 @@ pub(super) struct Journal {
     state: Mutex<State>,
     /// What the thread waits for.
     work: Condvar,
+    /// What the usher waits for, if there is one.
+    news: Notify,
+    ushered: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
     append: Append,
     texts: Texts,
@@ -152,8 +162,8 @@ struct State {
     /// Bytes that it has taken and not written.
     writing: usize,
     sleep: Sleep,
-    /// Somebody waits for what is held.
-    awaited: bool,
+    /// What is held is to be written at once.
+    is_due: bool,
     /// Another file of the series is to be begun.
     begins_another: bool,
     /// Who waits, and for how many lines to be written.
@@ -232,6 +242,8 @@ impl Journal {
         let journal = Arc::new(Self {
             state: Mutex::default(),
             work: Condvar::new(),
+            news: Notify::new(),
+            ushered: AtomicBool::new(false),
             thread: Mutex::default(),
             append: files.form(),
             texts,
@@ -305,13 +317,52 @@ impl Journal {
             return Poll::Ready(());
         }
         state.waiting.push((mark, context.waker().clone()));
-        state.awaited = true;
+        drop(state);
+        if self.ushered.load(Relaxed) {
+            self.news.notify_one();
+        } else {
+            self.flush();
+        }
+        Poll::Pending
+    }
+
+    /// Has written what somebody waits for, and wakes whose lines are written, for ever. One task of
+    /// the sessions' runtime does this; without it, each session wakes the thread, and is woken by it.
+    pub(super) async fn usher(self: Arc<Self>) {
+        self.ushered.store(true, Relaxed);
+        loop {
+            for waker in self.done() {
+                waker.wake();
+            }
+            self.flush();
+            self.news.notified().await;
+            // Sessions that are ready come first.
+            yield_now().await;
+        }
+    }
+
+    /// Has written at once what somebody waits for.
+    fn flush(&self) {
+        let mut state = lock(&self.state);
+        if state.waiting.is_empty() {
+            return;
+        }
+        state.is_due = true;
         let wakes = state.rouse(&[Sleep::Company, Sleep::Line]);
         drop(state);
         if wakes {
             self.work.notify_one();
         }
-        Poll::Pending
+    }
+
+    /// Who need not wait any more. Nobody waits for what cannot be written, nor for what nobody writes.
+    fn done(&self) -> Vec<Waker> {
+        let mut state = lock(&self.state);
+        let all = state.is_hopeless();
+        let done = state
+            .waiting
+            .extract_if(.., |(mark, _)| all || self.has_written(*mark));
+        done.map(|(_, waker)| waker).collect()
     }
 
     fn has_written(&self, mark: u64) -> bool {
@@ -417,19 +468,26 @@ impl Journal {
     fn gather(&self, batch: &mut Vec<u8>) -> Due {
         let mut state = lock(&self.state);
         if batch.is_empty() {
-            state = self.sleep(state, Sleep::Line, None, |state| {
-                state.held.is_empty() && !state.begins_another
-            });
-            state = self.sleep(state, Sleep::Company, Some(TICK), |state| {
-                !state.awaited && !state.begins_another && state.held.len() <= COMPANY
-            });
+            // Lines that follow soon upon the last wake nobody: only a first one does.
+            loop {
+                state = self.sleep(state, Sleep::Company, Some(TICK), |state| {
+                    !state.is_due && !state.begins_another && state.held.len() <= COMPANY
+                });
+                if !state.held.is_empty() || state.begins_another || state.ends {
+                    break;
+                }
+                state.is_due = false;
+                state = self.sleep(state, Sleep::Line, None, |state| {
+                    state.held.is_empty() && !state.begins_another
+                });
+            }
             std::mem::swap(batch, &mut state.held);
         } else {
             state = self.sleep(state, Sleep::Awake, Some(BACKOFF), |_| true);
             batch.append(&mut state.held);
         }
         state.writing = batch.len();
-        state.awaited = false;
+        state.is_due = false;
         Due {
             mark: self.mark(),
             begins_another: std::mem::take(&mut state.begins_another),
@@ -497,15 +555,12 @@ impl Journal {
         };
         let was_failing = std::mem::replace(&mut state.health, health) == Health::Failing;
         self.note_fullness(&state);
-        // Nobody waits for what cannot be written, nor for what nobody writes.
-        let all = state.is_hopeless();
-        let done: Vec<_> = state
-            .waiting
-            .extract_if(.., |(awaited, _)| all || *awaited <= mark)
-            .collect();
+        let is_awaited = !state.waiting.is_empty();
         drop(state);
-        for (_, waker) in done {
-            waker.wake();
+        if is_awaited && self.ushered.load(Relaxed) {
+            self.news.notify_one();
+        } else if is_awaited {
+            self.done().into_iter().for_each(Waker::wake);
         }
         self.wake_importer();
         match fault {

@@ -9,12 +9,10 @@ use std::{
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::Path,
     sync::Arc,
-    task::{Context, Poll},
     time::SystemTime,
 };
 
-use aibridge_core::{Instant, record::Record};
-use tokio::sync::watch;
+use aibridge_core::Instant;
 use tracing::warn;
 
 use super::{
@@ -57,16 +55,8 @@ impl JsonLines {
 }
 
 impl Store for JsonLines {
-    fn keep(&self, record: &Record) {
-        self.journal.keep(record);
-    }
-
-    fn mark(&self) -> u64 {
-        self.journal.mark()
-    }
-
-    fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
-        self.journal.poll_commit(context, mark)
+    fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     fn find(&self, _: &Search) -> Result<Vec<Interception>, NotFound> {
@@ -80,10 +70,6 @@ impl Store for JsonLines {
     fn counts(&self) -> Counts {
         let (pending, lost) = self.journal.counts(false);
         Counts { pending, lost }
-    }
-
-    fn full(&self) -> watch::Receiver<bool> {
-        self.journal.full()
     }
 
     fn close(&self) {

@@ -20,7 +20,7 @@ use std::{
     cmp::Reverse,
     collections::HashSet,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -33,6 +33,7 @@ use crate::{
     config::{Place, Records},
     metrics::Metrics,
 };
+use journal::Journal;
 use line::Texts;
 use ring::Ring;
 #[cfg(test)]
@@ -44,13 +45,8 @@ const LATEST: usize = 2_000;
 
 /// Where records are kept for good.
 trait Store: fmt::Debug + Send + Sync {
-    /// Takes a record. Those of an interception come in order.
-    fn keep(&self, record: &Record);
-    /// A place after all that was taken.
-    fn mark(&self) -> u64;
-    /// Ready once what was taken before this place survives the process, or the store [says](Self::full)
-    /// that it cannot.
-    fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()>;
+    /// Where records go first.
+    fn journal(&self) -> &Arc<Journal>;
     /// The newest that are asked for; perhaps not those of the last moment. May take a while.
     ///
     /// # Errors
@@ -62,8 +58,6 @@ trait Store: fmt::Debug + Send + Sync {
     }
     /// How much is on its way, and how much was lost.
     fn counts(&self) -> Counts;
-    /// Tells whether records are about to be lost.
-    fn full(&self) -> watch::Receiver<bool>;
     /// Puts what is on its way where it belongs. May take a while; nothing is taken from then on.
     fn close(&self);
 }
@@ -143,7 +137,7 @@ impl Recorder {
             line::drop_words(&mut record);
         }
         if let Some(store) = &self.store {
-            store.keep(&record);
+            store.journal().keep(&record);
         }
         match record {
             Record::Exhausted {
@@ -186,13 +180,25 @@ impl Recorder {
 
     /// A place after all that was kept.
     pub(crate) fn mark(&self) -> u64 {
-        self.store.as_ref().map_or(0, |store| store.mark())
+        self.journal().map_or(0, |journal| journal.mark())
     }
 
-    /// Ready once what was kept before this place survives the process, as far as it can.
+    /// Ready once what was kept before this place survives the process, or cannot.
     pub(crate) fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
-        let store = self.store.as_ref();
-        store.map_or(Poll::Ready(()), |store| store.poll_commit(context, mark))
+        let journal = self.journal();
+        journal.map_or(Poll::Ready(()), |journal| {
+            journal.poll_commit(context, mark)
+        })
+    }
+
+    /// Has committed at once what sessions wait for, for ever. Only spares them much of the cost.
+    pub(crate) fn usher(&self) -> impl Future<Output = ()> + use<> {
+        let journal = self.journal().map(Arc::clone);
+        async move {
+            if let Some(journal) = journal {
+                journal.usher().await;
+            }
+        }
     }
 
     /// The newest interceptions that are asked for, running ones included. May take a while.
@@ -266,7 +272,7 @@ impl Recorder {
 
     /// Tells whether records are about to be lost; `None` where there is no store.
     pub(crate) fn full(&self) -> Option<watch::Receiver<bool>> {
-        self.store.as_ref().map(|store| store.full())
+        self.journal().map(|journal| journal.full())
     }
 
     /// Puts what is on its way where it belongs. May take a while.
@@ -274,6 +280,10 @@ impl Recorder {
         if let Some(store) = &self.store {
             store.close();
         }
+    }
+
+    fn journal(&self) -> Option<&Arc<Journal>> {
+        self.store.as_ref().map(|store| store.journal())
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::*;
 
+mod committing;
 mod limits;
 
 /// Waits until what was kept so far is committed.

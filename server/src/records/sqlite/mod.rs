@@ -21,14 +21,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use aibridge_core::record::Record;
 use rusqlite::Connection;
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::import::Importer;
@@ -135,16 +132,8 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn keep(&self, record: &Record) {
-        self.journal.keep(record);
-    }
-
-    fn mark(&self) -> u64 {
-        self.journal.mark()
-    }
-
-    fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
-        self.journal.poll_commit(context, mark)
+    fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     fn find(&self, search: &Search) -> Result<Vec<Interception>, NotFound> {
@@ -154,10 +143,6 @@ impl Store for Sqlite {
     fn counts(&self) -> Counts {
         let (pending, lost) = self.journal.counts(true);
         Counts { pending, lost }
-    }
-
-    fn full(&self) -> watch::Receiver<bool> {
-        self.journal.full()
     }
 
     fn close(&self) {

@@ -2,7 +2,7 @@
 
 use aibridge_core::{
     api::{Thought, ToolCall},
-    record::ToolUsage,
+    record::{Record, ToolUsage},
 };
 
 use super::{
@@ -61,7 +61,7 @@ fn texts_are_in_the_store_only_where_they_are_wanted() {
         let folder = Folder::new(if kept { "texts" } else { "no-texts" });
         let file = folder.0.join("records.db");
         let store = Sqlite::open(&file, Terms { texts, ..TERMS }).unwrap();
-        each(&said(1), |record| store.keep(record));
+        each(&said(1), |record| store.journal.keep(record));
         store.close();
         let bytes = folder.bytes();
         for text in ["what-was-asked", "what-was-argued", "what-was-thought"] {
@@ -89,8 +89,8 @@ fn every_row_has_the_interceptions_id() {
     let folder = Folder::new("ids");
     let file = folder.0.join("records.db");
     let store = Sqlite::open(&file, TERMS).unwrap();
-    each(&said(1), |record| store.keep(record));
-    each(&whole(2, 1, "alice"), |record| store.keep(record));
+    each(&said(1), |record| store.journal.keep(record));
+    each(&whole(2, 1, "alice"), |record| store.journal.keep(record));
     store.close();
     for table in schema::PARTS.into_iter().chain(["interceptions"]) {
         let (one, two) = (id(1), id(2));
@@ -108,8 +108,10 @@ fn what_ran_at_the_end_is_interrupted_at_the_next_start_and_once() {
     let file = folder.0.join("records.db");
     for seed in [1, 2] {
         let store = Sqlite::open(&file, TERMS).unwrap();
-        store.keep(&started(id(seed), "m"));
-        each(&whole(10 + seed, 1, "alice"), |record| store.keep(record));
+        store.journal.keep(&started(id(seed), "m"));
+        each(&whole(10 + seed, 1, "alice"), |record| {
+            store.journal.keep(record)
+        });
         store.close();
         assert_eq!(
             number(
@@ -313,7 +315,7 @@ fn what_is_too_old_is_deleted_a_little_at_a_time_with_all_that_belongs_to_it() {
     let store = Sqlite::open(&file, TERMS).unwrap();
     for seed in 0..450 {
         each(&whole(seed, 1_000 + seed, "alice"), |record| {
-            store.keep(record);
+            store.journal.keep(record);
         });
     }
     store.close();
@@ -338,9 +340,11 @@ fn a_bridge_deletes_what_is_too_old_by_itself() {
     let file = folder.0.join("records.db");
     let retention = Some(Duration::from_secs(3600));
     let store = Sqlite::open(&file, Terms { retention, ..TERMS }).unwrap();
-    each(&whole(1, 1_000, "alice"), |record| store.keep(record));
+    each(&whole(1, 1_000, "alice"), |record| {
+        store.journal.keep(record)
+    });
     each(&whole(2, now().as_millis(), "alice"), |record| {
-        store.keep(record);
+        store.journal.keep(record);
     });
     store.close();
     let store = Sqlite::open(&file, Terms { retention, ..TERMS }).unwrap();
@@ -365,7 +369,7 @@ fn after_an_orderly_stop_no_text_is_left_in_the_spool() {
     let folder = Folder::new("stop");
     let file = folder.0.join("records.db");
     let store = Sqlite::open(&file, TERMS).unwrap();
-    each(&said(1), |record| store.keep(record));
+    each(&said(1), |record| store.journal.keep(record));
     store.close();
     assert_eq!(number(&file, "SELECT count(*) FROM prompts"), 1);
     let left = std::fs::read_dir(spool_of(&file)).unwrap();
@@ -373,7 +377,7 @@ fn after_an_orderly_stop_no_text_is_left_in_the_spool() {
     assert_eq!(left, 0);
     // And the next one goes on from there.
     let store = Sqlite::open(&file, TERMS).unwrap();
-    each(&said(2), |record| store.keep(record));
+    each(&said(2), |record| store.journal.keep(record));
     store.close();
     assert_eq!(number(&file, "SELECT count(*) FROM prompts"), 2);
 }
@@ -392,9 +396,9 @@ fn of_what_is_too_old_no_file_has_the_texts_while_the_bridge_runs() {
     if let Some(Record::Started(_, started)) = old.first_mut() {
         started.at = aibridge_core::Instant::from_millis(1_000);
     }
-    each(&old, |record| store.keep(record));
+    each(&old, |record| store.journal.keep(record));
     each(&whole(2, now().as_millis(), "alice"), |record| {
-        store.keep(record);
+        store.journal.keep(record);
     });
     let texts = ["what-was-asked", "what-was-argued", "what-was-thought"];
     let gone = (0..1_000).any(|_| {
@@ -404,7 +408,7 @@ fn of_what_is_too_old_no_file_has_the_texts_while_the_bridge_runs() {
     });
     assert!(gone);
     each(&whole(3, now().as_millis(), "alice"), |record| {
-        store.keep(record);
+        store.journal.keep(record);
     });
     store.close();
     assert_eq!(number(&file, "SELECT count(*) FROM interceptions"), 2);
@@ -415,11 +419,13 @@ fn what_was_interrupted_has_the_attempts_that_are_known() {
     let folder = Folder::new("interrupted-attempts");
     let file = folder.0.join("records.db");
     let store = Sqlite::open(&file, TERMS).unwrap();
-    store.keep(&started(id(1), "m"));
+    store.journal.keep(&started(id(1), "m"));
     for hint in ["one", "two"] {
-        store.keep(&attempt(id(1), hint, Ok(429), "next_key"));
+        store
+            .journal
+            .keep(&attempt(id(1), hint, Ok(429), "next_key"));
     }
-    store.keep(&started(id(2), "m"));
+    store.journal.keep(&started(id(2), "m"));
     store.close();
     Sqlite::open(&file, TERMS).unwrap().close();
     let of = |attempts: u32| {
