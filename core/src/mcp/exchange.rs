@@ -119,6 +119,11 @@ impl Exchange {
         if on != self.on {
             return None;
         }
+        let answer = self.step(now, input, out)?;
+        Some(answer.map_err(|failure| failure.masked(&self.peer.server)))
+    }
+
+    fn step(&mut self, now: Instant, input: Input, out: &mut Outbox) -> Option<Answer> {
         match (std::mem::replace(&mut self.stage, Stage::Over), input) {
             (Stage::Over | Stage::Waiting(_), _) => None,
             (Stage::Sent, Input::Head(status, headers)) => self.head(status, &headers, out),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::StatusCode;
 
+use super::server::Server;
 use crate::fault::Fault;
 
 /// Header fields do not match the message (2026-07-28, "Server Validation").
@@ -76,6 +77,16 @@ impl Failure {
             Self::Status(status, _) => format!("status {}", status.as_u16()),
             Self::Version(_) => "unknown protocol version".to_owned(),
             own => own.to_string(),
+        }
+    }
+
+    /// The same without what its server was shown, should the server have repeated it.
+    pub(super) fn masked(self, server: &Server) -> Self {
+        match self {
+            Self::Error(code, words) => Self::Error(code, server.masked_in(words)),
+            Self::Status(status, words) => Self::Status(status, server.masked_in(words)),
+            Self::Version(name) => Self::Version(server.masked_in(name)),
+            own => own,
         }
     }
 

@@ -218,7 +218,8 @@ impl Handshake {
                     return self.stay(discover(&self.server, out));
                 }
                 if !supported.is_empty() && !supported.iter().any(known) {
-                    return Some(Err(Failure::version(&supported.join(", "))));
+                    let unknown = Failure::version(&supported.join(", "));
+                    return Some(Err(unknown.masked(&self.server)));
                 }
             }
         }
@@ -241,7 +242,7 @@ impl Handshake {
             return Some(Err(Failure::Malformed("no initialize result")));
         };
         let Some(version) = Version::parse(&said.version) else {
-            return Some(Err(Failure::version(&said.version)));
+            return Some(Err(Failure::version(&said.version).masked(&self.server)));
         };
         let mut session = exchange.session();
         if let Some(session) = &mut session {

@@ -1,6 +1,6 @@
 //! One configured server.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::InvalidHeaderValue};
 use regex_lite::Regex;
@@ -61,6 +61,22 @@ impl Server {
         value.set_sensitive(true);
         self.headers.insert(name, value);
         Ok(self)
+    }
+
+    /// A text of the server's, which may have repeated what it was shown: with the hint of each
+    /// sensitive field's value in its place, and of what stands behind a scheme in it (RFC 9110
+    /// §11.4).
+    pub(super) fn masked_in(&self, text: String) -> String {
+        let values = self.headers.values().filter(|value| value.is_sensitive());
+        let mut shown: Vec<&str> = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| [Some(value), value.split_once(' ').map(|(_, token)| token)])
+            .flatten()
+            .collect();
+        // One may be part of another.
+        shown.sort_by_key(|shown| Reverse(shown.len()));
+        let mask = |text, shown: &str| Secret::new(shown).masked_in(text);
+        shown.into_iter().fold(text, mask)
     }
 
     /// Whether a tool of this name, as the server calls it, is offered.

@@ -270,6 +270,18 @@ fn a_call_that_the_server_wants_repeated_is_but_not_for_ever() {
 }
 
 #[test]
+fn a_server_that_repeats_its_token_is_not_quoted_in_full() {
+    let mut fake = Fake::new();
+    let terms = session(&mut fake);
+    let events = call(&mut World::new(fake), &terms, "blabs");
+    let failure = outcome(&events).unwrap_err();
+    assert_eq!(
+        failure.told(),
+        "Error: calling tool: status 401: Bear...6789 is over; mcp-...6789 was good, mcp-..."
+    );
+}
+
+#[test]
 fn a_call_that_hangs_is_cancelled_at_the_server() {
     let mut fake = Fake::new();
     let terms = session(&mut fake);

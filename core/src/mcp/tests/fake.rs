@@ -282,6 +282,10 @@ impl Fake {
                     Input::Failed(Fault::Reset),
                 ]
             }
+            "blabs" => {
+                let words = "Bearer mcp-token-0123456789 is over; mcp-token-0123456789 was good, mcp-token-01234";
+                error(StatusCode::UNAUTHORIZED, id, -32001, words)
+            }
             "null-id" => error(StatusCode::OK, &json!(null), -32603, "Broken inside"),
             "other-id" => self.result(&json!({"id": 1}), &text("for somebody else")),
             "html" => vec![head("text/html"), Input::Body("<p>".into()), Input::End],
