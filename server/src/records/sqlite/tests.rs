@@ -110,7 +110,7 @@ fn what_ran_at_the_end_is_interrupted_at_the_next_start_and_once() {
         let store = Sqlite::open(&file, TERMS).unwrap();
         store.journal.keep(&started(id(seed), "m"));
         each(&whole(10 + seed, 1, "alice"), |record| {
-            store.journal.keep(record)
+            store.journal.keep(record);
         });
         store.close();
         assert_eq!(
@@ -139,7 +139,8 @@ fn what_a_crash_left_in_the_spool_is_taken_in_once_up_to_the_line_that_was_cut()
     let file = folder.0.join("records.db");
     Sqlite::open(&file, TERMS).unwrap().close();
     {
-        // A process that dies after it has taken the first two interceptions in and journaled two more, the last not quite.
+        // A process that dies after it has taken the first two interceptions in and journaled two
+        // more, the last not quite.
         let mut reader = Reader::open(&spool_of(&file)).unwrap();
         let mut importer = Importer::new(connect(&file).unwrap()).unwrap();
         reader.seek(importer.position().unwrap()).unwrap();
@@ -206,7 +207,8 @@ fn rows(file: &Path, table: &str) -> Vec<String> {
 
 #[test]
 fn the_rows_are_the_same_however_the_lines_are_taken_in() {
-    // Two interceptions whose lines alternate, one line that belongs to nothing, and one interception told of twice.
+    // Two interceptions whose lines alternate, one line that belongs to nothing, and one
+    // interception told of twice.
     let (first, second) = (said(1), said(2));
     let mut lines: Vec<Vec<u8>> = Vec::new();
     for record in first.iter().zip(&second).flat_map(|(a, b)| [a, b]) {
@@ -341,7 +343,7 @@ fn a_bridge_deletes_what_is_too_old_by_itself() {
     let retention = Some(Duration::from_secs(3600));
     let store = Sqlite::open(&file, Terms { retention, ..TERMS }).unwrap();
     each(&whole(1, 1_000, "alice"), |record| {
-        store.journal.keep(record)
+        store.journal.keep(record);
     });
     each(&whole(2, now().as_millis(), "alice"), |record| {
         store.journal.keep(record);

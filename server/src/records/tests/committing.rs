@@ -1,6 +1,10 @@
 //! Waiting until what was kept is written.
 
-use tokio::{runtime::Builder, task::yield_now, time::timeout};
+use tokio::{
+    runtime::Builder,
+    task::{JoinSet, yield_now},
+    time::timeout,
+};
 
 use super::*;
 
@@ -18,22 +22,19 @@ fn whoever_waits_is_woken_with_an_usher_or_without() {
                     tokio::spawn(recorder.usher());
                     yield_now().await;
                 }
-                let waits = (0..20).map(|seed| {
+                let mut waits = JoinSet::new();
+                for seed in 0..20 {
                     let recorder = Arc::clone(&recorder);
-                    tokio::spawn(async move {
+                    waits.spawn(async move {
                         for record in whole(seed, 1_000, "alice") {
                             recorder.keep(record);
                         }
                         let mark = recorder.mark();
                         poll_fn(|context| recorder.poll_commit(context, mark)).await;
-                    })
-                });
-                for wait in waits.collect::<Vec<_>>() {
-                    timeout(Duration::from_secs(30), wait)
-                        .await
-                        .expect("it is woken")
-                        .unwrap();
+                    });
                 }
+                let all = timeout(Duration::from_secs(30), waits.join_all());
+                all.await.expect("each is woken");
             });
             if file == sound {
                 assert_eq!(recorder.counts(), Counts::default(), "all is written");
