@@ -1,4 +1,5 @@
-//! How much there may be: of one client, and of everything together. Each refusal as the client gets it.
+//! How much there may be: of one client, and of everything together. Each refusal as the client
+//! gets it.
 
 use aibridge_core::{
     Duration,
@@ -102,7 +103,8 @@ fn what_ends_early_makes_room_at_once() {
     let half_a_body = head[..head.len() - 9].to_owned();
     for round in 0..4 {
         let client = sim.connect();
-        // Leaving while the model thinks, and while the body is on its way; by an end, and by a reset.
+        // Leaving while the model thinks, and while the body is on its way; by an end, and by a
+        // reset.
         let bytes = if round % 2 == 0 { &head } else { &half_a_body };
         sim.send(client, bytes.clone());
         sim.settle();
@@ -289,6 +291,7 @@ fn a_body_that_dribbles_ends_in_time() {
     config.timeouts.client_body = SECOND * 3;
     let mut sim = Sim::new(config, &script);
     let client = sim.connect();
+    sim.never_hangs_up(client);
     sim.send(
         client,
         "POST /openai/v1/responses HTTP/1.1\r\nhost: b\r\ncontent-length: 1000\r\n\r\n",
@@ -306,5 +309,11 @@ fn a_body_that_dribbles_ends_in_time() {
         answer.json()["error"]["message"],
         "the request's body took too long"
     );
+    // It has a moment to read that, and goes on in vain.
+    sim.advance(SECOND / 2);
+    assert!(!sim.is_over(client));
+    sim.send(client, "{");
+    sim.advance(SECOND);
+    assert!(sim.is_over(client));
     script.verify();
 }

@@ -1,5 +1,5 @@
-//! The client's end: what has been read and not understood, what has been written and not taken, and how long
-//! either may stay so.
+//! The client's end: what has been read and not understood, what has been written and not taken,
+//! and how long either may stay so.
 
 use bytes::Bytes;
 
@@ -58,7 +58,8 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(now: Instant, config: &Config) -> Self {
-        // The limit on bodies is the session's own: it knows by then in which API's shape to refuse.
+        // The limit on bodies is the session's own: it knows by then in which API's shape to
+        // refuse.
         let limits = Limits {
             body: u64::MAX,
             ..config.limits.clone()
@@ -135,12 +136,18 @@ impl Client {
         self.decoder.push(bytes);
     }
 
+    /// The client has taken too long over a request. Whatever it still sends, it has a moment to
+    /// read that, and no more: to be slow is how connections are held that are meant for others.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        self.lingers = Some(now + LINGER);
+    }
+
     /// All is written: the client is waited for to end its side.
     pub(super) fn linger(&mut self, now: Instant) {
         let owes = !self.ended && self.decoder.is_within_message();
         let silent = if owes { LINGER_SILENT } else { LINGER };
-        self.lingers.get_or_insert(now + LINGER_LONGEST);
-        self.due = Some(now + silent);
+        let last = *self.lingers.get_or_insert(now + LINGER_LONGEST);
+        self.due = Some(last.min(now + silent));
     }
 
     /// The client has sent something that is not read any more. Whether it may go on.

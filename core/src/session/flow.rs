@@ -15,6 +15,7 @@ use crate::{
     api::ApiError,
     bridge::{Query, Refused},
     codec::Step,
+    frame::Frame,
     http1::{
         self, BodyLength, RequestHead,
         server::{Encoder, Item},
@@ -26,7 +27,8 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// How much of a body must come within the time that a client has for it, in bytes: who sends less is as good as silent.
+/// How much of a body must come within the time that a client has for it, in bytes: who sends less
+/// is as good as silent.
 const PROGRESS: usize = 16 << 10;
 /// When a client is to come back that met too many connections.
 const CROWDED: Duration = Duration::from_secs(1);
@@ -38,7 +40,8 @@ pub(super) enum Flow {
     Admitting(Box<RequestHead>),
     /// The body is being read.
     Body(Box<Upload>),
-    /// It is known what is asked and by whom, and the bridge has been asked whether there is room for that.
+    /// It is known what is asked and by whom, and the bridge has been asked whether there is room
+    /// for that.
     Entering(Box<Upload>),
     /// The next head is being read, or not there yet.
     Head,
@@ -241,7 +244,8 @@ impl Session {
         self.turn_away(now, ApiError::http(error.status(), error.to_string()));
     }
 
-    /// Answers what is being read with an error. What is left of it is not read, so the connection ends.
+    /// Answers what is being read with an error. What is left of it is not read, so the connection
+    /// ends.
     pub(super) fn turn_away(&mut self, now: Instant, error: ApiError) {
         let (provider, reply) = match &self.flow {
             Flow::Body(upload) => (
@@ -278,7 +282,7 @@ impl Session {
     /// Takes what the interception has to say.
     pub(super) fn pump(&mut self, now: Instant) {
         let mut ended = false;
-        // The last frame waits for the records behind it.
+        // The last frame waits for the records after it.
         let mut last = None;
         while let Flow::Running(running) = &mut self.flow {
             if let Some(query) = running.interception.poll_query() {
@@ -288,59 +292,10 @@ impl Session {
             let Some(action) = running.interception.poll_action() else {
                 break;
             };
-            let frame = match action {
-                interception::Action::Abort(call) => {
-                    self.abort_exchange(Whose::Upstream(call));
-                    continue;
-                }
-                interception::Action::AbortTools => {
-                    self.abort_tools(now);
-                    continue;
-                }
-                interception::Action::Call(call, request) => {
-                    let wanted = Wanted::Upstream(Box::new(request));
-                    self.begin_exchange(Whose::Upstream(call), wanted);
-                    continue;
-                }
-                interception::Action::CallTool(id, call) => {
-                    self.call_tool(id, call);
-                    continue;
-                }
-                interception::Action::Emit(record) => {
-                    self.tell_health(&record);
-                    self.out.actions.push_back(Action::Emit(record));
-                    continue;
-                }
-                interception::Action::ReplyAbort => {
-                    running.broken = true;
-                    continue;
-                }
-                interception::Action::ReplyBody(bytes) => match running.gather.push(bytes) {
-                    Some(before) => running.encoder.body(before),
-                    None => continue,
-                },
-                interception::Action::ReplyEnd => {
-                    ended = true;
-                    continue;
-                }
-                interception::Action::ReplyHead(reply) => {
-                    if let Some(ticket) = self.ticket
-                        && reply.length.is_none()
-                        && !running.interception.holds_request()
-                    {
-                        // What may take long from here on holds nothing that counts.
-                        self.asked.push_back(Asked::Hold);
-                        let query = Query::Hold { ticket, bytes: 0 };
-                        self.out.queries.push_back(query);
-                    }
-                    let length = reply.length.map_or(BodyLength::Chunked, BodyLength::Known);
-                    let close = !running.keep_alive || self.client.draining;
-                    running
-                        .encoder
-                        .head(reply.status, &reply.headers, length, close)
-                }
-            };
-            if let Some(before) = last.replace(frame) {
+            ended |= matches!(action, interception::Action::ReplyEnd);
+            if let Some(frame) = self.act(now, action)
+                && let Some(before) = last.replace(frame)
+            {
                 self.client.send(now, before, &mut self.out);
             }
         }
@@ -350,6 +305,61 @@ impl Session {
         if ended {
             self.end_reply(now);
         }
+        self.go_on(now);
+    }
+
+    /// Does what the interception wants done, and gives what of it is for the client.
+    fn act(&mut self, now: Instant, action: interception::Action) -> Option<Frame> {
+        match action {
+            interception::Action::Abort(call) => self.abort_exchange(Whose::Upstream(call)),
+            interception::Action::AbortTools => self.abort_tools(now),
+            interception::Action::Call(call, request) => {
+                let wanted = Wanted::Upstream(Box::new(request));
+                self.begin_exchange(Whose::Upstream(call), wanted);
+            }
+            interception::Action::CallTool(id, call) => self.call_tool(id, call),
+            interception::Action::Emit(record) => {
+                self.tell_health(&record);
+                self.out.actions.push_back(Action::Emit(record));
+            }
+            interception::Action::ReplyAbort => {
+                if let Flow::Running(running) = &mut self.flow {
+                    running.broken = true;
+                }
+            }
+            interception::Action::ReplyBody(bytes) => {
+                if let Flow::Running(running) = &mut self.flow {
+                    let before = running.gather.push(bytes)?;
+                    return Some(running.encoder.body(before));
+                }
+            }
+            interception::Action::ReplyEnd => {}
+            interception::Action::ReplyHead(reply) => return self.begin_reply(&reply),
+        }
+        None
+    }
+
+    fn begin_reply(&mut self, reply: &interception::Reply) -> Option<Frame> {
+        let Flow::Running(running) = &mut self.flow else {
+            return None;
+        };
+        if let Some(ticket) = self.ticket
+            && reply.length.is_none()
+            && !running.interception.holds_request()
+        {
+            // What may take long from here on holds nothing that counts.
+            self.asked.push_back(Asked::Hold);
+            let query = Query::Hold { ticket, bytes: 0 };
+            self.out.queries.push_back(query);
+        }
+        let length = reply.length.map_or(BodyLength::Chunked, BodyLength::Known);
+        let close = !running.keep_alive || self.client.draining;
+        let encoder = &mut running.encoder;
+        Some(encoder.head(reply.status, &reply.headers, length, close))
+    }
+
+    /// Where the reply is over, moves on to the next request, or ends the connection.
+    fn go_on(&mut self, now: Instant) {
         let Flow::Running(running) = &self.flow else {
             return;
         };
@@ -390,7 +400,8 @@ impl Session {
         }
     }
 
-    /// Sends what is left of a reply. All records of it have been emitted: who has seen the end of a reply can rely on them.
+    /// Sends what is left of a reply. All records of it have been emitted: who has seen the end of
+    /// a reply can rely on them.
     fn end_reply(&mut self, now: Instant) {
         self.send_gathered(now);
         if let Flow::Running(running) = &mut self.flow {
@@ -409,7 +420,7 @@ impl Session {
         }
     }
 
-    /// Ends our side, behind what is still to be written, and waits for the client to end its own.
+    /// Ends our side, after what is still to be written, and waits for the client to end its own.
     fn close(&mut self, now: Instant) {
         self.client.owe();
         self.flow = Flow::Lingering;
@@ -462,8 +473,8 @@ impl Session {
         match &self.flow {
             Flow::Head if !self.client.in_head => self.close(now),
             Flow::Lingering => self.over(),
-            Flow::Body(_) => self.turn_away(now, overdue("body")),
-            Flow::Head => self.turn_away(now, overdue("head")),
+            Flow::Body(_) => self.turn_overdue_away(now, "body"),
+            Flow::Head => self.turn_overdue_away(now, "head"),
             Flow::Admitting(_)
             | Flow::Entering(_)
             | Flow::Keeping(_)
@@ -472,11 +483,10 @@ impl Session {
             | Flow::Running(_) => {}
         }
     }
-}
 
-fn overdue(part: &str) -> ApiError {
-    ApiError::http(
-        StatusCode::REQUEST_TIMEOUT,
-        format!("the request's {part} took too long"),
-    )
+    fn turn_overdue_away(&mut self, now: Instant, part: &str) {
+        self.client.give_up(now);
+        let said = format!("the request's {part} took too long");
+        self.turn_away(now, ApiError::http(StatusCode::REQUEST_TIMEOUT, said));
+    }
 }
