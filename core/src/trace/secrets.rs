@@ -15,7 +15,7 @@ const MIN_STRONG: usize = 16;
 /// What SDKs are given where they insist on a key. It opens nothing.
 const NO_SECRET: &[u8] = b"aibridge";
 /// What placeholders are filled with.
-const FILL: &[u8] = b"secret";
+const FILL: &str = "secret";
 
 /// All secrets of a trace.
 #[derive(Default)]
@@ -129,7 +129,8 @@ impl Secrets {
         sought.filter_map(open).max().unwrap_or(0)
     }
 
-    /// Replaces the beginning of one at the end, if it is long enough to tell something. Says whether there was one.
+    /// Replaces the beginning of one at the end, if it is long enough to tell something. Says
+    /// whether there was one.
     pub(super) fn scrub_end(&self, bytes: &mut [u8]) -> bool {
         for known in self.sought.iter().map(|at| &self.known[*at]) {
             let longest = bytes.len().min(known.secret.len() - 1);
@@ -174,8 +175,8 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
-/// Whether it is looked for everywhere: not if it is short, a mere word, or could be a piece of JSON. To replace `messages` wherever
-/// it stands would change what a request means.
+/// Whether it is looked for everywhere: not if it is short, a mere word, or could be a piece of
+/// JSON. To replace `messages` wherever it stands would change what a request means.
 fn is_sought(secret: &[u8]) -> bool {
     let is_mark = |byte: &u8| matches!(byte, b'-' | b'_' | b'.' | b'~' | b'+' | b'=');
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || is_mark(byte) || *byte == b'/';
@@ -183,30 +184,46 @@ fn is_sought(secret: &[u8]) -> bool {
     secret.len() >= MIN && secret.iter().all(is_plain) && secret.iter().any(is_no_word)
 }
 
-/// As long as the secret and with its hint. Between the ends, letters and digits are replaced by the number and a word; bytes
-/// beyond ASCII by one such byte; all others, which are punctuation and mean something to parsers, stay.
+/// As long as the secret and with its hint. Between the ends, letters and digits are replaced by
+/// the number and a word, and what is beyond ASCII by as much of that; all else, which is white
+/// space or punctuation and means something to parsers, stays. A text stays one.
 fn placeholder(secret: &[u8], number: usize) -> Vec<u8> {
-    let shown = str::from_utf8(secret).map_or(0, |text| {
-        let hint = Secret::new(text).hint();
-        hint.find("...").unwrap_or(0)
-    });
-    let end = secret.len().saturating_sub(shown).max(shown);
-    let is_hidden = secret[shown..end].iter().any(u8::is_ascii_alphanumeric);
+    let is_hidden = |it: char| !it.is_ascii() || it.is_ascii_alphanumeric();
     // The fill may by chance be what stands there: that of the next number is not.
     for number in number..number + 2 {
-        let mut fill = number.to_string().into_bytes();
-        fill.extend_from_slice(FILL);
-        let mut fill = fill.iter().cycle();
-        let mut out = secret.to_vec();
-        for byte in &mut out[shown..end] {
-            match *byte {
-                0x80.. => *byte = 0xff,
-                it if it.is_ascii_alphanumeric() => *byte = *fill.next().unwrap_or(&b'x'),
-                _ => {}
+        let fill = format!("{number}{FILL}");
+        let mut fill = fill.chars().cycle();
+        let mut hide = |it: char| match it.len_utf8() {
+            _ if it.is_whitespace() => it,
+            1 if it.is_ascii_alphanumeric() => fill.next().unwrap_or('x'),
+            1 => it,
+            2 => 'ÿ',
+            3 => '\u{fffd}',
+            _ => '\u{10ffff}',
+        };
+        let Ok(text) = str::from_utf8(secret) else {
+            let hide = |byte: u8| match byte {
+                0x80.. => 0xff,
+                _ => u8::try_from(hide(char::from(byte))).unwrap_or(byte),
+            };
+            return secret.iter().copied().map(hide).collect();
+        };
+        let hint = Secret::new(text).hint();
+        let shown = hint
+            .find("...")
+            .map_or(0, |end| hint[..end].chars().count());
+        let end = text.chars().count().saturating_sub(shown);
+        let chars = text.chars().enumerate();
+        let hidden = chars.map(|(at, it)| {
+            if (shown..end).contains(&at) {
+                hide(it)
+            } else {
+                it
             }
-        }
-        if out != secret || !is_hidden {
-            return out;
+        });
+        let out: String = hidden.collect();
+        if out != text || !text.contains(is_hidden) {
+            return out.into_bytes();
         }
     }
     secret.to_vec()
@@ -221,15 +238,19 @@ mod tests {
         for (secret, placeholder) in [
             ("sk-ant-api03-abcdefgh", "sk-a1s-ecret-1secefgh"),
             ("k0-pool-key", "k0-1sec-rey"),
-            ("short", "s1sert"),
+            ("short", "s1set"),
             ("abc", "1se"),
             ("Q1s9", "1sec"),
-            ("a=b; c=d/e%41", "a=1; s=e/c%r1"),
+            ("a=b; c=d/e%41", "a=1; s=e/c%41"),
             ("1", "2"),
+            ("schlüssel-für-ÄÖÜ-8", "sc1sÿecre-tÿ1-ÿÿÿ-8"),
+            ("ü123456789ä", "ü11secret9ä"),
+            ("\u{a0}wärme\u{a0}", "\u{a0}1ÿsec\u{a0}"),
         ] {
             let mut secrets = Secrets::default();
             let text = secrets.placeholder_text(secret);
-            assert_eq!(text.len(), secret.len(), "{secret} {placeholder}");
+            assert_eq!(text, placeholder);
+            assert_eq!(text.len(), secret.len());
             assert_eq!(Secret::new(&*text).hint(), Secret::new(secret).hint());
             assert_ne!(text, secret);
             assert_eq!(secrets.placeholder_text(secret), text, "it is stable");
