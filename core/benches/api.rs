@@ -21,7 +21,8 @@ fn main() {
     divan::main();
 }
 
-/// A conversation of `size` bytes or a little more: many turns of text with some escapes, tools in front.
+/// A conversation of `size` bytes or a little more: many turns of text with some escapes, tools in
+/// front.
 fn request(api: Api, size: usize) -> String {
     let list = if api == Api::Responses {
         "input"

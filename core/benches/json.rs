@@ -13,8 +13,8 @@ const TOOL: &str = r#"{"name":"read_file","description":"Reads a file from the l
 
 const TURN: &str = r#"{"role":"user","content":[{"type":"text","text":"Here is what the function does today, as far as I can tell:\n\n```rust\nfn main() {\n    println!(\"hello, {}\", name);\n    let total = items.iter().map(|item| item.price * item.count).sum::<u64>();\n}\n```\n\nPlease explain why the second line is needed at all, and whether we could do without it; then write a test that fails without it, in the style of the other tests of this module.\n","cache_control":{"type":"ephemeral"}}]}"#;
 
-/// A body of about `size` bytes as an agent sends it: a fifth of it tool schemas, the rest conversation,
-/// and `stream` last.
+/// A body of about `size` bytes as an agent sends it: a fifth of it tool schemas, the rest
+/// conversation, and `stream` last.
 fn body(size: usize) -> String {
     let mut body = r#"{"model":"claude-sonnet-4-5","max_tokens":32000,"tools":["#.to_owned();
     let list = |body: &mut String, item: &str, until: usize| {

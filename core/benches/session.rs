@@ -1,4 +1,5 @@
-//! One request from its first byte to its last: an `Interception` alone, and a `Session` with its HTTP/1.1 on both sides.
+//! One request from its first byte to its last: an `Interception` alone, and a `Session` with its
+//! HTTP/1.1 on both sides.
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
-//! Drives an [`Interception`] with no sockets at all: the first key is rate-limited, the second answers.
+//! Drives an [`Interception`] with no sockets at all: the first key is rate-limited, the second
+//! answers.
 //!
-//! Everything that would take a network is a value here: `cargo run -p aibridge-core --example failover`.
+//! Everything that would take a network is a value here:
+//! `cargo run -p aibridge-core --example failover`.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -39,7 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Action::Call(call, request) => {
                     println!("{now:?}  {call:?} > {} {}", request.method, request.path);
                     now += Duration::from_millis(40);
-                    // The scripted upstream: a rate limit for the first key, a reply for the second.
+                    // The scripted upstream: a rate limit for the first key, a reply for the
+                    // second.
                     let (status, headers, body) = if request.credential.1 == "sk-first-key-0001" {
                         let wait = (RETRY_AFTER, HeaderValue::from_static("20"));
                         (

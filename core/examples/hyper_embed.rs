@@ -1,7 +1,8 @@
 //! Embeds [`Interception`] in a hyper server, with hyper's own client towards upstream.
 //!
-//! The HTTP stack is theirs; failover, routing, header hygiene, relaying and records are the core's. Run
-//! `cargo run -p aibridge-core --example hyper_embed -- http://127.0.0.1:9000 sk-key-one,sk-key-two`, then
+//! The HTTP stack is theirs; failover, routing, header hygiene, relaying and records are the
+//! core's. Run `cargo run -p aibridge-core --example hyper_embed -- http://127.0.0.1:9000
+//! sk-key-one,sk-key-two`, then
 //! `curl 127.0.0.1:8787/anthropic/v1/messages -d '{"model":"m","messages":[]}'`.
 #![expect(clippy::disallowed_types, reason = "an adapter is where the clock is")]
 

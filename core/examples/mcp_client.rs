@@ -1,8 +1,9 @@
 //! The MCP client of the core, over `std::net` and threads.
 //!
-//! `cargo run -p aibridge-core --example mcp_client -- http://127.0.0.1:3001/mcp [TOOL ARGUMENTS]...` connects to a
-//! server, prints what its keeper finds out or, where tools are named, calls them all at once and prints what they
-//! return; then it takes leave. Each exchange has a thread and a connection of its own.
+//! `cargo run -p aibridge-core --example mcp_client -- http://127.0.0.1:3001/mcp [TOOL
+//! ARGUMENTS]...` connects to a server, prints what its keeper finds out or, where tools are named,
+//! calls them all at once and prints what they return; then it takes leave. Each exchange has a
+//! thread and a connection of its own.
 
 #![expect(
     clippy::disallowed_methods,

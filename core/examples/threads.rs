@@ -1,10 +1,11 @@
 //! A third adapter, over `std::net` and threads, to show that the core needs no runtime.
 //!
-//! `cargo run -p aibridge-core --example threads` puts it in front of an upstream of its own, that limits the first
-//! key and answers the second, sends one request through it, prints the reply, and ends.
+//! `cargo run -p aibridge-core --example threads` puts it in front of an upstream of its own, that
+//! limits the first key and answers the second, sends one request through it, prints the reply, and
+//! ends.
 //!
-//! One thread runs each session, one more reads each of its sockets when the session wants to read. It keeps
-//! no shelf: a connection that is parked is closed, and the bridge is told of none.
+//! One thread runs each session, one more reads each of its sockets when the session wants to read.
+//! It keeps no shelf: a connection that is parked is closed, and the bridge is told of none.
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,

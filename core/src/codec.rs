@@ -7,6 +7,6 @@ pub enum Step<T> {
     Item(T),
     /// Nothing until more bytes are pushed, or the end is told.
     More,
-    /// Nothing until the caller moves on to the next message; bytes behind this one are held.
+    /// Nothing until the caller moves on to the next message; bytes after this one are held.
     Pause,
 }

@@ -14,7 +14,8 @@ use crate::{
     time::Duration,
 };
 
-/// The whole configuration. By default without providers, and with the limits and timeouts of the shipped server.
+/// The whole configuration. By default without providers, and with the limits and timeouts of the
+/// shipped server.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Providers, names unique.
@@ -113,7 +114,8 @@ impl Client {
 pub struct Capacity {
     /// Clients' connections.
     pub connections: usize,
-    /// Bytes of requests that are kept in memory: those that are being read, and those that might have to be sent again.
+    /// Bytes of requests that are kept in memory: those that are being read, and those that might
+    /// have to be sent again.
     pub buffered: u64,
 }
 
@@ -195,7 +197,8 @@ impl Provider {
         }
     }
 
-    /// Whether it is the same API at the same place: what holds a key's state, and may be sent the key.
+    /// Whether it is the same API at the same place: what holds a key's state, and may be sent the
+    /// key.
     pub fn is_same_origin(&self, other: &Self) -> bool {
         let origin = |p: &Self| (p.vendor, p.target.clone(), Arc::clone(&p.base_path));
         self.name == other.name && origin(self) == origin(other)
@@ -219,7 +222,8 @@ pub struct ToolLimits {
     pub turns: u32,
     /// One call of a tool.
     pub call: Duration,
-    /// The whole loop, from the first call of a tool: a reply that calls none is no loop. Zero means no limit.
+    /// The whole loop, from the first call of a tool: a reply that calls none is no loop. Zero
+    /// means no limit.
     pub whole: Duration,
     /// What of a tool's result the model is given, in bytes.
     pub result: usize,

@@ -53,8 +53,8 @@ impl Frame {
         }
     }
 
-    /// One chunk of a chunked body (RFC 9112 §7.1). Of an empty `body` it is an empty frame: an empty
-    /// chunk would end the whole body.
+    /// One chunk of a chunked body (RFC 9112 §7.1). Of an empty `body` it is an empty frame: an
+    /// empty chunk would end the whole body.
     pub fn chunk(body: Bytes) -> Self {
         if body.is_empty() {
             return Self::raw(body);
@@ -76,7 +76,8 @@ impl Frame {
         }
     }
 
-    /// Copies a short body out of the buffer it shares: for a frame that has to wait, lest a few bytes hold many.
+    /// Copies a short body out of the buffer it shares: for a frame that has to wait, lest a few
+    /// bytes hold many.
     pub fn unshare(&mut self) {
         const SHORT: usize = 4 << 10;
         if self.body.len() <= SHORT {

@@ -1,8 +1,8 @@
 //! The sans-IO, deterministic heart of aibridge: a bridge between AI clients and AI providers.
 //!
-//! Nothing here opens a socket, reads a clock, draws a random number or waits. Time, bytes and failures come in as values; bytes to
-//! send, calls to make, records to keep and deadlines to wake at go out as values. The same inputs give the same outputs, on
-//! every machine.
+//! Nothing here opens a socket, reads a clock, draws a random number or waits. Time, bytes and
+//! failures come in as values; bytes to send, calls to make, records to keep and deadlines to wake
+//! at go out as values. The same inputs give the same outputs, on every machine.
 //!
 //! # Two levels to drive it on
 //!
@@ -21,14 +21,16 @@
 //!
 //! 1. take every `poll_action` and do it;
 //! 2. answer one `poll_query` with `handle_answer`, if there is one, and begin again;
-//! 3. when neither has anything, look at `poll_timeout` (and, of a session, `wants_read` for each connection);
+//! 3. when neither has anything, look at `poll_timeout` (and, of a session, `wants_read` for each
+//!    connection);
 //! 4. wait for one thing, tell it, repeat.
 //!
 //! To answer the queries first gives right results too, but a connection that has just come free is
 //! not yet lent again.
 //!
-//! `handle*` cannot fail: what a peer does wrong becomes actions and a record. News of a connection or a call that is
-//! over is normal, and ignored. `now` never decreases. `handle_timeout` may be called at any time.
+//! `handle*` cannot fail: what a peer does wrong becomes actions and a record. News of a connection
+//! or a call that is over is normal, and ignored. `now` never decreases. `handle_timeout` may be
+//! called at any time.
 //!
 //! # A failover
 //!

@@ -1,6 +1,8 @@
-//! Outbound proxies: which upstreams are reached through one, and the `CONNECT` that opens the way (RFC 9110 §9.3.6).
+//! Outbound proxies: which upstreams are reached through one, and the `CONNECT` that opens the way
+//! (RFC 9110 §9.3.6).
 //!
-//! Only connections that are wrapped in TLS go through a proxy, which then sees no more of them than where they lead.
+//! Only connections that are wrapped in TLS go through a proxy, which then sees no more of them
+//! than where they lead.
 
 use std::net::IpAddr;
 
@@ -78,8 +80,9 @@ enum Exception {
 }
 
 impl Exceptions {
-    /// Reads a list separated by commas or spaces: `*` for all; a host name, which covers the names below it too (a
-    /// leading `.` or `*.` says the same); either with `:port`; an address; a network such as `10.0.0.0/8`.
+    /// Reads a list separated by commas or spaces: `*` for all; a host name, which covers the names
+    /// below it too (a leading `.` or `*.` says the same); either with `:port`; an address; a
+    /// network such as `10.0.0.0/8`.
     pub fn new(list: &str) -> Self {
         let entries = list
             .split([',', ' ', '\t'])
@@ -145,10 +148,12 @@ fn is_within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     }
 }
 
-/// What a proxy's answer to `CONNECT` may be long at most, in bytes; each read is bounded, and so is the sum.
+/// What a proxy's answer to `CONNECT` may be long at most, in bytes; each read is bounded, and so
+/// is the sum.
 const MAX_ANSWER: usize = 16 << 10;
 
-/// The opening of a way through a proxy: send [`request`](Tunnel::request), then read until it says how it went.
+/// The opening of a way through a proxy: send [`request`](Tunnel::request), then read until it says
+/// how it went.
 ///
 /// ```
 /// use aibridge_core::{Fault, Target, codec::Step, proxy::{Proxy, Tunnel}};

@@ -10,7 +10,8 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// One record. All of an interception carry its id; `Started` comes first, `Ended` last and exactly once.
+/// One record. All of an interception carry its id; `Started` comes first, `Ended` last and exactly
+/// once.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Record {
@@ -158,8 +159,8 @@ pub struct Ended {
     pub turns: u32,
     /// From the start to the reply's first body byte.
     pub first_byte: Option<Duration>,
-    /// The bridge's own share of it: from when a call could be made to when it was, for each call. In this time the request was
-    /// inspected and a key was found.
+    /// The bridge's own share of it: from when a call could be made to when it was, for each call.
+    /// In this time the request was inspected and a key was found.
     pub overhead: Duration,
     /// From the start to the end.
     pub total: Duration,

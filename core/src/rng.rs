@@ -1,7 +1,7 @@
 //! Randomness as a value: a small seeded generator, forked for each thing that needs one.
 //!
-//! It serves identifiers and jitter, never keys or nonces. The generator is `SplitMix64` (Steele, Lea
-//! and Flood, 2014): 64 bits of state, full period, and any two seeds give unrelated sequences.
+//! It serves identifiers and jitter, never keys or nonces. The generator is `SplitMix64` (Steele,
+//! Lea and Flood, 2014): 64 bits of state, full period, and any two seeds give unrelated sequences.
 
 /// A deterministic random generator. Not for cryptography.
 ///

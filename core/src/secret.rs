@@ -11,7 +11,8 @@ const TELLING: usize = 8;
 /// An API key or a token.
 ///
 /// It has no `Display`, its `Debug` shows only the [hint](Self::hint), and equality takes the same
-/// time wherever two secrets of one length differ. Clones share one allocation, which is overwritten when the last of them goes.
+/// time wherever two secrets of one length differ. Clones share one allocation, which is
+/// overwritten when the last of them goes.
 ///
 /// ```
 /// use aibridge_core::Secret;
@@ -109,7 +110,8 @@ impl Secret {
 
 /// The SHA-256 of a secret: enough to know it when it is shown, and nothing to show in its place.
 ///
-/// Secrets are long and random, so there is no list of likely ones to try: no salt and no slow function are needed.
+/// Secrets are long and random, so there is no list of likely ones to try: no salt and no slow
+/// function are needed.
 ///
 /// ```
 /// use aibridge_core::{Secret, secret::Digest};

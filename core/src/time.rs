@@ -1,8 +1,8 @@
 //! Time as a value.
 //!
-//! The core never reads a clock. An adapter reads the wall clock once at start, counts on from there
-//! with a monotonic clock, and hands the sum in as [`Instant`]. So one number serves timers, HTTP
-//! dates and records; it can be written down in a trace and made up in a test.
+//! The core never reads a clock. An adapter reads the wall clock once at start, counts on from
+//! there with a monotonic clock, and hands the sum in as [`Instant`]. So one number serves timers,
+//! HTTP dates and records; it can be written down in a trace and made up in a test.
 
 use std::{
     fmt,

@@ -1,4 +1,5 @@
-//! The core's shape, read from its source: each layer uses only those below it, and nothing reaches for the outside.
+//! The core's shape, read from its source: each layer uses only those below it, and nothing reaches
+//! for the outside.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -61,7 +62,8 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|modules| modules.contains(&module))
 }
 
-/// The modules that `crate::…` names in a text: `crate::a::b`, `crate::{a::b, c::{d}}`, `crate::Name`.
+/// The modules that `crate::…` names in a text: `crate::a::b`, `crate::{a::b, c::{d}}`,
+/// `crate::Name`.
 fn used(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for rest in code.split("crate::").skip(1) {
@@ -143,8 +145,8 @@ fn the_reader_of_use_lines_reads_them() {
     assert!(layer("bridge") > layer("api"));
 }
 
-/// What would make an output depend on more than the inputs. `clippy.toml` forbids the same by type; this finds names
-/// that a type does not show, such as in macros.
+/// What would make an output depend on more than the inputs. `clippy.toml` forbids the same by
+/// type; this finds names that a type does not show, such as in macros.
 #[test]
 fn nothing_reaches_for_the_outside() {
     const BANNED: &[&str] = &[

@@ -1,4 +1,5 @@
-//! Fuzzes `aibridge_fuzz::requests`; a build that is not instrumented replays the files it is given.
+//! Fuzzes `aibridge_fuzz::requests`; a build that is not instrumented replays the files it is
+//! given.
 
 #![cfg_attr(fuzzing, no_main)]
 

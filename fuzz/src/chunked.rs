@@ -1,5 +1,5 @@
-//! The chunked coding: what is encoded is decoded, however it is cut, and any bytes in its place are decoded the same
-//! in all pieces, or refused.
+//! The chunked coding: what is encoded is decoded, however it is cut, and any bytes in its place
+//! are decoded the same in all pieces, or refused.
 
 use std::iter;
 

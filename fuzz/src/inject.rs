@@ -1,4 +1,5 @@
-//! Request bodies: whatever is said of one, it can be prepared, and tools be put into it, with nothing else changed.
+//! Request bodies: whatever is said of one, it can be prepared, and tools be put into it, with
+//! nothing else changed.
 
 use aibridge_core::api::{self, Api, Tool};
 use bytes::Bytes;
@@ -22,7 +23,8 @@ pub fn target(data: &[u8]) {
         let injected = api::inject(api, body.clone(), &inspected, &tools);
         let none = api::inject(api, body.clone(), &inspected, &[]);
         assert_eq!(none.body, prepared, "no tools, no change");
-        // Halves of surrogates are refused by the other parser, and doubled members are not told apart by it.
+        // Halves of surrogates are refused by the other parser, and doubled members are not told
+        // apart by it.
         let (Some(before), Some(after)) = (object(&body), object(&injected.body)) else {
             continue;
         };
@@ -62,7 +64,8 @@ fn object(text: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(text).ok()
 }
 
-/// Whether a member of the body itself occurs twice: it is then longer than what is left of it when read.
+/// Whether a member of the body itself occurs twice: it is then longer than what is left of it when
+/// read.
 fn is_double(text: &[u8], members: &Map<String, Value>) -> bool {
     let Ok(mut scan) = aibridge_core::json::Scanner::new(text) else {
         return true;

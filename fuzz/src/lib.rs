@@ -1,11 +1,11 @@
 //! Fuzz targets over aibridge-core: what must hold for every input there is.
 //!
-//! A target is a function from bytes to nothing that panics where a property does not hold. The inputs of a target are
-//! in `corpus/`, one file each, in the format that it reads: a stream, a message, a JSON text. `cargo test` replays them
-//! all; `fuzz/run` looks for others.
+//! A target is a function from bytes to nothing that panics where a property does not hold. The
+//! inputs of a target are in `corpus/`, one file each, in the format that it reads: a stream, a
+//! message, a JSON text. `cargo test` replays them all; `fuzz/run` looks for others.
 //!
-//! How an input is cut into pieces is decided by its own last bytes ([`pieces`]), so that a file is nothing but the
-//! bytes on the wire and mutations move the cuts too.
+//! How an input is cut into pieces is decided by its own last bytes ([`pieces`]), so that a file is
+//! nothing but the bytes on the wire and mutations move the cuts too.
 
 use std::{env, fs, process::ExitCode};
 
@@ -52,7 +52,8 @@ pub fn pieces(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Runs a target on the files that the command line names. What a target panics with is what was found.
+/// Runs a target on the files that the command line names. What a target panics with is what was
+/// found.
 pub fn replay(target: Target) -> ExitCode {
     for name in env::args().skip(1) {
         let Ok(data) = fs::read(&name) else {

@@ -1,5 +1,5 @@
-//! What an MCP server replies to a call: in JSON or as a stream, it ends the call exactly once, no split shows, and no more is held than a
-//! message that is not complete.
+//! What an MCP server replies to a call: in JSON or as a stream, it ends the call exactly once, no
+//! split shows, and no more is held than a message that is not complete.
 
 use std::{iter, sync::Arc};
 
@@ -88,7 +88,8 @@ fn call(
                 0,
                 "nothing is kept of a call that is over"
             );
-            // To be told twice to list again is to be told once: news that is still to be heard is not repeated.
+            // To be told twice to list again is to be told once: news that is still to be heard is
+            // not repeated.
             events.dedup_by(|next, last| next == last && matches!(next, CallEvent::Recheck(_)));
             return events;
         };
@@ -98,7 +99,8 @@ fn call(
     panic!("the call does not end");
 }
 
-/// How many bytes may have to be held of a body: of a stream, what follows the last blank line, and an id of an event before that.
+/// How many bytes may have to be held of a body: of a stream, what follows the last blank line, and
+/// an id of an event before that.
 fn unfinished(kind: &str, body: &[u8]) -> usize {
     if kind == "application/json" {
         return body.len();

@@ -1,5 +1,6 @@
-//! Requests on a connection: no split shows, what is held is bounded, what was decoded can be encoded and decoded
-//! again, and hyper finds the same requests with the same bodies. That last one is what smuggling lives on.
+//! Requests on a connection: no split shows, what is held is bounded, what was decoded can be
+//! encoded and decoded again, and hyper finds the same requests with the same bodies. That last one
+//! is what smuggling lives on.
 
 use std::iter;
 
@@ -28,7 +29,8 @@ pub fn target(data: &[u8]) {
     compare(&whole, &hyper_says::requests(data));
 }
 
-/// What we refuse, and hyper may take and read on: we are strict where two servers could read two things.
+/// What we refuse, and hyper may take and read on: we are strict where two servers could read two
+/// things.
 const STRICTER: [Error; 8] = [
     // It skips extensions unread.
     Error::ChunkExtension,

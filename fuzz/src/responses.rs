@@ -1,5 +1,5 @@
-//! The reply on a connection to upstream: no split shows, what is held is bounded, and hyper finds the same status
-//! and the same body.
+//! The reply on a connection to upstream: no split shows, what is held is bounded, and hyper finds
+//! the same status and the same body.
 
 use std::iter;
 

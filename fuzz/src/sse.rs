@@ -1,4 +1,5 @@
-//! Server-sent events: no split shows, no byte is lost, no more than an event is held, and another parser finds the same events.
+//! Server-sent events: no split shows, no byte is lost, no more than an event is held, and another
+//! parser finds the same events.
 
 use std::convert::Infallible;
 
@@ -32,7 +33,8 @@ pub fn target(data: &[u8]) {
         let (cut, raw) = decode(pieces(data), limit);
         assert_eq!(raw, data, "all bytes come out of pieces");
         let (single, _) = decode(data.chunks(1), limit);
-        // How much of an event was held when it went above the limit depends on the pieces; what an event is does not.
+        // How much of an event was held when it went above the limit depends on the pieces; what an
+        // event is does not.
         assert_eq!(cut, whole, "limit {limit}");
         assert_eq!(single, whole, "limit {limit}");
     }
@@ -66,8 +68,8 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>, limit: usize) -> (Vec<Even
     (events, raw)
 }
 
-/// `eventsource-stream` names unnamed events `message`, leaves out those whose data is empty, waits behind a last CR for what comes,
-/// and panics on a byte order mark: all its own.
+/// `eventsource-stream` names unnamed events `message`, leaves out those whose data is empty, waits
+/// after a last CR for what comes, and panics on a byte order mark: all its own.
 fn compare(text: &str, ours: &[Event]) {
     let text = text.strip_prefix(MARK).unwrap_or(text);
     if text.starts_with(MARK) {

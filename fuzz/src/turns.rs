@@ -1,5 +1,6 @@
-//! The turns of a request with injected tools: whatever a provider streams is followed, no split shows, what is
-//! sent upstream is JSON, and no more is held than a turn has brought: its text, its message, and what waits for its end.
+//! The turns of a request with injected tools: whatever a provider streams is followed, no split
+//! shows, what is sent upstream is JSON, and no more is held than a turn has brought: its text, its
+//! message, and what waits for its end.
 
 use std::iter;
 

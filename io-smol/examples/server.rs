@@ -5,7 +5,8 @@
 //! $ ANTHROPIC_BASE_URL=http://127.0.0.1:8787/anthropic ANTHROPIC_API_KEY=unused claude
 //! ```
 //!
-//! It fails over from key to key and says what became of each request. It ends when its input does (Ctrl-D), and lets what runs finish.
+//! It fails over from key to key and says what became of each request. It ends when its input does
+//! (Ctrl-D), and lets what runs finish.
 
 use std::{
     env,

@@ -1,7 +1,9 @@
-//! Runs [`aibridge_core`](https://docs.rs/aibridge-core) on smol: sockets and timers, and nothing else.
+//! Runs [`aibridge_core`](https://docs.rs/aibridge-core) on smol: sockets and timers, and nothing
+//! else.
 //!
-//! A [`Server`]'s connections are tasks of smol's global executor, or of one that you [bring](Smol::on). All that is not smol's is in
-//! [`aibridge_io`], so that what holds of one adapter holds of the other.
+//! A [`Server`]'s connections are tasks of smol's global executor, or of one that you
+//! [bring](Smol::on). All that is not smol's is in [`aibridge_io`], so that what holds of one
+//! adapter holds of the other.
 //!
 //! ```no_run
 //! use std::{net::TcpListener, sync::Arc};

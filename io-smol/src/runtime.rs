@@ -20,7 +20,8 @@ use socket2::SockRef;
 const ROOM: usize = 64 << 10;
 
 thread_local! {
-    /// What is read goes through here: memory can be read to only once it has a value, and this has had one from the beginning.
+    /// What is read goes through here: memory can be read to only once it has a value, and this has
+    /// had one from the beginning.
     static ROOM_TO_READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; ROOM].into_boxed_slice());
 }
 
@@ -127,7 +128,8 @@ impl Runtime for Smol {
     }
 }
 
-/// Tries at once, since most calls succeed at once, and again each time that the reactor finds it worth a try.
+/// Tries at once, since most calls succeed at once, and again each time that the reactor finds it
+/// worth a try.
 fn until_done<T>(
     mut attempt: impl FnMut() -> io::Result<T>,
     mut poll_worth_a_try: impl FnMut() -> Poll<io::Result<()>>,

@@ -1,7 +1,8 @@
-//! Runs [`aibridge_core`](https://docs.rs/aibridge-core) on tokio: sockets and timers, and nothing else.
+//! Runs [`aibridge_core`](https://docs.rs/aibridge-core) on tokio: sockets and timers, and nothing
+//! else.
 //!
-//! A [`Server`] runs in the tokio runtime it is used in, on any number of threads; every connection is one task. All that is not tokio's
-//! is in [`aibridge_io`].
+//! A [`Server`] runs in the tokio runtime it is used in, on any number of threads; every connection
+//! is one task. All that is not tokio's is in [`aibridge_io`].
 //!
 //! ```no_run
 //! use std::sync::Arc;

@@ -19,8 +19,8 @@ thread_local! {
     static ARENA: RefCell<BytesMut> = RefCell::default();
 }
 
-/// Reads what is there; empty at the end of the stream. The bytes share the arena: when all of them are gone, their room is used
-/// again, so that reading allocates nothing as a rule.
+/// Reads what is there; empty at the end of the stream. The bytes share the arena: when all of them
+/// are gone, their room is used again, so that reading allocates nothing as a rule.
 pub(crate) fn poll_read<R: Runtime>(
     stream: &mut R::Stream,
     context: &mut Context<'_>,

@@ -46,7 +46,8 @@ impl<R: Runtime> Builder<R> {
         }
     }
 
-    /// What all identifiers derive from. Two servers with one seed give the same ids: draw it at random.
+    /// What all identifiers derive from. Two servers with one seed give the same ids: draw it at
+    /// random.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -70,7 +71,8 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// Through which proxy upstreams are reached. By default through none, whatever the environment says.
+    /// Through which proxy upstreams are reached. By default through none, whatever the environment
+    /// says.
     pub fn proxies(mut self, proxies: Proxies) -> Self {
         self.proxies = proxies;
         self

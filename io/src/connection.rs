@@ -25,11 +25,12 @@ pub(crate) struct Connection<R: Runtime> {
     unsent: Unsent,
     /// TLS may hold bytes that were written to it.
     unflushed: bool,
-    /// Our side is to be ended behind the last byte.
+    /// Our side is to be ended after the last byte.
     finishing: bool,
     /// The peer has ended its side.
     ended: bool,
-    /// Writing has failed. The peer may have answered before it hung up, so what it sent is still read.
+    /// Writing has failed. The peer may have answered before it hung up, so what it sent is still
+    /// read.
     broken: Option<Fault>,
 }
 

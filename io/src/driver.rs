@@ -99,9 +99,9 @@ impl<R: Runtime> Driver<R> {
     /// The contract of [`Session`].
     ///
     /// A session that has a request for upstream, or the end of a reply, yields before it sends it.
-    /// Under load, the sessions that are ready all read first and then all send, which is cheaper by
-    /// a quarter for small requests: whoever listens at the other end is woken once for several, and
-    /// the sink commits so many ends of replies at once. The events of a stream do not wait.
+    /// Under load, the sessions that are ready all read first and then all send, which is cheaper
+    /// by a quarter for small requests: whoever listens at the other end is woken once for several,
+    /// and the sink commits so many ends of replies at once. The events of a stream do not wait.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while let Poll::Ready(phase) = self.running.poll_phase(context, self.phase) {
             self.enter(phase);
@@ -236,7 +236,8 @@ impl<R: Runtime> Driver<R> {
         Some(self.connections.remove(at))
     }
 
-    /// A mistake of ours, or of a policy's or a sink's: this connection is lost, and no other. What it was about is recorded as given up.
+    /// A mistake of ours, or of a policy's or a sink's: this connection is lost, and no other. What
+    /// it was about is recorded as given up.
     fn panicked(&mut self) {
         self.shared.count_panic();
         error!("a session panicked: its connection is closed, the others go on");

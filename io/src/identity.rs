@@ -25,8 +25,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A certificate and its key, for a listener with TLS.
 ///
-/// Clones are one identity: what [`renew`](Self::renew) does to one it does to all, so that a certificate can be replaced while
-/// connections are open.
+/// Clones are one identity: what [`renew`](Self::renew) does to one it does to all, so that a
+/// certificate can be replaced while connections are open.
 #[derive(Clone)]
 pub struct Identity(Arc<RwLock<Arc<ServerConfig>>>);
 
@@ -67,7 +67,8 @@ impl Identity {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A client's connection, which is there once both have shaken hands, or in ten seconds at most.
+    /// A client's connection, which is there once both have shaken hands, or in ten seconds at
+    /// most.
     pub(crate) fn accepting<R: Runtime>(&self, runtime: &R, stream: R::Stream) -> Connecting<R> {
         let config = self.config();
         let mut patience = runtime.sleep_until(Instant::now() + HANDSHAKE);

@@ -1,15 +1,17 @@
 //! What the adapters of [`aibridge_core`] share: all but the calls of their runtime's.
 //!
-//! Every client connection is one task, which owns a [`Session`](aibridge_core::Session) and its sockets, and goes round
-//! one loop: do what the session wants done, answer what it asks, wait for whichever socket or deadline is ready first. No
-//! channels, no tasks besides, no locks held while waiting. What sessions share is one [`Bridge`](aibridge_core::Bridge) and one shelf of
-//! idle sockets, behind one lock that is held for microseconds.
+//! Every client connection is one task, which owns a [`Session`](aibridge_core::Session) and its
+//! sockets, and goes round one loop: do what the session wants done, answer what it asks, wait for
+//! whichever socket or deadline is ready first. No channels, no tasks besides, no locks held while
+//! waiting. What sessions share is one [`Bridge`](aibridge_core::Bridge) and one shelf of idle
+//! sockets, behind one lock that is held for microseconds.
 //!
-//! An adapter is an implementation of [`Runtime`], a dozen functions of a line or two, and names of its own for [`Server`] and
-//! [`Builder`]. `aibridge-tokio` and `aibridge-smol` are such; use one of them, or write the one that you need.
+//! An adapter is an implementation of [`Runtime`], a dozen functions of a line or two, and names of
+//! its own for [`Server`] and [`Builder`]. `aibridge-tokio` and `aibridge-smol` are such; use one
+//! of them, or write the one that you need.
 //!
-//! This crate knows bytes and time. What they mean is the core's business. It is none of the core's, because it reads clocks, takes locks
-//! and draws keys for TLS.
+//! This crate knows bytes and time. What they mean is the core's business. It is none of the
+//! core's, because it reads clocks, takes locks and draws keys for TLS.
 
 mod arena;
 mod builder;

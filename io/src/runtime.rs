@@ -12,8 +12,9 @@ use bytes::BytesMut;
 
 /// Sockets, timers and tasks: all that one adapter has and another has not.
 ///
-/// Every function here is one call of the runtime's. None blocks. A function that gives [`Poll::Pending`] has the task of its context
-/// woken when it is worth another try, and an error [`WouldBlock`](io::ErrorKind::WouldBlock) is never given.
+/// Every function here is one call of the runtime's. None blocks. A function that gives
+/// [`Poll::Pending`] has the task of its context woken when it is worth another try, and an error
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) is never given.
 pub trait Runtime: Send + Sync + 'static {
     /// Where connections come in.
     type Listener: Send + Sync;
@@ -67,7 +68,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Those of the system.
     fn set_reset(stream: &Self::Stream) -> io::Result<()>;
 
-    /// Appends what has come to `room`, which has some left, and tells how much; 0 at the end of the stream.
+    /// Appends what has come to `room`, which has some left, and tells how much; 0 at the end of
+    /// the stream.
     ///
     /// # Errors
     /// The connection is broken.

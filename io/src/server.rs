@@ -32,8 +32,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 
 /// A bridge that serves clients.
 ///
-/// Every connection is a task of its runtime's. Dropping the server leaves the connections that are open to themselves: call
-/// [`drain`](Self::drain).
+/// Every connection is a task of its runtime's. Dropping the server leaves the connections that are
+/// open to themselves: call [`drain`](Self::drain).
 pub struct Server<R: Runtime> {
     shared: Arc<Shared<R>>,
     clients: Arc<Sessions>,
@@ -158,8 +158,9 @@ impl<R: Runtime> Server<R> {
         Ok(())
     }
 
-    /// Stops in order: nothing new is accepted, what runs may finish for so long, and what runs then still is given up and recorded as
-    /// such. Then MCP servers are told, in what is left of the time and at least a second. Returns when no session is left.
+    /// Stops in order: nothing new is accepted, what runs may finish for so long, and what runs
+    /// then still is given up and recorded as such. Then MCP servers are told, in what is left of
+    /// the time and at least a second. Returns when no session is left.
     pub async fn drain(&self, limit: Duration) {
         let began = time::Instant::now();
         self.shared.with_bridge(Bridge::drain);
@@ -169,7 +170,8 @@ impl<R: Runtime> Server<R> {
         self.keepers.finish(runtime, left.max(FAREWELL)).await;
     }
 
-    /// Asks the bridge: for keys' states, or to reset one. The sessions wait meanwhile, so make it short.
+    /// Asks the bridge: for keys' states, or to reset one. The sessions wait meanwhile, so make it
+    /// short.
     pub fn with_bridge<T>(&self, ask: impl FnOnce(&mut Bridge) -> T) -> T {
         self.shared.with_bridge(ask)
     }

@@ -46,7 +46,8 @@ pub(crate) struct Shared<R: Runtime> {
     panics: AtomicU64,
 }
 
-/// The bridge, and the sockets it lends. One lock for both, so that a connection the bridge lends is always there.
+/// The bridge, and the sockets it lends. One lock for both, so that a connection the bridge lends
+/// is always there.
 struct Registry<R: Runtime> {
     bridge: Bridge,
     shelf: HashMap<ConnId, Stream<R>>,
@@ -108,7 +109,8 @@ impl<R: Runtime> Shared<R> {
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry<R>> {
-        // The core does not panic; if it did, it was before it changed anything that others look at.
+        // The core does not panic; if it did, it was before it changed anything that others look
+        // at.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,7 +17,8 @@ pub(crate) enum Stream<R: Runtime> {
 }
 
 impl<R: Runtime> Stream<R> {
-    /// Whether it is open and silent. Bytes nobody asked for make a connection as useless as its end.
+    /// Whether it is open and silent. Bytes nobody asked for make a connection as useless as its
+    /// end.
     pub(crate) fn is_idle(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         self.poll_read(&mut context).is_pending()
@@ -53,7 +54,7 @@ impl<R: Runtime> Stream<R> {
         let _ = R::set_reset(stream);
     }
 
-    /// Everything written goes out; and, if `finishing`, the end behind it.
+    /// Everything written goes out; and, if `finishing`, the end after it.
     pub(crate) fn poll_flush(
         &mut self,
         context: &mut Context<'_>,

@@ -8,8 +8,8 @@ use crate::{clock::Clock, runtime::Runtime};
 
 /// Waits for a deadline that mostly moves away.
 ///
-/// A deadline that moved away is left armed where it was, and looked at when it fires: a stream puts its deadlines off with every
-/// event, and the runtime's timers would be told each time.
+/// A deadline that moved away is left armed where it was, and looked at when it fires: a stream
+/// puts its deadlines off with every event, and the runtime's timers would be told each time.
 #[derive(Debug)]
 pub(crate) struct Timer<S> {
     sleep: Option<S>,
@@ -77,7 +77,8 @@ mod tests {
 
     use super::*;
 
-    /// A runtime with one wait, which is over when the test says so and notes until when it was to last.
+    /// A runtime with one wait, which is over when the test says so and notes until when it was to
+    /// last.
     #[derive(Clone, Default)]
     struct OneWait {
         over: Arc<AtomicBool>,

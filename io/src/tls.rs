@@ -1,7 +1,8 @@
-//! TLS (RFC 8446, RFC 5246) on a runtime's streams. The protocol is rustls's; here its bytes are moved.
+//! TLS (RFC 8446, RFC 5246) on a runtime's streams. The protocol is rustls's; here its bytes are
+//! moved.
 //!
-//! What has come is read in one go, however many records it is, and unsealed together: a read costs a system call, and a record is
-//! small where a stream is slow.
+//! What has come is read in one go, however many records it is, and unsealed together: a read costs
+//! a system call, and a record is small where a stream is slow.
 
 use std::{
     fmt,
@@ -65,7 +66,8 @@ impl<R: Runtime> Tls<R> {
     /// Agrees with the peer upon keys.
     ///
     /// # Errors
-    /// The peer is not who it should be, or speaks no TLS, or none that we do; or the connection broke.
+    /// The peer is not who it should be, or speaks no TLS, or none that we do; or the connection
+    /// broke.
     pub(crate) async fn shake_hands(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_handshake(context)).await
     }
@@ -98,7 +100,8 @@ impl<R: Runtime> Tls<R> {
                 self.failure = Some(error);
                 false
             });
-            // Alerts, and what else the protocol answers with. That they do not go out, whoever writes next will see.
+            // Alerts, and what else the protocol answers with. That they do not go out, whoever
+            // writes next will see.
             let _ = self.poll_flush(context);
             if !bytes.is_empty() || ended {
                 return Poll::Ready(Ok(bytes));
@@ -155,7 +158,8 @@ impl<R: Runtime> Tls<R> {
         Ok(())
     }
 
-    /// Takes as much as there is room for, and sends what goes out now. The rest goes with [`poll_flush`](Self::poll_flush).
+    /// Takes as much as there is room for, and sends what goes out now. The rest goes with
+    /// [`poll_flush`](Self::poll_flush).
     pub(crate) fn poll_write(
         &mut self,
         context: &mut Context<'_>,

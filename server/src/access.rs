@@ -1,8 +1,9 @@
 //! Who may ask the admin listener.
 //!
-//! A token names an administrator. Without one the listener is on loopback, where whoever has a shell on the machine may ask, but not
-//! every page that a browser there has open: a name that its owner points at 127.0.0.1 would else make that page one of ours (DNS
-//! rebinding), and a form can be sent to any address.
+//! A token names an administrator. Without one the listener is on loopback, where whoever has a
+//! shell on the machine may ask, but not every page that a browser there has open: a name that its
+//! owner points at 127.0.0.1 would else make that page one of ours (DNS rebinding), and a form can
+//! be sent to any address.
 
 use aibridge_core::secret::Digest;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, uri::Authority};
@@ -70,7 +71,8 @@ impl Access {
         (!reads && is_of_a_page).then_some(Refused::OtherOrigin)
     }
 
-    /// Whether it was sent to us by a name that nobody else can point here. No `Host` at all is no browser's.
+    /// Whether it was sent to us by a name that nobody else can point here. No `Host` at all is no
+    /// browser's.
     fn is_ours<B>(&self, request: &Request<B>) -> bool {
         let named = request.headers().get(header::HOST);
         let in_target = request.uri().authority().map(Authority::as_str);

@@ -1,7 +1,9 @@
-//! The admin listener: health, keys and interceptions as JSON and metrics as text, for operators and their tools.
+//! The admin listener: health, keys and interceptions as JSON and metrics as text, for operators
+//! and their tools.
 //!
-//! It listens apart from the clients' address, on loopback unless a token protects it. Every reply is built whole, so it needs no router
-//! and no streams; not by the tasks that serve clients, as a store may take its time to find interceptions.
+//! It listens apart from the clients' address, on loopback unless a token protects it. Every reply
+//! is built whole, so it needs no router and no streams; not by the tasks that serve clients, as a
+//! store may take its time to find interceptions.
 
 use std::{
     borrow::Cow,

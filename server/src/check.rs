@@ -8,7 +8,8 @@ use crate::{
     config::{Overrides, Settings},
 };
 
-/// Prints the configuration as it was understood. It is in the file's own form, but for the masked secrets.
+/// Prints the configuration as it was understood. It is in the file's own form, but for the masked
+/// secrets.
 pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let settings = Settings::load(args.config.as_deref(), Overrides::default())?;
     let mut out = io::stdout().lock();

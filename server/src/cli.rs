@@ -8,8 +8,8 @@ use crate::config;
 
 /// A bridge between AI clients and AI providers.
 ///
-/// It holds an organisation's API keys, picks one for each call, fails over to the next when a key is rate-limited or
-/// rejected, records who used what, and relays everything else untouched.
+/// It holds an organisation's API keys, picks one for each call, fails over to the next when a key
+/// is rate-limited or rejected, records who used what, and relays everything else untouched.
 #[derive(Debug, Parser)]
 #[command(name = "aibridge", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -33,10 +33,12 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Feed recorded traces through the core again, and compare what it does bit for bit.
     ///
-    /// `[trace] dir` of the configuration has `serve` write them. Exits with 0 if all is identical, with 1 if not, and says where it
-    /// first differs; with 2 if a file is no trace of this version's.
+    /// `[trace] dir` of the configuration has `serve` write them. Exits with 0 if all is identical,
+    /// with 1 if not, and says where it first differs; with 2 if a file is no trace of this
+    /// version's.
     Replay(ReplayArgs),
-    /// See it work: a scripted provider, the bridge in front of it, a failover on each API. No keys, no network.
+    /// See it work: a scripted provider, the bridge in front of it, a failover on each API. No
+    /// keys, no network.
     ///
     /// Exits with 0 only if everything went as it should.
     Demo(DemoArgs),
@@ -107,7 +109,8 @@ pub(crate) struct LogArgs {
         hide_env_values = true
     )]
     pub(crate) log: Option<LogLevel>,
-    /// How it is written: text for people, JSON lines for machines, auto for text on a terminal and JSON otherwise
+    /// How it is written: text for people, JSON lines for machines, auto for text on a terminal and
+    /// JSON otherwise
     #[arg(long, value_name = "FORMAT", global = true, default_value = "auto")]
     pub(crate) log_format: LogFormat,
 }

@@ -9,7 +9,8 @@ use aibridge_core::api::Vendor;
 
 use crate::config::{Provider, Settings};
 
-/// Who shows this uses the bridge's keys where no clients are configured. Clients insist on some key.
+/// Who shows this uses the bridge's keys where no clients are configured. Clients insist on some
+/// key.
 pub(crate) const PLACEHOLDER: &str = "aibridge";
 
 /// What to do where the clients' listener speaks TLS: an address is hardly what its certificate was
@@ -17,7 +18,8 @@ pub(crate) const PLACEHOLDER: &str = "aibridge";
 const TLS_HINT: &str = "           put the name in the certificate in place of the address; clients that do not trust it
            yet need its authority in NODE_EXTRA_CA_CERTS (Claude Code, Node) or SSL_CERT_FILE";
 
-/// Prints both addresses and what to tell each client. Bound addresses, as port 0 may have been asked for.
+/// Prints both addresses and what to tell each client. Bound addresses, as port 0 may have been
+/// asked for.
 pub(crate) fn print(
     out: &mut impl Write,
     settings: &Settings,

@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(written.to_string(), read(bare).unwrap().to_string());
     }
 
-    /// What stands behind `#` is what it says: the defaults change nothing, and every key is known.
+    /// What stands after `#` is what it says: the defaults change nothing, and every key is known.
     #[test]
     fn all_that_is_commented_out_is_valid_too() {
         let is_key = |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');

@@ -1,4 +1,5 @@
-//! The log: on stderr, text for people and JSON lines for machines. It never holds a prompt or a secret.
+//! The log: on stderr, text for people and JSON lines for machines. It never holds a prompt or a
+//! secret.
 
 use std::{
     io::{self, IsTerminal},

@@ -1,5 +1,5 @@
-//! The `aibridge` binary: configuration, listeners, records and a demo around the bridge of `aibridge-core`, driven
-//! over sockets by `aibridge-tokio`.
+//! The `aibridge` binary: configuration, listeners, records and a demo around the bridge of
+//! `aibridge-core`, driven over sockets by `aibridge-tokio`.
 
 mod access;
 mod admin;

@@ -1,9 +1,11 @@
 //! What is counted, for Prometheus.
 //!
-//! Every label has a bounded set of values: names from the configuration, words of fixed sets, and models, of which a hundred per
-//! provider are told apart. Nothing else that a client chooses is a label.
+//! Every label has a bounded set of values: names from the configuration, words of fixed sets, and
+//! models, of which a hundred per provider are told apart. Nothing else that a client chooses is a
+//! label.
 //!
-//! What belongs to an interception is looked up once, when it begins ([`Series`]); from then on, to count is to add to a number.
+//! What belongs to an interception is looked up once, when it begins ([`Series`]); from then on, to
+//! count is to add to a number.
 
 use std::{
     collections::HashMap,
@@ -29,7 +31,8 @@ mod snapshot;
 use snapshot::Asked;
 pub(crate) use snapshot::Snapshot;
 
-/// Models of one provider that are told apart. Clients choose their names, so there is no end to them.
+/// Models of one provider that are told apart. Clients choose their names, so there is no end to
+/// them.
 const MODELS: usize = 100;
 /// A longer name is not that of a model, in bytes.
 const LONGEST_MODEL: usize = 100;

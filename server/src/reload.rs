@@ -1,7 +1,7 @@
 //! Another configuration while the bridge runs: SIGHUP and `POST /reload`.
 //!
-//! All of it or nothing. What cannot change while the bridge runs (where it listens, where it records) must be as it was, and the reason
-//! says so if it is not.
+//! All of it or nothing. What cannot change while the bridge runs (where it listens, where it
+//! records) must be as it was, and the reason says so if it is not.
 
 use std::{
     path::PathBuf,

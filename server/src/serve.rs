@@ -67,7 +67,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     outcome
 }
 
-/// A runtime with this many threads. One needs no other to hand work to, which saves it the synchronisation.
+/// A runtime with this many threads. One needs no other to hand work to, which saves it the
+/// synchronisation.
 pub(crate) fn runtime(workers: usize) -> io::Result<Runtime> {
     if workers == 1 {
         return Builder::new_current_thread().enable_all().build();

@@ -1,8 +1,9 @@
-//! `[trace]`: what clients' sessions were told and did, a file for each connection, to be [replayed](crate::replay).
+//! `[trace]`: what clients' sessions were told and did, a file for each connection, to be
+//! [replayed](crate::replay).
 //!
-//! A session's task hands over what happens and goes on; one thread makes lines of it, without secrets, and writes them. What is on
-//! its way is bounded: a session that would exceed that is written no further, and its trace says so. Nothing that happens to traces
-//! happens to sessions.
+//! A session's task hands over what happens and goes on; one thread makes lines of it, without
+//! secrets, and writes them. What is on its way is bounded: a session that would exceed that is
+//! written no further, and its trace says so. Nothing that happens to traces happens to sessions.
 
 use std::{
     collections::BTreeMap,
@@ -326,7 +327,8 @@ impl Trace {
     }
 }
 
-/// `2026-03-04T05-06-07.008Z-1.jsonl`: the time without what file names should not have, and the session's number.
+/// `2026-03-04T05-06-07.008Z-1.jsonl`: the time without what file names should not have, and the
+/// session's number.
 fn name(began: Instant, number: u64) -> String {
     let millis = i64::try_from(began.as_millis()).unwrap_or(i64::MAX);
     let at = Timestamp::from_millisecond(millis).unwrap_or_default();

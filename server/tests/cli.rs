@@ -21,7 +21,8 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 fn aibridge(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aibridge"));
     command.args(args).stdin(Stdio::null());
-    // Without a configuration file, records are kept in the working directory: each process has one of its own.
+    // Without a configuration file, records are kept in the working directory: each process has one
+    // of its own.
     let folder = format!(
         "cwd-{}-{}",
         std::process::id(),
@@ -195,7 +196,8 @@ impl Served {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // Reading in a thread of its own, so that a bridge that says nothing fails the test rather than hangs it.
+        // Reading in a thread of its own, so that a bridge that says nothing fails the test rather
+        // than hangs it.
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -269,7 +271,8 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        // A test that failed must not leave a bridge behind; one that ended is not there to be killed.
+        // A test that failed must not leave a bridge behind; one that ended is not there to be
+        // killed.
         let _ = self.child.kill();
     }
 }

@@ -8,8 +8,9 @@
 use aibridge_core::keypool::{Attempt, Failover, Offer, Policy, Verdict};
 use aibridge_testkit::laws::{Checks, check_policy};
 
-/// Keeps each session of a client on one key, so that it finds its prompt in the provider's cache, and spreads sessions over the
-/// keys. Where a key is out of use, its sessions move to another one each, and come back afterwards.
+/// Keeps each session of a client on one key, so that it finds its prompt in the provider's cache,
+/// and spreads sessions over the keys. Where a key is out of use, its sessions move to another one
+/// each, and come back afterwards.
 #[derive(Debug, Default)]
 struct Sticky(Failover);
 

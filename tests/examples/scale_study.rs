@@ -1,4 +1,5 @@
-//! One virtual hour of 200 clients on 8 keys with real rate limits, under three policies: the table of `docs/scale-study.md`.
+//! One virtual hour of 200 clients on 8 keys with real rate limits, under three policies: the table
+//! of `docs/scale-study.md`.
 //!
 //! ```console
 //! $ cargo run -p aibridge-testkit --example scale_study
@@ -45,7 +46,8 @@ impl Policy for Proactive {
     }
 }
 
-/// How long a key that is used up takes to get one request back. `reset` is when it has all of them.
+/// How long a key that is used up takes to get one request back. `reset` is when it has all of
+/// them.
 fn next_token(headers: &HeaderMap) -> Option<Duration> {
     let field = |name| headers.get(name)?.to_str().ok();
     let number = |name| field(name)?.parse::<u32>().ok();
@@ -71,7 +73,8 @@ impl Policy for LeastRecentlyLimited {
     }
 }
 
-/// The hour. Each key may be used 50 times a minute, as a bucket of ten that gets one more each 1.2 seconds.
+/// The hour. Each key may be used 50 times a minute, as a bucket of ten that gets one more each 1.2
+/// seconds.
 fn hour() -> Plan {
     let mut keys = vec![KeyPlan::limited(10, Duration::from_millis(1200)); KEYS];
     keys[KEYS - 1].revoked = Some((REVOKED, 401));
@@ -87,7 +90,8 @@ fn hour() -> Plan {
     Plan::new(provider, clients)
 }
 
-/// A client that asks 1.6 times a minute, and four times a minute in the rush: together 80 % and 200 % of what the keys allow.
+/// A client that asks 1.6 times a minute, and four times a minute in the rush: together 80 % and
+/// 200 % of what the keys allow.
 fn client(mut rng: Rng) -> ClientPlan {
     let mut at = Duration::ZERO;
     let mut requests = Vec::new();
@@ -134,7 +138,8 @@ fn tally(history: &History) -> Tally {
     let mut calm_since = history.began + RUSH.1;
     for entry in &history.entries {
         let at = history.since(entry.at);
-        // Twenty minutes each: as usual, the rush and what comes of it, and without the revoked key.
+        // Twenty minutes each: as usual, the rush and what comes of it, and without the revoked
+        // key.
         let phase = [RUSH.0, REVOKED]
             .iter()
             .filter(|begins| **begins <= at)

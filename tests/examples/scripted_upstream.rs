@@ -6,9 +6,9 @@
 //! $ cargo run -p aibridge-testkit --example scripted_upstream -- fixtures/chat/simple.txtar
 //! ```
 //!
-//! `--builtin sdk` is [`aibridge_testkit::sdk`]: the key decides between a reply, 429 and 401, the path and `stream`
-//! choose the reply, and a prompt such as `call TOOL {"a":1}` has that tool called. A FILE is a fixture, whose reply every
-//! request gets in the form it asks for.
+//! `--builtin sdk` is [`aibridge_testkit::sdk`]: the key decides between a reply, 429 and 401, the
+//! path and `stream` choose the reply, and a prompt such as `call TOOL {"a":1}` has that tool
+//! called. A FILE is a fixture, whose reply every request gets in the form it asks for.
 
 use std::{error::Error, io::Write, process::ExitCode};
 

@@ -1,7 +1,7 @@
 //! What a client got: a reader for HTTP/1.1 replies and server-sent events.
 //!
-//! It is written apart from the core's decoders and knows only what the bridge may send, so that one does not vouch for
-//! the other.
+//! It is written apart from the core's decoders and knows only what the bridge may send, so that
+//! one does not vouch for the other.
 
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
@@ -38,8 +38,8 @@ pub struct SseEvent {
 }
 
 impl Answer {
-    /// Reads the first reply in `bytes`, interim ones skipped, and says how many bytes it takes. `closed`: no more will come.
-    /// `None` while the head is not there.
+    /// Reads the first reply in `bytes`, interim ones skipped, and says how many bytes it takes.
+    /// `closed`: no more will come. `None` while the head is not there.
     ///
     /// # Panics
     /// The bytes are no reply that a server may send.

@@ -10,10 +10,11 @@ use crate::{Fixture, Reply, Script, Seen, obedient, streamed};
 /// How long a model whose name begins with `slow-` pauses between events.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A provider of all three APIs that looks at the key: `good` is answered, `limited` is told to come back in five
-/// seconds, any other is refused with 401. A prompt of lines such as `call TOOL {"a":1}` is obeyed, a call a turn, and
-/// answered with what the tools said. Any other is answered with a call of `get_weather` for some `city` where tools are
-/// offered, and with a sentence where none are. A model whose name begins with `slow-` pauses between events.
+/// A provider of all three APIs that looks at the key: `good` is answered, `limited` is told to
+/// come back in five seconds, any other is refused with 401. A prompt of lines such as
+/// `call TOOL {"a":1}` is obeyed, a call a turn, and answered with what the tools said. Any other
+/// is answered with a call of `get_weather` for some `city` where tools are offered, and with a
+/// sentence where none are. A model whose name begins with `slow-` pauses between events.
 pub fn sdk() -> Script {
     let fixtures = Fixture::all();
     Script::choosing(move |call| reply(&fixtures, call))

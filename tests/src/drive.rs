@@ -1,4 +1,5 @@
-//! Drives an [`Interception`] alone: messages in, messages out, against a scripted upstream, in virtual time.
+//! Drives an [`Interception`] alone: messages in, messages out, against a scripted upstream, in
+//! virtual time.
 //!
 //! No session, no connections: what an embedder with an HTTP stack of its own does.
 

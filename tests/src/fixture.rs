@@ -1,4 +1,5 @@
-//! Conversations as data: a request, the provider's reply in both forms, and what is expected of them.
+//! Conversations as data: a request, the provider's reply in both forms, and what is expected of
+//! them.
 //!
 //! A fixture is an [`Archive`] under `fixtures/{messages,chat,responses}/`, with these sections:
 //!
@@ -10,10 +11,10 @@
 //! | `blocking` | the body of the blocking reply, where there is one; without `streaming`, of both |
 //! | `expect` | facts, a `name: value` a line; `streaming.` or `blocking.` before a name limits it to that form |
 //!
-//! Facts: `status`; `outcome` and `error` of the record; `prompt` (`\n` is a newline); `id`, `stop` of the reply; `input`,
-//! `output`, `cache_read`, `cache_write` tokens; `tool` (id, name and arguments) and `thought` (its source), once for each;
-//! `usage_wanted: yes` where the client asked for chat's usage chunk itself; `newlines: crlf` where the stream's lines end so
-//! on the wire.
+//! Facts: `status`; `outcome` and `error` of the record; `prompt` (`\n` is a newline); `id`, `stop`
+//! of the reply; `input`, `output`, `cache_read`, `cache_write` tokens; `tool` (id, name and
+//! arguments) and `thought` (its source), once for each; `usage_wanted: yes` where the client asked
+//! for chat's usage chunk itself; `newlines: crlf` where the stream's lines end so on the wire.
 
 use std::{fs, path::Path};
 
@@ -117,7 +118,8 @@ impl Fixture {
         body.trim_end().to_owned().into()
     }
 
-    /// What the client is to get of that body: all of it, but for chat's usage chunk where it had not asked.
+    /// What the client is to get of that body: all of it, but for chat's usage chunk where it had
+    /// not asked.
     pub fn relayed(&self, streaming: bool) -> Bytes {
         let body = self.body(streaming);
         let is_chat_stream = self.api == Api::ChatCompletions && streaming;

@@ -1,6 +1,8 @@
-//! What happened in a world: everything that could be seen from outside, and what a bridge asked itself.
+//! What happened in a world: everything that could be seen from outside, and what a bridge asked
+//! itself.
 //!
-//! Laws are judged by a [`History`] alone. It is written by the simulator as things happen, and reads as a timeline.
+//! Laws are judged by a [`History`] alone. It is written by the simulator as things happen, and
+//! reads as a timeline.
 
 use std::{fmt, sync::Arc};
 
@@ -15,7 +17,8 @@ use http::{HeaderName, header::AUTHORIZATION};
 
 use crate::{Answer, Seen, laws::Breach, plan::Plan};
 
-/// Stands in the middle of every secret of a world and nowhere else, so that one search finds them all, also in part.
+/// Stands in the middle of every secret of a world and nowhere else, so that one search finds them
+/// all, also in part.
 pub const MARK: &str = "-never-shown-";
 
 /// What happened in a world.
@@ -27,8 +30,8 @@ pub struct History {
     pub began: Instant,
     /// What happened, in order: at each bridge exactly, between bridges by time.
     pub entries: Vec<Entry>,
-    /// What a program would have logged: every question and every action of every session in its debug form, and at the end the
-    /// bridges' and sessions' own.
+    /// What a program would have logged: every question and every action of every session in its
+    /// debug form, and at the end the bridges' and sessions' own.
     pub log: String,
     /// The trace of each client's session, if the world was [`traced`](crate::World::traced).
     pub traces: Vec<Vec<u8>>,
@@ -41,7 +44,8 @@ pub struct Entry {
     pub at: Instant,
     /// At which bridge.
     pub bridge: usize,
-    /// In which of its sessions; each client connection is one, and so is the keeper of an MCP server.
+    /// In which of its sessions; each client connection is one, and so is the keeper of an MCP
+    /// server.
     pub session: usize,
     /// What.
     pub fact: Fact,
@@ -52,7 +56,8 @@ pub struct Entry {
 pub enum Fact {
     /// A client sent a request.
     Asked(Box<Asked>),
-    /// A client got a whole reply, or as much of one as there was when the connection ended or the client left. `None`: nothing.
+    /// A client got a whole reply, or as much of one as there was when the connection ended or the
+    /// client left. `None`: nothing.
     Answered(Option<Box<Answer>>, Ending),
     /// An upstream's side of a connection ended or was reset.
     Broke(ConnId, &'static str),

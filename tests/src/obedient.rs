@@ -1,15 +1,16 @@
 //! A model that does what its prompt says.
 //!
-//! A prompt whose lines begin with `call` is a plan: each names a tool and its arguments. The model makes a call a turn, in
-//! that order, and then tells what the tools said:
+//! A prompt whose lines begin with `call` is a plan: each names a tool and its arguments. The model
+//! makes a call a turn, in that order, and then tells what the tools said:
 //!
 //! ```text
 //! call bmcp_desk_add {"a": 2, "b": 3}
 //! call bmcp_desk_echo {"message": "hello"}
 //! ```
 //!
-//! It knows nothing but what is in the request. So what it tells was in the continuation, and a history that does not tie
-//! each result to its call is refused. The first turn uses 1,000 tokens in and 10 out, the second 2,000 and 20, and so on.
+//! It knows nothing but what is in the request. So what it tells was in the continuation, and a
+//! history that does not tie each result to its call is refused. The first turn uses 1,000 tokens
+//! in and 10 out, the second 2,000 and 20, and so on.
 
 use aibridge_core::api::Api;
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! One connection of a scripted upstream, without I/O: bytes in, [`Step`]s out.
 //!
-//! It reads requests with the core's own strict decoder, so that whatever the bridge sends is checked on the way.
+//! It reads requests with the core's own strict decoder, so that whatever the bridge sends is
+//! checked on the way.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,9 @@
-//! What a [`World`](crate::World) is made of, as plain data: it can be written down, drawn at random and made smaller.
+//! What a [`World`](crate::World) is made of, as plain data: it can be written down, drawn at
+//! random and made smaller.
 //!
-//! All times count from the world's beginning or from the thing before. Everything is small on purpose: a law that breaks in a
-//! large world breaks in a small one as well, and the small one can be read.
+//! All times count from the world's beginning or from the thing before. Everything is small on
+//! purpose: a law that breaks in a large world breaks in a small one as well, and the small one can
+//! be read.
 
 use aibridge_core::{Duration, api::Vendor};
 
@@ -10,9 +12,11 @@ use crate::Cut;
 /// A whole world.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Decides what the rest leaves open: which of two things that are ready is done first, and ids.
+    /// Decides what the rest leaves open: which of two things that are ready is done first, and
+    /// ids.
     pub seed: u64,
-    /// How many bridges there are. Each has every provider's keys, and none knows what another one learns.
+    /// How many bridges there are. Each has every provider's keys, and none knows what another one
+    /// learns.
     pub bridges: usize,
     /// Providers, named `p0`, `p1`, ….
     pub providers: Vec<ProviderPlan>,
@@ -41,13 +45,15 @@ pub struct ProviderPlan {
     pub latency: Duration,
     /// Silence between two events of a stream.
     pub pace: Duration,
-    /// From the one time to the other it is away: it refuses connections, and those that are up are reset.
+    /// From the one time to the other it is away: it refuses connections, and those that are up are
+    /// reset.
     pub outage: Option<(Duration, Duration)>,
     /// What goes otherwise than usual, call by call; `None` where nothing does.
     pub blips: Vec<Option<Blip>>,
     /// Where its bytes are cut into pieces.
     pub cut: Cut,
-    /// How many bytes of a request it reads at a time, and how long it pauses then; `None`: all at once.
+    /// How many bytes of a request it reads at a time, and how long it pauses then; `None`: all at
+    /// once.
     pub sips: Option<(usize, Duration)>,
     /// Whether it says with each reply how many requests the key has left.
     pub announces: bool,
@@ -95,7 +101,7 @@ pub enum Told {
 /// What goes otherwise than usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blip {
-    /// The connection ends behind so many bytes of the reply.
+    /// The connection ends after so many bytes of the reply.
     EndAt(usize),
     /// The reply is no HTTP.
     Garbage,
@@ -105,9 +111,9 @@ pub enum Blip {
     NoAnswer,
     /// The connection is refused.
     Refuse,
-    /// The connection is reset behind so many bytes of the reply.
+    /// The connection is reset after so many bytes of the reply.
     ResetAt(usize),
-    /// Silence for ever behind so many bytes of the reply.
+    /// Silence for ever after so many bytes of the reply.
     StallAt(usize),
     /// The reply is an error with this status.
     Status(u16),
@@ -122,7 +128,8 @@ impl Blip {
     }
 }
 
-/// A client: a program that asks one thing after the other, on one connection as long as that lasts.
+/// A client: a program that asks one thing after the other, on one connection as long as that
+/// lasts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientPlan {
     /// Which bridge it talks to.
@@ -199,16 +206,16 @@ pub enum Manner {
     SendsSlowly(Duration),
 }
 
-/// An MCP server with the tool `look`, which wants a secret with each request. By default it runs it
-/// at once.
+/// An MCP server with the tool `look`, which wants a secret with each request. By default it runs
+/// it at once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ToolPlan {
     /// How long a call takes.
     pub latency: Duration,
     /// Whether calls fail.
     pub fails: bool,
-    /// What goes otherwise than usual, call by call; `None` where nothing does. A connection that does not come up is the next one
-    /// that is opened, whatever it is for.
+    /// What goes otherwise than usual, call by call; `None` where nothing does. A connection that
+    /// does not come up is the next one that is opened, whatever it is for.
     pub blips: Vec<Option<Blip>>,
     /// The same for what bridges ask by themselves: the handshake, the list, the farewell.
     pub errands: Vec<Option<Blip>>,
@@ -248,7 +255,8 @@ impl ProviderPlan {
 }
 
 impl KeyPlan {
-    /// A key that may be used so often, and once more each time that `every` has passed; a 429 tells the wait in seconds.
+    /// A key that may be used so often, and once more each time that `every` has passed; a 429
+    /// tells the wait in seconds.
     pub const fn limited(burst: u32, every: Duration) -> Self {
         let limit = Limit {
             burst,

@@ -1,7 +1,8 @@
 //! What a scripted upstream does when it is called: bytes, pauses and faults, in order.
 //!
-//! A [`Reply`] is described by its message and by what goes wrong with it, and rendered into [`Step`]s. The
-//! simulator plays them in virtual time, [`sockets`](crate::sockets) on a real connection.
+//! A [`Reply`] is described by its message and by what goes wrong with it, and rendered into
+//! [`Step`]s. The simulator plays them in virtual time, [`sockets`](crate::sockets) on a real
+//! connection.
 
 use std::fmt::Write as _;
 
@@ -41,8 +42,8 @@ pub enum Cut {
 }
 
 impl Cut {
-    /// The same for a message that is many times as long: the number of pieces stays in proportion, and no piece is larger than
-    /// what is read from a socket at a time.
+    /// The same for a message that is many times as long: the number of pieces stays in proportion,
+    /// and no piece is larger than what is read from a socket at a time.
     pub(crate) fn coarser(&self) -> Self {
         match self {
             Self::Every(size) => Self::Every(size.saturating_mul(64).min(16 << 10)),
@@ -250,21 +251,21 @@ impl Reply {
         self
     }
 
-    /// The same, but the connection is reset behind so many bytes.
+    /// The same, but the connection is reset after so many bytes.
     #[must_use]
     pub fn reset_at(mut self, bytes: usize) -> Self {
         self.fault = Some((bytes, Step::Reset));
         self
     }
 
-    /// The same, but the connection ends behind so many bytes.
+    /// The same, but the connection ends after so many bytes.
     #[must_use]
     pub fn end_at(mut self, bytes: usize) -> Self {
         self.fault = Some((bytes, Step::End));
         self
     }
 
-    /// The same, but silent for ever behind so many bytes.
+    /// The same, but silent for ever after so many bytes.
     #[must_use]
     pub fn stall_at(mut self, bytes: usize) -> Self {
         self.fault = Some((bytes, Step::Stall));
@@ -434,7 +435,7 @@ fn pieces_from(mut offset: usize, mut bytes: Bytes, how: &Cut) -> impl Iterator<
     })
 }
 
-/// A stream's events with their blank lines; what stands behind the last one is a piece of its own.
+/// A stream's events with their blank lines; what stands after the last one is a piece of its own.
 pub(crate) fn split_events(text: &[u8]) -> Vec<Bytes> {
     let mut events = Vec::new();
     let (mut begin, mut line) = (0, 0);

@@ -1,8 +1,9 @@
 //! A scripted upstream: what it will reply, and what it saw.
 //!
-//! A [`Script`] belongs to the test, an [`Upstream`] to whatever plays it (the simulator, a driver, a server on a
-//! socket). The test ends with [`Script::verify`]: a script that was called too often, or not often enough, or by
-//! something that is no HTTP, fails the test. Dropping a script that nobody verified fails it as well.
+//! A [`Script`] belongs to the test, an [`Upstream`] to whatever plays it (the simulator, a driver,
+//! a server on a socket). The test ends with [`Script::verify`]: a script that was called too
+//! often, or not often enough, or by something that is no HTTP, fails the test. Dropping a script
+//! that nobody verified fails it as well.
 //!
 //! ```
 //! use aibridge_testkit::{Reply, Script};
@@ -28,7 +29,8 @@ use crate::Reply;
 /// One call as the upstream saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The secret in `x-api-key`, or else the bearer token in `authorization`; empty without either.
+    /// The secret in `x-api-key`, or else the bearer token in `authorization`; empty without
+    /// either.
     pub key: String,
     /// Method.
     pub method: Method,
@@ -84,8 +86,9 @@ pub enum Connect {
     NoAnswer,
 }
 
-/// The test's end of a scripted upstream. It ends with [`verify`](Self::verify): a script that was called too often, or not
-/// often enough, or by something that is no HTTP, fails the test. So does one that is dropped unverified.
+/// The test's end of a scripted upstream. It ends with [`verify`](Self::verify): a script that was
+/// called too often, or not often enough, or by something that is no HTTP, fails the test. So does
+/// one that is dropped unverified.
 #[derive(Debug)]
 pub struct Script {
     upstream: Upstream,
@@ -115,13 +118,15 @@ struct State {
 
 /// An upstream that keeps a state of its own.
 pub trait Host: Send {
-    /// Somebody connects: how that goes, and how long a connection takes to come up. `number` is what it is called.
+    /// Somebody connects: how that goes, and how long a connection takes to come up. `number` is
+    /// what it is called.
     fn dial(&mut self, number: u64) -> (Connect, Duration);
 
     /// Somebody calls.
     fn call(&mut self, seen: &Seen) -> Reply;
 
-    /// How many bytes of what it is sent it reads at a time, and how long it pauses then; `None`: all at once.
+    /// How many bytes of what it is sent it reads at a time, and how long it pauses then; `None`:
+    /// all at once.
     fn sips(&self) -> Option<(usize, Duration)> {
         None
     }
@@ -267,7 +272,8 @@ impl Upstream {
         self.dial().0
     }
 
-    /// Somebody connects: how that goes, and how long a connection takes to come up where time is virtual.
+    /// Somebody connects: how that goes, and how long a connection takes to come up where time is
+    /// virtual.
     pub fn dial(&self) -> (Connect, Duration) {
         let mut state = self.lock();
         if state.is_down {
@@ -289,7 +295,8 @@ impl Upstream {
         (Connect::Accept(number), Duration::ZERO)
     }
 
-    /// How many bytes it reads at a time where time is virtual, and how long it pauses then; `None`: all at once.
+    /// How many bytes it reads at a time where time is virtual, and how long it pauses then;
+    /// `None`: all at once.
     pub(crate) fn sips(&self) -> Option<(usize, Duration)> {
         match &self.lock().plan {
             Plan::Host(host) => host.sips(),
@@ -341,7 +348,8 @@ impl Upstream {
         self.lock().confirmations
     }
 
-    /// Waits until [`Script::confirm`] has been called so often; false if that takes more than ten seconds.
+    /// Waits until [`Script::confirm`] has been called so often; false if that takes more than ten
+    /// seconds.
     pub fn wait_confirmations(&self, count: u64) -> bool {
         let pending = |state: &mut State| state.confirmations < count;
         let limit = Duration::from_secs(10);

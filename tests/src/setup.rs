@@ -23,7 +23,8 @@ pub fn upstream() -> Target {
     }
 }
 
-/// Providers `anthropic` and `openai` at this origin, each with a pool of these keys; nobody needs a token.
+/// Providers `anthropic` and `openai` at this origin, each with a pool of these keys; nobody needs
+/// a token.
 pub fn config_at(target: &Target, keys: &[&str]) -> Config {
     let provider = |name, vendor, base| {
         Arc::new(Provider::new(name, vendor, target.clone(), base).with_keys(keys))

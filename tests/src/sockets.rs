@@ -1,7 +1,7 @@
 //! The same scripts on real sockets: an upstream that listens, and a small blocking client.
 //!
-//! One thread per connection, ended with the server. A test never sleeps: where order matters, a reply waits for the
-//! test's [`confirm`](Script::confirm).
+//! One thread per connection, ended with the server. A test never sleeps: where order matters, a
+//! reply waits for the test's [`confirm`](Script::confirm).
 
 use std::{
     io::{self, Read, Write},
@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A scripted upstream that listens on 127.0.0.1.
 ///
-/// A script's connection faults happen behind the accept, as resets: who listens cannot refuse. For a refused
-/// connection point at [`refusing`].
+/// A script's connection faults happen after the accept, as resets: who listens cannot refuse. For
+/// a refused connection point at [`refusing`].
 #[derive(Debug)]
 pub struct Server {
     addr: SocketAddr,
@@ -176,7 +176,8 @@ fn serve(mut stream: &TcpStream, upstream: &Upstream, number: u64) -> io::Result
                 }
                 Step::End => {
                     stream.shutdown(Shutdown::Write)?;
-                    // What the other side still sends is read, or closing would reset the connection.
+                    // What the other side still sends is read, or closing would reset the
+                    // connection.
                     while stream.read(&mut buffer)? > 0 {}
                     return Ok(());
                 }
@@ -192,7 +193,8 @@ fn serve(mut stream: &TcpStream, upstream: &Upstream, number: u64) -> io::Result
     }
 }
 
-/// Has a connection be reset rather than ended when it is closed, which is when the stream is dropped.
+/// Has a connection be reset rather than ended when it is closed, which is when the stream is
+/// dropped.
 fn reset_when_closed(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
@@ -271,7 +273,8 @@ impl Client {
         }
     }
 
-    /// Reads until the body of the reply so far holds so many events, and gives it as far as it is there.
+    /// Reads until the body of the reply so far holds so many events, and gives it as far as it is
+    /// there.
     ///
     /// # Errors
     /// The connection broke or ended, or nothing came for a long time.

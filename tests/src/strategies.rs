@@ -1,7 +1,8 @@
 //! Worlds at random, and their parts, for [`mod@proptest`].
 //!
-//! What is drawn stays meaningful when it is made smaller: fewer clients, requests, keys and faults, shorter waits, later
-//! cuts; and what one part says of another (which provider, which bridge) always holds.
+//! What is drawn stays meaningful when it is made smaller: fewer clients, requests, keys and
+//! faults, shorter waits, later cuts; and what one part says of another (which provider, which
+//! bridge) always holds.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -42,7 +43,8 @@ pub struct Sizes {
     pub clients: usize,
     /// Requests of a client at most.
     pub requests: usize,
-    /// What bridges' longest cooldown is at most. A policy with a shorter one of its own needs it here as well.
+    /// What bridges' longest cooldown is at most. A policy with a shorter one of its own needs it
+    /// here as well.
     pub max_cooldown: Duration,
     /// In how many of a hundred worlds there are tools.
     pub tools: u32,
@@ -289,7 +291,8 @@ pub fn conversation(
     vec(request, 1..=requests)
 }
 
-/// An upstream's script for [`Script::in_order`](crate::Script::in_order): replies of every kind, in pieces of every size.
+/// An upstream's script for [`Script::in_order`](crate::Script::in_order): replies of every kind,
+/// in pieces of every size.
 pub fn replies(count: RangeInclusive<usize>) -> impl Strategy<Value = Vec<Reply>> {
     let status = select(vec![200u16, 429, 401, 403, 500, 529]);
     let broken = option::weighted(0.2, (0..400usize, 0..3u8));

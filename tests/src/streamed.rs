@@ -3,7 +3,8 @@
 use aibridge_core::api::Api;
 use serde_json::{Value, json};
 
-/// The stream that a client reads this reply from. Text comes word by word, a call's arguments in two pieces.
+/// The stream that a client reads this reply from. Text comes word by word, a call's arguments in
+/// two pieces.
 ///
 /// ```
 /// use aibridge_core::api::Api;

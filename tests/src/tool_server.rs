@@ -1,4 +1,5 @@
-//! An MCP server that tests and drivers call: a script that speaks the protocol and runs what it is given.
+//! An MCP server that tests and drivers call: a script that speaks the protocol and runs what it is
+//! given.
 //!
 //! ```
 //! use aibridge_testkit::{Ran, tool_server};
@@ -66,8 +67,8 @@ pub fn with_tools(mut config: Config, target: &Target) -> Config {
     config
 }
 
-/// A server with these tools, of which each takes any object; `run` is what they do. It speaks the revisions with a handshake
-/// and gives out sessions.
+/// A server with these tools, of which each takes any object; `run` is what they do. It speaks the
+/// revisions with a handshake and gives out sessions.
 pub fn tool_server(
     tools: &[&str],
     run: impl FnMut(&str, &Value) -> Ran + Send + 'static,
@@ -80,7 +81,8 @@ pub fn tool_server(
     })
 }
 
-/// What an MCP server of [`tool_server`]'s kind replies to each request, for scripts that want it otherwise now and then.
+/// What an MCP server of [`tool_server`]'s kind replies to each request, for scripts that want it
+/// otherwise now and then.
 #[derive(Clone, Debug)]
 pub struct ToolServer {
     /// The session that it gives out. It forgets all others.

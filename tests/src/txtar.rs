@@ -1,8 +1,8 @@
 //! The plain text archive format of `fixtures/`: several files in one that reads and diffs well.
 //!
-//! An archive is a comment, then sections. A section begins with a line `-- name --` and goes on to the next such
-//! line or the end. There is no escaping, so no section may hold a marker line of its own; every section that is not
-//! empty ends in a newline. The format is that of Go's `txtar`.
+//! An archive is a comment, then sections. A section begins with a line `-- name --` and goes on to
+//! the next such line or the end. There is no escaping, so no section may hold a marker line of its
+//! own; every section that is not empty ends in a newline. The format is that of Go's `txtar`.
 //!
 //! ```
 //! use aibridge_testkit::txtar::Archive;

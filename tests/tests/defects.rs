@@ -1,5 +1,6 @@
-//! Defects that systems of this kind have had, each with the number it has in the specification of behaviour. None may
-//! come back. All are looked at where they can be seen: in the bytes on the wire and in the records.
+//! Defects that systems of this kind have had, each with the number it has in the specification of
+//! behaviour. None may come back. All are looked at where they can be seen: in the bytes on the
+//! wire and in the records.
 
 use aibridge_core::{
     Duration, Fault,
@@ -29,7 +30,8 @@ fn ask(ask: &Ask, keys: usize, replies: impl IntoIterator<Item = Reply>) -> (Ans
     (answer, sim)
 }
 
-/// A stream that ends properly is one by its API's grammar, whole or ended by an error event, where upstream's was.
+/// A stream that ends properly is one by its API's grammar, whole or ended by an error event, where
+/// upstream's was.
 #[track_caller]
 fn read(answer: &Answer, upstream: &Reply) {
     let mut apis = APIS.into_iter();
@@ -42,7 +44,7 @@ fn read(answer: &Answer, upstream: &Reply) {
     }
 }
 
-/// A body is JSON, or it is a stream; never one behind the other.
+/// A body is JSON, or it is a stream; never one after the other.
 #[track_caller]
 fn assert_json_alone(answer: &Answer, what: &str) {
     assert!(!answer.is_stream(), "{what}: {answer:?}");

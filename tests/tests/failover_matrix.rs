@@ -1,9 +1,9 @@
-//! Failover, as two tables: 3 APIs × {blocking, streaming} × 8 scenarios, and × 3 with a tool called in between, each run
-//! three ways.
+//! Failover, as two tables: 3 APIs × {blocking, streaming} × 8 scenarios, and × 3 with a tool
+//! called in between, each run three ways.
 //!
-//! The ways are an `Interception` alone, `Session`s in the simulator, and the adapters on real sockets. What is looked at
-//! is the same in all: status, `Retry-After`, the keys' states by index, the keys that upstream saw in order, the
-//! credential hint in the record, and the body.
+//! The ways are an `Interception` alone, `Session`s in the simulator, and the adapters on real
+//! sockets. What is looked at is the same in all: status, `Retry-After`, the keys' states by index,
+//! the keys that upstream saw in order, the credential hint in the record, and the body.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -148,7 +148,7 @@ const TABLE: [Scenario; 8] = [
 /// A row of the second table: the first turn calls an injected tool. Two keys.
 struct Agentic {
     name: &'static str,
-    /// What upstream replies behind the first turn.
+    /// What upstream replies after the first turn.
     then: &'static [Said],
     /// The keys that upstream sees, by index.
     keys: &'static [usize],

@@ -1,5 +1,5 @@
-//! The fixtures say what they expect of themselves: each is read with the core's API layer and driven through an
-//! interception, and must give the facts that it states.
+//! The fixtures say what they expect of themselves: each is read with the core's API layer and
+//! driven through an interception, and must give the facts that it states.
 
 use aibridge_core::{
     api::{self, ToolCall},

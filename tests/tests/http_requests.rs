@@ -18,7 +18,8 @@ fn always() -> Script {
     Script::choosing(|_| ok())
 }
 
-/// Sends these bytes on a connection of their own; the answer, and whether the bridge closed behind it.
+/// Sends these bytes on a connection of their own; the answer, and whether the bridge closed after
+/// it.
 fn raw(config: Config, bytes: &[u8]) -> (Answer, bool, Vec<Seen>) {
     let script = always();
     let mut sim = Sim::new(config, &script);

@@ -1,4 +1,5 @@
-//! Adapters know bytes and time, and nothing of what they mean; and what they share knows no runtime.
+//! Adapters know bytes and time, and nothing of what they mean; and what they share knows no
+//! runtime.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{

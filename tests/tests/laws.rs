@@ -1,8 +1,10 @@
-//! The laws of failover hold for the shipped policies, each in at least ten thousand worlds, and for every short sequence of outcomes.
+//! The laws of failover hold for the shipped policies, each in at least ten thousand worlds, and
+//! for every short sequence of outcomes.
 //!
-//! `AIBRIDGE_CASES=1000000` runs a million worlds for each, and the longest sequences on the largest pool; `AIBRIDGE_SEED` one world,
-//! which a counterexample names. There is one test for each policy and for each pool, so that they run side by side, and what a
-//! counterexample says runs one of them.
+//! `AIBRIDGE_CASES=1000000` runs a million worlds for each, and the longest sequences on the
+//! largest pool; `AIBRIDGE_SEED` one world, which a counterexample names. There is one test for
+//! each policy and for each pool, so that they run side by side, and what a counterexample says
+//! runs one of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -85,8 +87,9 @@ fn laws_hold_for_a_policy_that_relays_what_is_unauthorized_and_cools_what_is_for
     holds(trusting, worlds(10_000).with("limits_are_not_final"));
 }
 
-/// Tries the next key after whatever is no success, and always picks the first that it is offered. Keys that are not to blame are
-/// kept, so nothing but the walk itself knows that they were tried: the shipped policies put every key out of use before they go on.
+/// Tries the next key after whatever is no success, and always picks the first that it is offered.
+/// Keys that are not to blame are kept, so nothing but the walk itself knows that they were tried:
+/// the shipped policies put every key out of use before they go on.
 #[derive(Debug)]
 struct Eager;
 
@@ -135,8 +138,8 @@ fn laws_hold_for_every_sequence_of_six_of_six_outcomes_on_two_keys() {
     every_sequence(2, 6, &OUTCOMES);
 }
 
-/// Six of six outcomes on three keys are some 40,000 worlds more, which take longer than all other sequences together: only where a long
-/// run is asked for.
+/// Six of six outcomes on three keys are some 40,000 worlds more, which take longer than all other
+/// sequences together: only where a long run is asked for.
 #[test]
 fn laws_hold_for_every_sequence_of_five_of_six_outcomes_on_three_keys_or_six_in_a_long_run() {
     let is_long = Checks::default().from_env().cases >= 100_000;

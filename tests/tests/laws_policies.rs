@@ -148,7 +148,8 @@ fn what_a_counterexample_says_leads_to_it_again() {
     assert!(text.ends_with(&once_more), "{text}");
 }
 
-/// Fails over in thought only: what becomes of keys is as usual, and the client gets what the first one came to.
+/// Fails over in thought only: what becomes of keys is as usual, and the client gets what the first
+/// one came to.
 #[derive(Debug)]
 struct Resigned(NextStep);
 

@@ -1,4 +1,5 @@
-//! Another configuration in the middle of everything: what runs finishes on what it began with, what begins has the new one.
+//! Another configuration in the middle of everything: what runs finishes on what it began with,
+//! what begins has the new one.
 
 use std::sync::Arc;
 
@@ -173,7 +174,8 @@ fn defect_20_a_stream_that_runs_is_not_cut() {
     }
 }
 
-/// A key is sent to the origin that it was configured for, and to no other; and what was learnt of it there does not hold elsewhere.
+/// A key is sent to the origin that it was configured for, and to no other; and what was learnt of
+/// it there does not hold elsewhere.
 #[test]
 fn a_provider_that_moves_takes_its_keys_along() {
     let here = Script::choosing(|_| Reply::status(429).retry_after(60).after(SECOND));

@@ -1,5 +1,5 @@
-//! One seed, one conversation: whichever adapter runs it, upstream and the client get the same bytes, and the records say the same;
-//! and what each recorded of its run is the run.
+//! One seed, one conversation: whichever adapter runs it, upstream and the client get the same
+//! bytes, and the records say the same; and what each recorded of its run is the run.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -33,7 +33,8 @@ struct Traces {
     records: Vec<String>,
 }
 
-/// A key that is limited, the same request by the next one, a loop with a tool in it, and a reply that breaks off.
+/// A key that is limited, the same request by the next one, a loop with a tool in it, and a reply
+/// that breaks off.
 fn replies(fixture: &Fixture, streaming: bool) -> Vec<Reply> {
     let reply = fixture.reply(streaming);
     let half = reply.bytes().len() / 2;

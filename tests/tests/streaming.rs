@@ -1,4 +1,5 @@
-//! Streams: event by event, verbatim, kept warm, and broken off so that the client's library sees it.
+//! Streams: event by event, verbatim, kept warm, and broken off so that the client's library sees
+//! it.
 
 use std::fmt::Write as _;
 
@@ -213,7 +214,7 @@ fn silence_within_a_stream_ends_in_the_apis_error_event() {
     }
 }
 
-/// The fixture's stream, silent behind so many bytes of its body.
+/// The fixture's stream, silent after so many bytes of its body.
 fn stalling_behind(fixture: &Fixture, bytes: usize) -> Reply {
     let body = fixture.body(true);
     let reply = Reply::sse(&body[..bytes]);
@@ -221,7 +222,8 @@ fn stalling_behind(fixture: &Fixture, bytes: usize) -> Reply {
     reply.stall_at(len)
 }
 
-/// Cut off at any byte, what the client got begins like upstream's stream, and what is added is one error event.
+/// Cut off at any byte, what the client got begins like upstream's stream, and what is added is one
+/// error event.
 #[test]
 fn a_reset_at_any_byte_gives_a_prefix_and_one_error_event() {
     for api in APIS {

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 mod desk;
 
-/// How the client is told that the loop failed: by the stream's own error event, or by a plain reply.
+/// How the client is told that the loop failed: by the stream's own error event, or by a plain
+/// reply.
 #[track_caller]
 fn assert_failed(api: Api, streaming: bool, answer: &Answer, why: &str) {
     let form = format!("{api:?} {streaming}: {}", answer.text());
@@ -160,7 +161,8 @@ fn defect_06_tools_run_once_though_the_continuation_ends_early() {
     }
 }
 
-/// What cannot be followed ends the loop with an error that says so, on the wire and in the records.
+/// What cannot be followed ends the loop with an error that says so, on the wire and in the
+/// records.
 #[test]
 fn a_later_turn_that_cannot_be_followed_is_an_error() {
     for api in [Api::Messages, Api::ChatCompletions] {

@@ -1,5 +1,5 @@
-//! The agentic loop on the wire: what upstream is asked, which calls are run, and what the client reads, in all APIs,
-//! blocking and streaming. Every stream is read by its API's grammar.
+//! The agentic loop on the wire: what upstream is asked, which calls are run, and what the client
+//! reads, in all APIs, blocking and streaming. Every stream is read by its API's grammar.
 
 use aibridge_core::{
     Duration,
@@ -119,7 +119,8 @@ fn a_call_whose_arguments_are_no_object_is_not_run() {
     }
 }
 
-/// One malformed call does not keep its neighbour from being run; the model is told, and may mend it.
+/// One malformed call does not keep its neighbour from being run; the model is told, and may mend
+/// it.
 #[test]
 fn of_two_calls_of_which_one_is_malformed_the_other_is_run() {
     for (api, streaming) in forms() {
@@ -367,7 +368,8 @@ fn conversations() -> [Vec<Turn>; 5] {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// However upstream's bytes are cut on the wire, the client gets the same ones, and upstream too.
+    /// However upstream's bytes are cut on the wire, the client gets the same ones, and upstream
+    /// too.
     #[test]
     fn how_upstreams_bytes_are_split_changes_nothing(cuts in proptest::collection::btree_set(1..4000usize, 0..24)) {
         let cuts = Cut::At(cuts.into_iter().collect());

@@ -1,4 +1,5 @@
-//! What upstream is asked in each turn: tools in each API's form, the history as it came, and nothing else changed.
+//! What upstream is asked in each turn: tools in each API's form, the history as it came, and
+//! nothing else changed.
 
 use aibridge_core::{
     api::Api,
@@ -175,7 +176,8 @@ fn the_turn_goes_into_the_history_as_it_came() {
     }
 }
 
-/// Thoughts are signed over their bytes: how a signature is spelled must not change, not even its escapes.
+/// Thoughts are signed over their bytes: how a signature is spelled must not change, not even its
+/// escapes.
 #[test]
 fn signed_thoughts_are_carried_byte_for_byte() {
     let thought = r#"{"type":"thinking","thinking":"a\u00e9\/b \ud83d\ude00","signature":"EqQB\/x+y\u003d="}"#;
@@ -222,8 +224,8 @@ fn signed_thoughts_are_carried_byte_for_byte() {
     }
 }
 
-/// A client may insist on tools. Where only injected ones can be meant, they are called once and the model is free then;
-/// or it would call them in every turn up to the limit.
+/// A client may insist on tools. Where only injected ones can be meant, they are called once and
+/// the model is free then; or it would call them in every turn up to the limit.
 #[test]
 fn a_forced_call_of_an_injected_tool_is_forced_once() {
     let allowed = |mode: &str, named: Value| json!({"mode": mode, "tools": [named]});
@@ -283,7 +285,8 @@ fn a_forced_call_of_an_injected_tool_is_forced_once() {
     }
 }
 
-/// Where a tool of the client's may be meant, the client waits for a call of it: what it insists on stands.
+/// Where a tool of the client's may be meant, the client waits for a call of it: what it insists on
+/// stands.
 #[test]
 fn a_forced_choice_with_tools_of_the_clients_stands() {
     for (api, streaming) in forms() {
@@ -326,7 +329,8 @@ fn a_choice_of_no_tools_stays() {
     }
 }
 
-/// A `conversation` has the turn's input and output when the turn is over: the next turn only adds the results.
+/// A `conversation` has the turn's input and output when the turn is over: the next turn only adds
+/// the results.
 #[test]
 fn of_a_conversation_that_the_provider_keeps_only_results_are_sent() {
     let api = Api::Responses;

@@ -20,7 +20,7 @@ struct Row {
     failed: bool,
 }
 
-/// What the model is told in the turn behind the call.
+/// What the model is told in the turn after the call.
 #[track_caller]
 fn told(api: Api, streaming: bool, ran: Ran) -> (Told, Option<String>) {
     let turns = [adds(0), says("Done.")];
@@ -238,7 +238,8 @@ fn an_image_of_five_mebibytes_is_replaced_by_a_note() {
     }
 }
 
-/// What a model writes must not use up what the bridge can open: beyond 32, calls wait for each other.
+/// What a model writes must not use up what the bridge can open: beyond 32, calls wait for each
+/// other.
 #[test]
 fn of_very_many_calls_a_part_runs_at_a_time() {
     for (api, streaming) in forms() {

@@ -1,4 +1,5 @@
-//! MCP servers as the bridge lives with them: down and up again, sessions that are lost, lists that are long, odd or change.
+//! MCP servers as the bridge lives with them: down and up again, sessions that are lost, lists that
+//! are long, odd or change.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::{Arc, Mutex};
@@ -132,7 +133,8 @@ fn without_tools_a_responses_stream_is_not_held() {
     world.server.abandon();
 }
 
-/// A server that goes down keeps its tools on offer: the model is told what is wrong, and prompts stay cached.
+/// A server that goes down keeps its tools on offer: the model is told what is wrong, and prompts
+/// stay cached.
 #[test]
 fn a_server_that_goes_down_later_is_told_of_and_comes_back() {
     for (api, streaming) in forms() {
@@ -168,7 +170,8 @@ fn a_server_that_goes_down_later_is_told_of_and_comes_back() {
     }
 }
 
-/// A tool that the server says it does not have: its list is read again, once, however many calls say so.
+/// A tool that the server says it does not have: its list is read again, once, however many calls
+/// say so.
 #[test]
 fn an_unknown_tool_makes_the_list_be_read_again() {
     let python =
@@ -249,8 +252,8 @@ fn one_turn_may_use_tools_of_two_servers_of_which_one_fails() {
 
 // --- sessions -----------------------------------------------------------------------------------------------------
 
-/// How servers say that they have forgotten a session: the status, and the code of a JSON-RPC error where there is one.
-/// With a 400, "unknown method" and "invalid parameters" are what they say.
+/// How servers say that they have forgotten a session: the status, and the code of a JSON-RPC error
+/// where there is one. With a 400, "unknown method" and "invalid parameters" are what they say.
 const FORGOTTEN: [(u16, Option<i64>); 12] = [
     (404, None),
     (404, Some(-32000)),
@@ -314,7 +317,8 @@ fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
             let sessions = sessions.lock().unwrap().clone();
             let (one, two) = ("desk-session-1", "desk-session-2");
             assert_eq!(sessions, [one, one, two, two], "{api:?} {forgotten:?}");
-            // The server's keeper goes on in the new session too, where it is not asked to begin a third.
+            // The server's keeper goes on in the new session too, where it is not asked to begin a
+            // third.
             world.sim.advance(SECOND * 10);
             assert_eq!(world.sim.bridge.tool_servers()[0].state, ServerState::Up);
             assert_eq!(world.heard("initialize").len(), 2, "{api:?} {forgotten:?}");
@@ -507,7 +511,8 @@ fn only_what_is_allowed_and_not_denied_is_offered() {
     world.close();
 }
 
-/// A server may say within a call's reply that its tools are others now; progress comes before the result as well.
+/// A server may say within a call's reply that its tools are others now; progress comes before the
+/// result as well.
 #[test]
 fn a_list_that_changes_within_a_call_is_read_again() {
     for (api, streaming) in forms() {

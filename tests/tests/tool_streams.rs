@@ -1,5 +1,5 @@
-//! The loop as the client lives through it: text at once, keep-alives while tools run, errors in later turns, leaving
-//! half-way, and what is recorded of it all.
+//! The loop as the client lives through it: text at once, keep-alives while tools run, errors in
+//! later turns, leaving half-way, and what is recorded of it all.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use aibridge_core::{
@@ -31,7 +31,8 @@ fn text_in(api: Api, stream: &[u8]) -> String {
     found.iter().map(|event| text(&event.data)).collect()
 }
 
-/// Plays turns event by event, and gives after each what upstream has said so far and what the client has of it.
+/// Plays turns event by event, and gives after each what upstream has said so far and what the
+/// client has of it.
 fn step_by_step(api: Api, turns: &[Reply], mut look: impl FnMut(&str, &str)) -> World {
     let replies = turns.iter().map(|reply| reply.clone().confirming());
     let mut world = World::new(replies, TOOLS, add);
@@ -222,7 +223,8 @@ fn a_client_that_leaves_in_a_later_turn_has_upstreams_call_aborted() {
     }
 }
 
-/// What upstream says to a later turn reaches the client: whole where nothing has been said yet, else as an event.
+/// What upstream says to a later turn reaches the client: whole where nothing has been said yet,
+/// else as an event.
 #[test]
 fn errors_of_later_turns_reach_the_client() {
     let own = "sk-client-own-key-0001";
@@ -268,7 +270,8 @@ fn errors_of_later_turns_reach_the_client() {
     }
 }
 
-/// An error that is none of the API's own still is one in the API's form for the client, with what it says.
+/// An error that is none of the API's own still is one in the API's form for the client, with what
+/// it says.
 #[test]
 fn odd_errors_of_later_turns_become_events_of_the_api() {
     for api in [Api::Messages, Api::ChatCompletions] {
@@ -383,7 +386,8 @@ fn the_clients_reply_has_one_id_and_upstreams_headers() {
     }
 }
 
-/// BEHAVIOUR §7: one interception, one prompt, an attempt and tokens per turn, a record per call, each thought.
+/// BEHAVIOUR §7: one interception, one prompt, an attempt and tokens per turn, a record per call,
+/// each thought.
 #[test]
 fn a_loop_leaves_one_interception_with_all_its_turns() {
     for (api, streaming) in forms() {
@@ -433,7 +437,8 @@ fn a_loop_leaves_one_interception_with_all_its_turns() {
     }
 }
 
-/// A chat stream whose client did not ask for usage gets no chunk of it in any turn, and the records have it.
+/// A chat stream whose client did not ask for usage gets no chunk of it in any turn, and the
+/// records have it.
 #[test]
 fn usage_that_only_the_bridge_asked_for_is_withheld_in_all_turns() {
     let api = Api::ChatCompletions;

@@ -1,8 +1,10 @@
-//! Sessions recorded and run again: whatever happens to them, they do the same; what differs is found where it is; and what is no
-//! trace is said to be none.
+//! Sessions recorded and run again: whatever happens to them, they do the same; what differs is
+//! found where it is; and what is no trace is said to be none.
 //!
-//! `fixtures/traces/` has one trace for each API. Where the bridge behaves differently than when they were recorded, they differ; if that is meant,
-//! `AIBRIDGE_REGENERATE=1 cargo test -p aibridge-testkit --test traces` records them anew, and the difference shows what has changed.
+//! `fixtures/traces/` has one trace for each API. Where the bridge behaves differently than when
+//! they were recorded, they differ; if that is meant,
+//! `AIBRIDGE_REGENERATE=1 cargo test -p aibridge-testkit --test traces` records them anew, and the
+//! difference shows what has changed.
 
 use std::{env, fs, path::Path, sync::Arc};
 
@@ -23,7 +25,8 @@ use proptest::prelude::*;
 
 mod desk;
 
-/// A trace of a request that fails over, calls a tool, and has its answer in the second turn; and of another on the same connection.
+/// A trace of a request that fails over, calls a tool, and has its answer in the second turn; and
+/// of another on the same connection.
 fn recorded(api: Api, streaming: bool) -> Vec<u8> {
     let limited = Reply::status(429).retry_after(5);
     let turns = [adds(0), says("Three.")];

@@ -1,5 +1,6 @@
-//! Laws of the agentic loop over random conversations: whatever turns a model takes, and however their bytes are cut,
-//! the client reads one reply by its API's grammar, with all that was said and nothing of the calls it must not see.
+//! Laws of the agentic loop over random conversations: whatever turns a model takes, and however
+//! their bytes are cut, the client reads one reply by its API's grammar, with all that was said and
+//! nothing of the calls it must not see.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -311,7 +312,8 @@ fn play(api: Api, conversation: &[Said], sizes: &[usize]) -> (Vec<u8>, Vec<TurnE
     (client, ends, requests)
 }
 
-/// What all fixtures give a client, is by the grammar, and is not changed by a tool that is offered and not called.
+/// What all fixtures give a client, is by the grammar, and is not changed by a tool that is offered
+/// and not called.
 #[test]
 fn replies_that_call_no_injected_tool_arrive_as_they_are() {
     for fixture in Fixture::all() {
@@ -357,8 +359,8 @@ fn replies_that_call_no_injected_tool_arrive_as_they_are() {
     }
 }
 
-/// What providers really sent, in two turns. The recordings are no part of this repository: without them this test
-/// says so and passes.
+/// What providers really sent, in two turns. The recordings are no part of this repository: without
+/// them this test says so and passes.
 #[test]
 fn recorded_turns_make_one_reply() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/recorded");

@@ -1,4 +1,5 @@
-//! What worlds do: that each part of a plan has its effect, and that random worlds have all that can happen.
+//! What worlds do: that each part of a plan has its effect, and that random worlds have all that
+//! can happen.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -181,7 +182,8 @@ fn a_provider_may_take_its_time_to_read_a_long_request() {
     };
     let history = run(&Plan::new(sips, [ClientPlan::new([ASK, long])]));
     assert_eq!(statuses(&history), [200, 200]);
-    // 320 KB and a head: a pause after each but the last of four sips, and one after the request before.
+    // 320 KB and a head: a pause after each but the last of four sips, and one after the request
+    // before.
     assert_eq!(times(&history), [0, 8_000]);
 }
 
@@ -300,7 +302,8 @@ fn bridges_share_a_provider_and_nothing_else() {
     };
     let history = run(&plan);
     assert_eq!(statuses(&history), [200, 200, 200]);
-    // The second bridge finds out for itself that the key is used up, and the first one does afterwards.
+    // The second bridge finds out for itself that the key is used up, and the first one does
+    // afterwards.
     let tried: Vec<_> = calls(&history)
         .iter()
         .map(|key| key[..4].to_owned())

@@ -11,7 +11,8 @@ use crate::{args::Args, proc, reply::Kind, wire::Connection};
 
 /// All streams have begun by then, or something is wrong.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Streams opened and closed before the count begins, so that what is kept once per process is there.
+/// Streams opened and closed before the count begins, so that what is kept once per process is
+/// there.
 const WARMUP: usize = 8;
 
 /// How many streams through whom.

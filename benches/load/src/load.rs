@@ -1,7 +1,8 @@
-//! The load generator: so many connections, each asking again as soon as it is answered, for a while.
+//! The load generator: so many connections, each asking again as soon as it is answered, for a
+//! while.
 //!
-//! Every reply is compared with the expected bytes; one that differs ends the run, because a fast wrong answer
-//! is no measurement.
+//! Every reply is compared with the expected bytes; one that differs ends the run, because a fast
+//! wrong answer is no measurement.
 
 use std::{
     cell::Cell,
@@ -71,7 +72,8 @@ impl Options {
 #[derive(Debug)]
 pub struct Outcome {
     kind: Kind,
-    /// Whole replies' worth of body bytes: replies under way when the measuring began or ended count in part.
+    /// Whole replies' worth of body bytes: replies under way when the measuring began or ended
+    /// count in part.
     replies: f64,
     seconds: f64,
     cpu_nanos: u64,

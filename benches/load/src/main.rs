@@ -9,9 +9,9 @@
 //! aibridge-load report    < RESULTS
 //! ```
 //!
-//! `benches/load/run` puts them together. Mock and load share a core while the proxy has one to itself, so
-//! both are as cheap as they can be made: one thread, prepared bytes, and just enough HTTP/1.1 for the two
-//! to understand each other through any proxy.
+//! `benches/load/run` puts them together. Mock and load share a core while the proxy has one to
+//! itself, so both are as cheap as they can be made: one thread, prepared bytes, and just enough
+//! HTTP/1.1 for the two to understand each other through any proxy.
 
 #![expect(
     unreachable_pub,

@@ -48,7 +48,8 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
         let (stream, _) = listener.accept().await?;
         let replies = Rc::clone(&replies);
         tokio::task::spawn_local(async move {
-            // A peer that goes away in the middle is its own business: the load generator reports what it sees.
+            // A peer that goes away in the middle is its own business: the load generator reports
+            // what it sees.
             let _ = converse(Connection::new(stream)?, &replies).await;
             io::Result::Ok(())
         });

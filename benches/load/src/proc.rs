@@ -4,8 +4,8 @@ use std::{fs, io};
 
 /// CPU nanoseconds that these processes have used, all threads.
 ///
-/// `/proc/PID/task/*/schedstat` counts nanoseconds, where `utime` and `stime` of `/proc/PID/stat` count ticks
-/// of 10 ms; it leaves out threads that have ended, of which a proxy at work has none.
+/// `/proc/PID/task/*/schedstat` counts nanoseconds, where `utime` and `stime` of `/proc/PID/stat`
+/// count ticks of 10 ms; it leaves out threads that have ended, of which a proxy at work has none.
 pub fn cpu_nanos(pids: &[u32]) -> io::Result<u64> {
     let mut sum = 0;
     for pid in pids {

@@ -1,7 +1,8 @@
-//! What the mock provider says, prepared once: the bytes of each kind of reply and of each kind of request.
+//! What the mock provider says, prepared once: the bytes of each kind of reply and of each kind of
+//! request.
 //!
-//! The shapes are those of Anthropic's messages API, so that a bridge which reads events has real ones to
-//! read. The load generator knows the same bytes and compares every reply with them.
+//! The shapes are those of Anthropic's messages API, so that a bridge which reads events has real
+//! ones to read. The load generator knows the same bytes and compares every reply with them.
 
 use std::{fmt::Write, str::FromStr};
 

@@ -1,7 +1,8 @@
 //! The table: medians over the rounds, and how the bridge compares with nginx.
 //!
-//! A line of input is `ROUND SUBJECT MEASURE METRIC VALUE`; the subjects are `direct` (no proxy), `nginx` and
-//! `aibridge`. A latency is shown as what the proxy adds: its own less the direct one of the same round.
+//! A line of input is `ROUND SUBJECT MEASURE METRIC VALUE`; the subjects are `direct` (no proxy),
+//! `nginx` and `aibridge`. A latency is shown as what the proxy adds: its own less the direct one
+//! of the same round.
 
 use std::{collections::BTreeMap, io};
 

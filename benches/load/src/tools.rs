@@ -1,5 +1,5 @@
-//! An MCP server beside the mock provider: ten tools, which no model here ever calls. A request that they are offered with
-//! costs the bridge what it costs to look for a call that does not come.
+//! An MCP server beside the mock provider: ten tools, which no model here ever calls. A request
+//! that they are offered with costs the bridge what it costs to look for a call that does not come.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! As much HTTP/1.1 as two friends need who talk through any proxy: a head, then a body with a length or in
-//! chunks. Nothing is checked that a correct proxy cannot get wrong.
+//! As much HTTP/1.1 as two friends need who talk through any proxy: a head, then a body with a
+//! length or in chunks. Nothing is checked that a correct proxy cannot get wrong.
 
 use std::io::{self, ErrorKind};
 

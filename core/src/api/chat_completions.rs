@@ -1,11 +1,11 @@
 //! OpenAI's Chat Completions API: `POST /chat/completions`, and the many servers that imitate it.
 //!
-//! A stream is chunks without event names and a last `[DONE]`. Nearly all chunks differ from the one before in one
-//! word of text only, so the usual chunk is not parsed but compared: see `shape`.
+//! A stream is chunks without event names and a last `[DONE]`. Nearly all chunks differ from the
+//! one before in one word of text only, so the usual chunk is not parsed but compared: see `shape`.
 //!
-//! Usage is sent only on request (`stream_options.include_usage`), in a chunk of its own with no choices. Where the
-//! client did not ask, the bridge does, and withholds that chunk. Some servers repeat usage on every chunk: the last
-//! report counts, never the sum.
+//! Usage is sent only on request (`stream_options.include_usage`), in a chunk of its own with no
+//! choices. Where the client did not ask, the bridge does, and withholds that chunk. Some servers
+//! repeat usage on every chunk: the last report counts, never the sum.
 
 use std::ops::Range;
 
@@ -77,7 +77,7 @@ impl<'a> request::Request<'a> for Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The role may stand behind the content, so all is read before any of it counts.
+    /// The role may stand after the content, so all is read before any of it counts.
     fn message(&mut self, scan: &mut Scanner<'a>) -> Result<(), Error> {
         let (mut role, mut text, mut tool_call_id) = (None, None, None);
         read::object(scan, |scan, name| {
@@ -160,8 +160,8 @@ pub(super) struct Stream {
     /// The usage chunk was not the client's wish.
     withholds: bool,
     shape: Shape,
-    /// The last usage object as it stood; empty where there was none. Read when the stream is over, because a
-    /// server may send one with each of a thousand chunks.
+    /// The last usage object as it stood; empty where there was none. Read when the stream is over,
+    /// because a server may send one with each of a thousand chunks.
     usage: Vec<u8>,
     calls: Vec<OpenCall>,
     /// The choice that is thinking, and its thought's place in the notes.
@@ -266,9 +266,9 @@ impl Stream {
 
     /// The call that a delta belongs to, a new one where it begins one.
     ///
-    /// By the book a call has an index of its own, and its id and name come once. Some servers leave the index out,
-    /// or give all calls the same one; some repeat the id, or make up another for every delta. So a call begins with
-    /// an unknown index, or with another id and a name.
+    /// By the book a call has an index of its own, and its id and name come once. Some servers
+    /// leave the index out, or give all calls the same one; some repeat the id, or make up another
+    /// for every delta. So a call begins with an unknown index, or with another id and a name.
     fn place(&mut self, choice: u64, call: &Call<'_>, notes: &mut Notes) -> Option<usize> {
         let (id, name) = (decoded(call.id), decoded(call.name));
         let mut newest_first = self
@@ -308,7 +308,8 @@ pub(super) fn read_body(body: &[u8]) -> Option<Notes> {
     Some(notes)
 }
 
-/// How a choice holds its contents, which is where a chunk of a stream and a whole completion differ.
+/// How a choice holds its contents, which is where a chunk of a stream and a whole completion
+/// differ.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// In pieces, under `delta`; tool calls say which one they belong to.
@@ -399,7 +400,7 @@ impl<'a> Chunk<'a> {
             }
             Ok(())
         })?;
-        // The index may stand behind what it is the index of.
+        // The index may stand after what it is the index of.
         for (choice, _) in &mut self.deltas[first..] {
             *choice = index;
         }

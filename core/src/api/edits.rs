@@ -20,13 +20,13 @@ impl Edits {
         self.0.push((range, new.into().0));
     }
 
-    /// Puts `new` at an offset; behind what was put there before.
+    /// Puts `new` at an offset; after what was put there before.
     pub(super) fn insert(&mut self, at: usize, new: impl Into<Replacement>) {
         self.replace(at..at, new);
     }
 
-    /// Cuts elements out of an array, or members out of an object, with the commas that go with them. The spans
-    /// begin where the element before ends, or behind the opening bracket.
+    /// Cuts elements out of an array, or members out of an object, with the commas that go with
+    /// them. The spans begin where the element before ends, or after the opening bracket.
     pub(super) fn cut(
         &mut self,
         text: &[u8],

@@ -1,8 +1,8 @@
 //! Errors of the bridge's own, in each API's shape.
 //!
-//! An error is said once, in the bridge's terms ([`ErrorKind`]), and written in the vendor's: as the body of a reply
-//! that has not started, or as the stream's own error event where it has. A provider's errors never pass through
-//! here: they are relayed as they came.
+//! An error is said once, in the bridge's terms ([`ErrorKind`]), and written in the vendor's: as
+//! the body of a reply that has not started, or as the stream's own error event where it has. A
+//! provider's errors never pass through here: they are relayed as they came.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -101,7 +101,8 @@ impl ErrorKind {
 }
 
 impl ApiError {
-    /// Every key of the pool is cooling down: 429. `retry_after` is rounded up to whole seconds, at least one.
+    /// Every key of the pool is cooling down: 429. `retry_after` is rounded up to whole seconds, at
+    /// least one.
     pub fn rate_limited(retry_after: Duration) -> Self {
         let seconds = whole_seconds(retry_after);
         let message = format!("all configured keys are rate-limited (retry after {seconds}s)");
@@ -115,7 +116,8 @@ impl ApiError {
         Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Api, message)
     }
 
-    /// The connection to the upstream failed: 502. Only the class of the failure is told, no address.
+    /// The connection to the upstream failed: 502. Only the class of the failure is told, no
+    /// address.
     pub fn upstream_failed(fault: Fault) -> Self {
         let message = format!("upstream connection failed: {fault}");
         Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Api, message)
@@ -166,8 +168,8 @@ impl ApiError {
         Self::new(status, ErrorKind::InvalidRequest, message)
     }
 
-    /// A WebSocket was asked for where there is none: 426. Codex then falls back to plain HTTP. The caller adds
-    /// `Upgrade`.
+    /// A WebSocket was asked for where there is none: 426. Codex then falls back to plain HTTP. The
+    /// caller adds `Upgrade`.
     pub fn upgrade_required() -> Self {
         let message = "WebSocket is not supported on this route: use HTTP/1.1";
         let status = StatusCode::UPGRADE_REQUIRED;
@@ -263,8 +265,8 @@ impl ApiError {
         .into()
     }
 
-    /// As the API's stream error event, which ends the stream: no `[DONE]` follows it. `sequence_number` is the last
-    /// one seen (responses).
+    /// As the API's stream error event, which ends the stream: no `[DONE]` follows it.
+    /// `sequence_number` is the last one seen (responses).
     pub fn event(&self, api: Api, id: InterceptionId, sequence_number: Option<u64>) -> Bytes {
         match api {
             Api::ChatCompletions => framed("data: ", &self.body(api.vendor(), id)),

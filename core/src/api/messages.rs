@@ -1,11 +1,12 @@
 //! Anthropic's Messages API: `POST /v1/messages`.
 //!
-//! A stream is `message_start`, then for each content block `content_block_start`, `content_block_delta`s and
-//! `content_block_stop`, then `message_delta` and `message_stop`; `ping` and `error` may come anywhere. Deltas
-//! matter here only while a thinking or tool block is open: a text delta is not even looked into.
+//! A stream is `message_start`, then for each content block `content_block_start`,
+//! `content_block_delta`s and `content_block_stop`, then `message_delta` and `message_stop`; `ping`
+//! and `error` may come anywhere. Deltas matter here only while a thinking or tool block is open: a
+//! text delta is not even looked into.
 //!
-//! Usage comes twice: in `message_start`, and in `message_delta` with the final figures of those it has. The second
-//! replaces the first, figure by figure; adding them would count output twice.
+//! Usage comes twice: in `message_start`, and in `message_delta` with the final figures of those it
+//! has. The second replaces the first, figure by figure; adding them would count output twice.
 
 use std::ops::Range;
 
@@ -58,7 +59,7 @@ impl<'a> request::Request<'a> for Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The role may stand behind the content, so both are read before either counts.
+    /// The role may stand after the content, so both are read before either counts.
     fn message(&mut self, scan: &mut Scanner<'a>) -> Result<(), Error> {
         let mut is_user = false;
         let mut content = Content::default();
@@ -70,7 +71,8 @@ impl<'a> Request<'a> {
             _ => skip(scan),
         })?;
         if is_user {
-            // A message of tool results alone carries no prompt, and what came before it is answered.
+            // A message of tool results alone carries no prompt, and what came before it is
+            // answered.
             self.prompt = content.text;
         }
         self.tool_result = content.tool_result.or(self.tool_result);
@@ -113,8 +115,8 @@ impl<'a> Content<'a> {
     }
 }
 
-/// The session in `metadata.user_id`: a JSON object in the string names it, else it is the text behind
-/// `_session_`. Claude Code has sent both.
+/// The session in `metadata.user_id`: a JSON object in the string names it, else it is the text
+/// after `_session_`. Claude Code has sent both.
 fn session(user_id: &str) -> Option<String> {
     let mut session = None;
     let is_object = read::document(user_id.as_bytes(), |scan| {
@@ -149,8 +151,8 @@ struct OpenBlock {
 enum Follows {
     /// The thought's place in the notes.
     Thought(usize),
-    /// The call's place in the notes. A block begins with its input, which is `{}` where deltas bring it and
-    /// all of it where a server does not stream it; so the first delta replaces it.
+    /// The call's place in the notes. A block begins with its input, which is `{}` where deltas
+    /// bring it and all of it where a server does not stream it; so the first delta replaces it.
     Tool { call: usize, streamed: bool },
 }
 
@@ -384,8 +386,8 @@ impl<'a> Block<'a> {
         Ok(block)
     }
 
-    /// Takes note of the block where it is a thought, or a call of a tool that is not the provider's to run.
-    /// `text` is what the block was read from.
+    /// Takes note of the block where it is a thought, or a call of a tool that is not the
+    /// provider's to run. `text` is what the block was read from.
     fn follow(&self, text: &[u8], notes: &mut Notes) -> Option<Follows> {
         let kind = self.kind?;
         if kind.is("thinking") {

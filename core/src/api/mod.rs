@@ -1,18 +1,21 @@
-//! What the three provider APIs look like: what a request says, what a reply reports, how an error is spelt.
+//! What the three provider APIs look like: what a request says, what a reply reports, how an error
+//! is spelt.
 //!
-//! One file per API, each with the same three sections in the same order: `Request` (what the bridge must know
-//! of a request, and the one edit it may make in it), `Stream` (follows a streamed reply event by event) and
-//! `read_body` (reads a blocking one). What they share stands beside them: `request` reads the members that
-//! all requests have, `reply` collects within limits, `read` skips what is of an unexpected kind, `usage`
-//! normalises tokens, `error` writes the bridge's own errors. Offering the model tools that the client knows nothing of
-//! is told in two parts: `tools` puts them into a request, and [`turns`] makes one reply of the turns that come of it.
+//! One file per API, each with the same three sections in the same order: `Request` (what the
+//! bridge must know of a request, and the one edit it may make in it), `Stream` (follows a streamed
+//! reply event by event) and `read_body` (reads a blocking one). What they share stands beside
+//! them: `request` reads the members that all requests have, `reply` collects within limits, `read`
+//! skips what is of an unexpected kind, `usage` normalises tokens, `error` writes the bridge's own
+//! errors. Offering the model tools that the client knows nothing of is told in two parts: `tools`
+//! puts them into a request, and [`turns`] makes one reply of the turns that come of it.
 //!
-//! Nothing here is strict about replies. A provider may send what this code has never heard of: unknown events,
-//! members and tool types are relayed and not understood. Requests are checked to be JSON, because the bridge
-//! edits some of them, and for the two members it acts on; all else is the provider's to judge.
+//! Nothing here is strict about replies. A provider may send what this code has never heard of:
+//! unknown events, members and tool types are relayed and not understood. Requests are checked to
+//! be JSON, because the bridge edits some of them, and for the two members it acts on; all else is
+//! the provider's to judge.
 //!
-//! The formats are those of the providers' documentation: Anthropic's "Messages" and "Streaming messages",
-//! OpenAI's "Chat Completions", "Responses" and "Streaming events".
+//! The formats are those of the providers' documentation: Anthropic's "Messages" and "Streaming
+//! messages", OpenAI's "Chat Completions", "Responses" and "Streaming events".
 //!
 //! ```
 //! use aibridge_core::api::{self, Api};
@@ -95,8 +98,8 @@ impl Api {
 
 /// Reads a request body in one pass.
 ///
-/// All of the body is checked: UTF-8, strict JSON (RFC 8259), nesting of at most 128, nothing behind it. Of a
-/// member that comes twice, the last one counts.
+/// All of the body is checked: UTF-8, strict JSON (RFC 8259), nesting of at most 128, nothing after
+/// it. Of a member that comes twice, the last one counts.
 ///
 /// # Errors
 /// The body is none the bridge could relay.
@@ -108,8 +111,8 @@ pub fn inspect(api: Api, body: &[u8]) -> Result<Inspected, Invalid> {
     }
 }
 
-/// The body to send upstream: the client's own bytes, but for what recording needs (chat, streaming:
-/// `stream_options.include_usage`). `inspected` is what [`inspect`] said of this body.
+/// The body to send upstream: the client's own bytes, but for what recording needs (chat,
+/// streaming: `stream_options.include_usage`). `inspected` is what [`inspect`] said of this body.
 pub fn prepare(body: Bytes, inspected: &Inspected) -> Bytes {
     inspected.apply(body)
 }
@@ -162,7 +165,8 @@ impl Stream {
         }
     }
 
-    /// Takes note of an event. Malformed ones are no error here: they are relayed and not understood.
+    /// Takes note of an event. Malformed ones are no error here: they are relayed and not
+    /// understood.
     pub fn event(&mut self, event: &sse::Event) -> Pass {
         match &mut self.dialect {
             Dialect::ChatCompletions(chat) => chat.event(event, &mut self.notes),
@@ -181,8 +185,8 @@ impl Stream {
         self.notes.take()
     }
 
-    /// Whether `event` may answer [`Pass::Withhold`] in this stream. If not, the caller may relay bytes as they
-    /// come.
+    /// Whether `event` may answer [`Pass::Withhold`] in this stream. If not, the caller may relay
+    /// bytes as they come.
     pub fn may_withhold(&self) -> bool {
         match &self.dialect {
             Dialect::ChatCompletions(chat) => chat.may_withhold(),
@@ -190,12 +194,14 @@ impl Stream {
         }
     }
 
-    /// The number of the last event, in an API that counts them: an error event of ours goes on from it.
+    /// The number of the last event, in an API that counts them: an error event of ours goes on
+    /// from it.
     pub fn sequence_number(&self) -> Option<u64> {
         self.notes.told.sequence_number
     }
 
-    /// The stream's terminal event has been seen, or an error of the provider's own: what follows is no failure.
+    /// The stream's terminal event has been seen, or an error of the provider's own: what follows
+    /// is no failure.
     pub fn is_complete(&self) -> bool {
         self.notes.told.complete
     }

@@ -1,7 +1,7 @@
 //! Tolerant reading: a value of another kind than expected is skipped, as if it were absent.
 //!
-//! The text must still be JSON; only its shape is not insisted on. The provider, or the client's library, is the
-//! one to complain of it.
+//! The text must still be JSON; only its shape is not insisted on. The provider, or the client's
+//! library, is the one to complain of it.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -51,7 +51,8 @@ pub(super) fn skip(scan: &mut Scanner<'_>) -> Result<(), Error> {
     scan.skip().map(drop)
 }
 
-/// A provider's error, in short: its message, or else its type or code. Some servers send a bare string.
+/// A provider's error, in short: its message, or else its type or code. Some servers send a bare
+/// string.
 pub(super) fn error<'a>(scan: &mut Scanner<'a>) -> Result<Option<Str<'a>>, Error> {
     if scan.kind()? == Kind::String {
         return scan.string().map(Some);

@@ -18,8 +18,8 @@ pub struct ToolCall {
     pub id: String,
     /// The tool's name.
     pub name: String,
-    /// Arguments as the model wrote them: JSON text, or free text for custom tools. The tool calls of a reply
-    /// together are kept up to 1 MiB; what is beyond is cut off.
+    /// Arguments as the model wrote them: JSON text, or free text for custom tools. The tool calls
+    /// of a reply together are kept up to 1 MiB; what is beyond is cut off.
     pub arguments: String,
 }
 
@@ -45,10 +45,12 @@ pub struct Told {
     pub thoughts: Vec<Thought>,
     /// The stop or finish reason or the response's status.
     pub stop: Option<String>,
-    /// The provider's own error in the stream or body: its message, or else its type. At most 1 KiB.
+    /// The provider's own error in the stream or body: its message, or else its type. At most 1
+    /// KiB.
     pub error: Option<String>,
-    /// A stream: its terminal event came (`message_stop`; `[DONE]`; `response.completed`, `.incomplete`,
-    /// `.failed`), or an error of the provider's own. A body: it parsed as a reply of its API.
+    /// A stream: its terminal event came (`message_stop`; `[DONE]`; `response.completed`,
+    /// `.incomplete`, `.failed`), or an error of the provider's own. A body: it parsed as a reply
+    /// of its API.
     pub complete: bool,
     /// Responses: the last `sequence_number`, or `None`.
     pub sequence_number: Option<u64>,
@@ -85,7 +87,7 @@ impl Notes {
         self.told.stop = Some(clip(reason, MAX_SHORT).to_owned());
     }
 
-    /// The provider's own error. Nothing is expected behind it.
+    /// The provider's own error. Nothing is expected after it.
     pub(super) fn error(&mut self, message: &str) {
         self.told.error = Some(clip(message, MAX_SHORT).to_owned());
         self.told.complete = true;

@@ -120,12 +120,13 @@ impl From<Invalid> for ApiError {
 
 /// What one API's request has beside `model` and `stream`.
 ///
-/// Strings stay where they are until the whole body has been read: only the last prompt is ever unescaped.
+/// Strings stay where they are until the whole body has been read: only the last prompt is ever
+/// unescaped.
 pub(super) trait Request<'a>: Default {
     /// Takes the value of the member `name`. Of a member that comes twice, the last one counts.
     fn member(&mut self, name: &str, scan: &mut Scanner<'a>) -> Result<(), json::Error>;
 
-    /// Says what it found. `first_member` is the offset behind the body's opening brace.
+    /// Says what it found. `first_member` is the offset after the body's opening brace.
     fn finish(self, first_member: usize, inspected: &mut Inspected);
 }
 

@@ -1,9 +1,10 @@
 //! OpenAI's Responses API: `POST /responses`.
 //!
-//! A stream is events whose `type` is also their name and which count up in `sequence_number`. It begins with
-//! `response.created`, brings each output item in pieces and then whole (`response.output_item.done`), and ends with
-//! `response.completed`, `.incomplete` or `.failed`, which carry the response again with all its output and its usage,
-//! or with `error`. So the pieces are not looked into.
+//! A stream is events whose `type` is also their name and which count up in `sequence_number`. It
+//! begins with `response.created`, brings each output item in pieces and then whole
+//! (`response.output_item.done`), and ends with `response.completed`, `.incomplete` or `.failed`,
+//! which carry the response again with all its output and its usage, or with `error`. So the pieces
+//! are not looked into.
 
 use std::ops::Range;
 
@@ -66,7 +67,8 @@ impl<'a> request::Request<'a> for Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The role may stand behind the content, so all is read before any of it counts. `parts` is scratch space.
+    /// The role may stand after the content, so all is read before any of it counts. `parts` is
+    /// scratch space.
     fn item(&mut self, scan: &mut Scanner<'a>, parts: &mut Vec<Str<'a>>) -> Result<(), Error> {
         parts.clear();
         let (mut kind, mut role, mut call_id) = (None, None, None);
@@ -229,9 +231,10 @@ impl<'a> Event<'a> {
 
 /// The sequence number of an event whose last member it is.
 ///
-/// The last brace of a text closes the outermost object, and the colon before the digits stands outside of strings,
-/// so the quote before it ends a member's name. That the name begins with the quote found is seen from the comma or
-/// brace before it: within a string the quote would have a backslash there. So of a well-formed text this is exact.
+/// The last brace of a text closes the outermost object, and the colon before the digits stands
+/// outside of strings, so the quote before it ends a member's name. That the name begins with the
+/// quote found is seen from the comma or brace before it: within a string the quote would have a
+/// backslash there. So of a well-formed text this is exact.
 fn number_at_end(data: &[u8]) -> Option<u64> {
     let rest = data.trim_ascii_end().strip_suffix(b"}")?.trim_ascii_end();
     let digits = rest.iter().rev().take_while(|byte| byte.is_ascii_digit());
@@ -244,8 +247,8 @@ fn number_at_end(data: &[u8]) -> Option<u64> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// The id of a response, read no further than that: the first events repeat all of the request's instructions and
-/// tools behind it.
+/// The id of a response, read no further than that: the first events repeat all of the request's
+/// instructions and tools after it.
 fn id_of_response(response: &[u8]) -> Option<Str<'_>> {
     let mut scan = Scanner::new(response).ok()?;
     scan.object().ok()?;

@@ -1,11 +1,13 @@
 //! Events that differ from the one before in a string or two, told apart without parsing.
 //!
-//! Nearly all chunks of a chat stream repeat a few hundred bytes around one word of text. What a shape holds is the
-//! literal bytes around the strings that differ: the text (`content`) and OpenAI's padding (`obfuscation`).
+//! Nearly all chunks of a chat stream repeat a few hundred bytes around one word of text. What a
+//! shape holds is the literal bytes around the strings that differ: the text (`content`) and
+//! OpenAI's padding (`obfuscation`).
 //!
-//! A chunk that was read and told nothing lends its shape. Data of the same shape differs from it inside those
-//! strings only, so it tells nothing either; and where it is no JSON, because of a bad escape in the text, it tells
-//! nothing all the more. So the comparison is exact, and a chunk that does not fit is merely read.
+//! A chunk that was read and told nothing lends its shape. Data of the same shape differs from it
+//! inside those strings only, so it tells nothing either; and where it is no JSON, because of a bad
+//! escape in the text, it tells nothing all the more. So the comparison is exact, and a chunk that
+//! does not fit is merely read.
 
 use std::ops::Range;
 
@@ -14,7 +16,7 @@ use memchr::memchr2;
 /// The shape of the usual chunk; none at first, which nothing fits.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
-    /// The literals, one behind the other.
+    /// The literals, one after the other.
     literals: Vec<u8>,
     /// Where in `literals` a string was left out, and how many were.
     cuts: [usize; 2],
@@ -24,8 +26,9 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Takes the shape of `data`, which told nothing: literal but for its text and, where it has some, its padding,
-    /// both given without their quotes. Buffers are kept, so that this does not allocate once they are large enough.
+    /// Takes the shape of `data`, which told nothing: literal but for its text and, where it has
+    /// some, its padding, both given without their quotes. Buffers are kept, so that this does not
+    /// allocate once they are large enough.
     pub(super) fn learn(
         &mut self,
         data: &[u8],

@@ -43,7 +43,8 @@ pub(super) fn follow(api: Api, request: &str, stream: &str) -> (Told, Vec<Pass>)
     (observer.told(), passes)
 }
 
-/// What a stream tells whose events are this data: with event names where `type` gives them, and without.
+/// What a stream tells whose events are this data: with event names where `type` gives them, and
+/// without.
 pub(super) fn told_of(api: Api, data: &[&str]) -> Told {
     let mut named = String::new();
     let mut nameless = String::new();

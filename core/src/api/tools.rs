@@ -1,8 +1,10 @@
-//! Tools that the bridge offers to the model beside the client's own, and how they get into a request.
+//! Tools that the bridge offers to the model beside the client's own, and how they get into a
+//! request.
 //!
-//! A tool is rendered for all three APIs once, when its server has listed it, so that a request costs no more
-//! than copying. A tool's schema is passed on as it is, `$defs`, `additionalProperties` and all, but for two things
-//! that providers refuse: an empty `required`, and (OpenAI's) an object schema without `properties`.
+//! A tool is rendered for all three APIs once, when its server has listed it, so that a request
+//! costs no more than copying. A tool's schema is passed on as it is, `$defs`,
+//! `additionalProperties` and all, but for two things that providers refuse: an empty `required`,
+//! and (OpenAI's) an object schema without `properties`.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -130,16 +132,18 @@ pub struct Injected {
     pub body: Bytes,
     /// Names of the tools that were put in, in order; empty where none could be.
     pub names: Vec<Arc<str>>,
-    /// Names of those that were not, because the client has tools of these names. They are the client's.
+    /// Names of those that were not, because the client has tools of these names. They are the
+    /// client's.
     pub shadowed: Vec<Arc<str>>,
 }
 
-/// Puts tools into a request beside the client's own, and asks for one call at a time; and does what
-/// [`prepare`](super::prepare) does. All other bytes stay. `inspected` is what [`inspect`](super::inspect) said of
-/// this body.
+/// Puts tools into a request beside the client's own, and asks for one call at a time; and does
+/// what [`prepare`](super::prepare) does. All other bytes stay. `inspected` is what
+/// [`inspect`](super::inspect) said of this body.
 ///
-/// Nothing is put in where there is no tool to put in, where `tools` is no array, or where more than one choice is
-/// asked for: choices cannot be continued one by one. The body is then what `prepare` makes of it.
+/// Nothing is put in where there is no tool to put in, where `tools` is no array, or where more
+/// than one choice is asked for: choices cannot be continued one by one. The body is then what
+/// `prepare` makes of it.
 ///
 /// ```
 /// use aibridge_core::api::{self, Api, Tool};
@@ -234,8 +238,8 @@ fn put_tools(api: Api, inspected: &Inspected, tools: &[&Tool], edits: &mut Edits
     edits.replace(at, list);
 }
 
-/// Anthropic's flag stands in `tool_choice`. Where that is `none`, or of a kind that the provider must judge, it
-/// stays as it is.
+/// Anthropic's flag stands in `tool_choice`. Where that is `none`, or of a kind that the provider
+/// must judge, it stays as it is.
 fn disable_parallel_tool_use(body: &[u8], inspected: &Inspected, edits: &mut Edits) {
     const AUTO: &str = "{\"type\":\"auto\",\"disable_parallel_tool_use\":true}";
     let Some(range) = inspected.slots.tool_choice.clone() else {

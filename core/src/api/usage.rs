@@ -1,8 +1,8 @@
 //! Tokens.
 //!
-//! Providers report a tree of numbers; [`Counts`] holds it flat, under dotted names, and becomes a [`Usage`] when
-//! the reply is over. The two vendors differ in one thing that matters: Anthropic counts cached input apart, OpenAI
-//! counts it as part of the input.
+//! Providers report a tree of numbers; [`Counts`] holds it flat, under dotted names, and becomes a
+//! [`Usage`] when the reply is over. The two vendors differ in one thing that matters: Anthropic
+//! counts cached input apart, OpenAI counts it as part of the input.
 
 use std::collections::BTreeMap;
 
@@ -99,8 +99,8 @@ impl Counts {
         self.0.get(name).copied()
     }
 
-    /// Notes what must change in a usage object, the next value of `scan`, so that each of its numbers has grown
-    /// by the one of its name here.
+    /// Notes what must change in a usage object, the next value of `scan`, so that each of its
+    /// numbers has grown by the one of its name here.
     pub(super) fn raise(&self, scan: &mut Scanner<'_>, edits: &mut Edits) -> Result<(), Error> {
         self.raise_members(scan, &mut String::new(), edits)
     }

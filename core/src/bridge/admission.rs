@@ -1,7 +1,8 @@
 //! Who is in: requests and connections, counted against the limits of all and of each client.
 //!
-//! A request that is admitted has a [`Ticket`] until it is released. By the ticket the bridge knows what the request holds, whose it is, and
-//! which configuration it began with, so that what only earlier configurations had can go when the last request from then is over.
+//! A request that is admitted has a [`Ticket`] until it is released. By the ticket the bridge knows
+//! what the request holds, whose it is, and which configuration it began with, so that what only
+//! earlier configurations had can go when the last request from then is over.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,7 +34,8 @@ pub(super) struct Admission {
     held: u64,
     /// Connections of clients.
     pub(super) connections: usize,
-    /// Only those of limited clients, and of configured ones: nothing here grows with what clients send.
+    /// Only those of limited clients, and of configured ones: nothing here grows with what clients
+    /// send.
     clients: BTreeMap<Arc<str>, Usage>,
     circuits: BTreeMap<(Arc<str>, Endpoint), Circuit>,
 }
@@ -59,8 +61,8 @@ struct Passing {
 #[derive(Debug, Default)]
 struct Usage {
     running: u32,
-    /// When it will have paid for all it has begun: each request costs a part of a minute, and it may owe a whole one. (The generic
-    /// cell rate algorithm.)
+    /// When it will have paid for all it has begun: each request costs a part of a minute, and it
+    /// may owe a whole one. (The generic cell rate algorithm.)
     paid_at: Option<Instant>,
 }
 

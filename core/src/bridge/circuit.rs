@@ -8,8 +8,9 @@
 //!    └─────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! One per provider and endpoint, so there are as many as the configuration has, whatever clients send. What counts is what a
-//! provider says of its own health: 503, 504 and 529. A key's 429 or 401 is no failure, and a connection that breaks is neither.
+//! One per provider and endpoint, so there are as many as the configuration has, whatever clients
+//! send. What counts is what a provider says of its own health: 503, 504 and 529. A key's 429 or
+//! 401 is no failure, and a connection that breaks is neither.
 
 use std::sync::Arc;
 
@@ -65,7 +66,8 @@ impl Health {
     }
 }
 
-/// How a request passes. What was let through before the circuit opened says nothing of it afterwards.
+/// How a request passes. What was let through before the circuit opened says nothing of it
+/// afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pass {
     round: u64,

@@ -1,5 +1,5 @@
-//! Idle upstream connections: which there are, which is used next, which has had its time. The sockets are the
-//! adapter's.
+//! Idle upstream connections: which there are, which is used next, which has had its time. The
+//! sockets are the adapter's.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,7 +1,8 @@
 //! What sessions share: keys, idle connections, admission.
 //!
-//! A [`Bridge`] is a registry: a pure function of its questions, that never waits and never queues a waiter. An adapter keeps it behind a
-//! lock and holds that for one [`answer`](Bridge::answer) at a time, a few times per request.
+//! A [`Bridge`] is a registry: a pure function of its questions, that never waits and never queues
+//! a waiter. An adapter keeps it behind a lock and holds that for one [`answer`](Bridge::answer) at
+//! a time, a few times per request.
 
 mod admission;
 mod circuit;
@@ -130,8 +131,8 @@ impl Bridge {
     /// A bridge with every key valid. `seed` decides all identifiers.
     ///
     /// # Errors
-    /// A provider's keys do not make a pool, or MCP servers' names do not go together. A provider without keys has no
-    /// pool, and that is no error.
+    /// A provider's keys do not make a pool, or MCP servers' names do not go together. A provider
+    /// without keys has no pool, and that is no error.
     pub fn new(config: Arc<Config>, seed: u64) -> Result<Self, Invalid> {
         let pools = reload::pools(&config, |_| None)?;
         let rng = Rng::new(seed);
@@ -266,8 +267,9 @@ impl Bridge {
         }
     }
 
-    /// This connection is idle, and on the adapter's shelf: it may be lent to the next session that asks. What is not kept, for
-    /// a bound or a shutdown, comes out of [`poll_close`](Self::poll_close), maybe this one itself.
+    /// This connection is idle, and on the adapter's shelf: it may be lent to the next session that
+    /// asks. What is not kept, for a bound or a shutdown, comes out of
+    /// [`poll_close`](Self::poll_close), maybe this one itself.
     pub fn park(&mut self, now: Instant, conn: ConnId, target: Target) {
         if self.draining {
             return self.idle.close.push_back(conn);
@@ -276,7 +278,8 @@ impl Bridge {
         self.idle.park(conn, target, expires);
     }
 
-    /// A session for a client that has just connected. Tell [`disconnected`](Self::disconnected) when it is over.
+    /// A session for a client that has just connected. Tell [`disconnected`](Self::disconnected)
+    /// when it is over.
     pub fn connected(&mut self, now: Instant) -> Session {
         let config = Arc::clone(&self.config);
         let is_one_too_many = self.admission.connect(&config);
@@ -318,8 +321,9 @@ impl Bridge {
         }
     }
 
-    /// Sessions without a client, which an adapter runs beside those of its clients: one for each MCP server that is not kept yet. They
-    /// end by themselves when their server is not configured any more.
+    /// Sessions without a client, which an adapter runs beside those of its clients: one for each
+    /// MCP server that is not kept yet. They end by themselves when their server is not configured
+    /// any more.
     pub fn keepers(&mut self, now: Instant) -> Vec<Session> {
         let servers = self.tools.take_unkept();
         let keeper = |server| {
@@ -394,8 +398,8 @@ impl Bridge {
         }
     }
 
-    /// Turns new requests away with 503 and this `Retry-After`, because what they do could not be recorded; `None` ends that. What runs
-    /// goes on.
+    /// Turns new requests away with 503 and this `Retry-After`, because what they do could not be
+    /// recorded; `None` ends that. What runs goes on.
     pub fn pause(&mut self, retry_after: Option<Duration>) {
         self.paused = retry_after;
     }

@@ -29,7 +29,8 @@ pub enum Query {
         /// server, where what is lost with a dead connection may have run and is not sent again.
         fresh: bool,
     },
-    /// May an admitted request go on, now that it is known what it is? Asked where there is a limit to it.
+    /// May an admitted request go on, now that it is known what it is? Asked where there is a limit
+    /// to it.
     Enter {
         /// The request.
         ticket: Ticket,
@@ -94,7 +95,8 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
-    /// There are as many connections, or as many bytes held, as there may be. Come back after this long.
+    /// There are as many connections, or as many bytes held, as there may be. Come back after this
+    /// long.
     Busy(Duration),
     /// The client has as many requests running as it may have. Come back after this long.
     ClientBusy {
@@ -103,7 +105,8 @@ pub enum Refused {
         /// When.
         retry_after: Duration,
     },
-    /// The client has begun as many requests in the last minute as it may. Come back after this long.
+    /// The client has begun as many requests in the last minute as it may. Come back after this
+    /// long.
     ClientTooFast {
         /// How many.
         limit: u32,

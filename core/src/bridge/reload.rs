@@ -1,7 +1,9 @@
-//! Another configuration in place of the one in force, without anybody noticing who is being served.
+//! Another configuration in place of the one in force, without anybody noticing who is being
+//! served.
 //!
-//! A request goes on with what it began with: its provider, its limits, its tools. So a reload takes nothing away at once. What only the
-//! earlier configuration had (keys of a provider that is gone, an MCP server) stays until the last request from then is over.
+//! A request goes on with what it began with: its provider, its limits, its tools. So a reload
+//! takes nothing away at once. What only the earlier configuration had (keys of a provider that is
+//! gone, an MCP server) stays until the last request from then is over.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,8 +24,9 @@ pub(super) struct Departed {
 }
 
 impl Bridge {
-    /// Puts another configuration in force. Requests that run go on with the one they began with; keys that stay with their provider keep
-    /// their state, told by their secrets. Then begin the sessions of [`keepers`](Self::keepers) that there are now.
+    /// Puts another configuration in force. Requests that run go on with the one they began with;
+    /// keys that stay with their provider keep their state, told by their secrets. Then begin the
+    /// sessions of [`keepers`](Self::keepers) that there are now.
     ///
     /// # Errors
     /// As for [`new`](Self::new), and then nothing has changed.

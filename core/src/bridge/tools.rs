@@ -63,7 +63,8 @@ impl Tools {
         })
     }
 
-    /// What comes after this when other servers are configured: the registry, to be put in force with [`adopt`](Self::adopt).
+    /// What comes after this when other servers are configured: the registry, to be put in force
+    /// with [`adopt`](Self::adopt).
     pub(super) fn renewed(&self, servers: &[Arc<Server>]) -> Result<Registry, NameError> {
         self.registry.renewed(servers.iter().cloned())
     }
@@ -94,7 +95,8 @@ impl Tools {
         self.toolbox = Arc::new(Toolbox::new(self.registry.catalog()));
     }
 
-    /// No request from before the configuration `oldest` runs any more: what only those could call may go.
+    /// No request from before the configuration `oldest` runs any more: what only those could call
+    /// may go.
     pub(super) fn forget_before(&mut self, oldest: u64) {
         self.departed.retain(|departed| departed.epoch >= oldest);
     }
@@ -153,7 +155,8 @@ impl Tools {
             self.registry.update(server, news);
         }
         let down = match (before?, state(&self.registry)?) {
-            // Each further attempt to reach it is no news. Of the first list it is told when the server is up.
+            // Each further attempt to reach it is no news. Of the first list it is told when the
+            // server is up.
             (ServerState::Down { .. }, ServerState::Down { .. }) | (_, ServerState::Connecting) => {
                 return None;
             }
@@ -169,7 +172,8 @@ impl Tools {
         })
     }
 
-    /// Takes a server's list, and notes what of it is newly left out: it would be lost without a word.
+    /// Takes a server's list, and notes what of it is newly left out: it would be lost without a
+    /// word.
     fn list(&mut self, server: &Arc<str>, news: News) {
         let refused = |registry: &Registry| {
             let mut servers = registry.servers().iter();
@@ -215,7 +219,8 @@ impl Tools {
         }
     }
 
-    /// What a keeper has not been told yet. The keeper of a server that nobody can call any more is told to take leave.
+    /// What a keeper has not been told yet. The keeper of a server that nobody can call any more is
+    /// told to take leave.
     pub(super) fn words(&mut self, server: &Arc<Server>) -> Vec<KeeperEvent> {
         if self.is_configured(server) {
             return self.words.remove(&server.name).unwrap_or_default();

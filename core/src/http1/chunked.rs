@@ -105,8 +105,8 @@ impl Chunked {
         Ok(bytes.len())
     }
 
-    /// What nearly always comes, without a step per byte: behind the data of a chunk, CRLF and a size
-    /// line without extension, all of it there. The size, and the length of it all.
+    /// What nearly always comes, without a step per byte: after the data of a chunk, CRLF and a
+    /// size line without extension, all of it there. The size, and the length of it all.
     fn plain(&self, bytes: &[u8]) -> Option<(u64, usize)> {
         let (State::DataCr, [b'\r', b'\n', line @ ..]) = (self.state, bytes) else {
             return None;

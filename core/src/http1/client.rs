@@ -40,8 +40,8 @@ impl fmt::Debug for Item {
     }
 }
 
-/// Decodes the response to one request. After [`Item::End`] it says [`Step::Pause`]. After an error it
-/// repeats the error.
+/// Decodes the response to one request. After [`Item::End`] it says [`Step::Pause`]. After an error
+/// it repeats the error.
 ///
 /// ```
 /// use aibridge_core::{codec::Step, http1::{Limits, client::{Decoder, Item}}};
@@ -199,8 +199,8 @@ impl Decoder {
 ///
 /// `headers` should hold no hop-by-hop fields. Left out of it are `host`, what frames a message
 /// (`connection`, `content-length`, `transfer-encoding`), and [credentials](is_credential): a
-/// credential is written only when it was put into `extra` on purpose. White space and control bytes
-/// in `target` and `host`, which would break the request line, are left out too.
+/// credential is written only when it was put into `extra` on purpose. White space and control
+/// bytes in `target` and `host`, which would break the request line, are left out too.
 ///
 /// ```
 /// use aibridge_core::http1::client::encode_head;

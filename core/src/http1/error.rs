@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::StatusCode;
 
-/// Why a message was refused. Nothing behind the error can be trusted, so the connection closes.
+/// Why a message was refused. Nothing after the error can be trusted, so the connection closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
@@ -12,21 +12,22 @@ pub enum Error {
     BodyTooLarge,
     /// A chunk's data is not followed by CRLF (RFC 9112 §7.1). 400.
     ChunkEnd,
-    /// A chunk extension holds a control byte, or its line ends without CRLF (RFC 9112 §7.1.1). 400.
+    /// A chunk extension holds a control byte, or its line ends without CRLF (RFC 9112 §7.1.1).
+    /// 400.
     ChunkExtension,
     /// A chunk-size line is longer than [`Limits::chunk_line`](super::Limits::chunk_line). 400.
     ChunkLineTooLong,
-    /// A chunk size is missing, overflows, or has anything but hexadecimal digits in it; or its line
-    /// ends without CRLF (RFC 9112 §7.1). 400.
+    /// A chunk size is missing, overflows, or has anything but hexadecimal digits in it; or its
+    /// line ends without CRLF (RFC 9112 §7.1). 400.
     ChunkSize,
     /// `chunked` is applied twice, or is not the last coding (RFC 9112 §6.1). 400.
     ChunkedNotLast,
     /// `Transfer-Encoding` in an HTTP/1.0 message (RFC 9112 §6.1). 400.
     CodingInHttp10,
-    /// `Content-Length` is not one field with one decimal number that fits (RFC 9112 §6.3). Lists are
-    /// refused even where all members agree. 400.
+    /// `Content-Length` is not one field with one decimal number that fits (RFC 9112 §6.3). Lists
+    /// are refused even where all members agree. 400.
     ContentLength,
-    /// A field name is empty, has a byte that is no token character, or white space before or behind
+    /// A field name is empty, has a byte that is no token character, or white space before or after
     /// it: that is also what an obsolete line fold looks like (RFC 9112 §5). 400.
     FieldName,
     /// A field value has a control byte, bare CR included (RFC 9110 §5.5). 400.
@@ -39,7 +40,8 @@ pub enum Error {
     Incomplete,
     /// Both `Content-Length` and `Transfer-Encoding` (RFC 9112 §6.1). 400.
     LengthAndCoding,
-    /// A line ends with a bare LF, or a bare CR stands where a line end belongs (RFC 9112 §2.2). 400.
+    /// A line ends with a bare LF, or a bare CR stands where a line end belongs (RFC 9112 §2.2).
+    /// 400.
     LineEnd,
     /// The request or status line does not follow its grammar (RFC 9112 §3, §4). 400.
     StartLine,

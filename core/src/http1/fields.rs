@@ -19,7 +19,8 @@ fn is_hop_by_hop(name: &str) -> bool {
 }
 
 /// Removes the fields that end at the next hop (RFC 9110 §7.6.1): the well-known ones, and those
-/// that `Connection` names, but for `content-length` and `host`; and whatever is `unwanted` besides.
+/// that `Connection` names, but for `content-length` and `host`; and whatever is `unwanted`
+/// besides.
 ///
 /// ```
 /// use http::HeaderMap;
@@ -50,7 +51,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool
 }
 
 /// Whether a request field carries a credential: `authorization`, `cookie`, `proxy-authorization`,
-/// `x-aibridge-token` and the API key fields of providers (`x-api-key`, `api-key`, `x-goog-api-key`).
+/// `x-aibridge-token` and the API key fields of providers (`x-api-key`, `api-key`,
+/// `x-goog-api-key`).
 ///
 /// The request decoder marks their values sensitive, so that debug output does not show them, and
 /// [`client::encode_head`](super::client::encode_head) writes them from one place only.
@@ -79,8 +81,8 @@ pub(super) fn is_framing(name: &HeaderName) -> bool {
         || name == header::TRANSFER_ENCODING
 }
 
-/// The members of a comma-separated list (RFC 9110 §5.6.1) over all fields of a name, without the white
-/// space around them. Empty members are given too.
+/// The members of a comma-separated list (RFC 9110 §5.6.1) over all fields of a name, without the
+/// white space around them. Empty members are given too.
 pub(super) fn list<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,

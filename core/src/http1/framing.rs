@@ -1,4 +1,4 @@
-//! Where a body ends (RFC 9112 §6.3), and whether the connection goes on behind it (§9.3).
+//! Where a body ends (RFC 9112 §6.3), and whether the connection goes on after it (§9.3).
 
 use http::{HeaderMap, HeaderValue, Version, header};
 

@@ -1,9 +1,9 @@
 //! Finding the end of a head, or of a trailer section: a block of lines closed by an empty one.
 //!
-//! Each byte is looked at once, however the block is split, and what needs no parser to be refused is
-//! refused here, at the byte that shows it: bare line feeds, a first line that is too long or is no
-//! HTTP, too many lines, too many bytes. A block that came in one piece is read where it lies; only one
-//! that has to wait for more is copied together.
+//! Each byte is looked at once, however the block is split, and what needs no parser to be refused
+//! is refused here, at the byte that shows it: bare line feeds, a first line that is too long or is
+//! no HTTP, too many lines, too many bytes. A block that came in one piece is read where it lies;
+//! only one that has to wait for more is copied together.
 
 use std::fmt;
 
@@ -129,8 +129,8 @@ struct Scan {
 }
 
 impl Scan {
-    /// Goes on through `data`, which starts with what was searched before: the end of the block, if it
-    /// is there.
+    /// Goes on through `data`, which starts with what was searched before: the end of the block, if
+    /// it is there.
     ///
     /// Every error must depend on the shortest prefix that shows it, not on how much of `data` is
     /// there: hence the order of the checks.

@@ -1,8 +1,8 @@
-//! HTTP/1.1 message syntax (RFC 9112) and the fields that frame it (RFC 9110), as pure codecs: bytes
-//! in, items out, and back.
+//! HTTP/1.1 message syntax (RFC 9112) and the fields that frame it (RFC 9110), as pure codecs:
+//! bytes in, items out, and back.
 //!
-//! A decoder is pushed whatever came off the socket, in whatever pieces, and is asked for items until
-//! it wants more. Each message walks through three states:
+//! A decoder is pushed whatever came off the socket, in whatever pieces, and is asked for items
+//! until it wants more. Each message walks through three states:
 //!
 //! ```text
 //!  head ──Head──▶ body ──Body…──▶ (End) ended ──next_message──▶ head
@@ -10,18 +10,18 @@
 //!   └──── Error ────┴──▶ failed: every further call repeats the error
 //! ```
 //!
-//! **Strict.** A bridge stands between parsers that may disagree, and request smuggling lives in the
-//! disagreement (RFC 9112 §11.2). So nothing is repaired: bare line feeds, folded lines, white space
-//! around names, two lengths, a length beside a coding, lists of lengths, codings other than `chunked`,
-//! white space in chunk sizes: all refused. The one leniency is that of RFC 9112 §2.2, an empty line or
-//! two before a request.
+//! **Strict.** A bridge stands between parsers that may disagree, and request smuggling lives in
+//! the disagreement (RFC 9112 §11.2). So nothing is repaired: bare line feeds, folded lines, white
+//! space around names, two lengths, a length beside a coding, lists of lengths, codings other than
+//! `chunked`, white space in chunk sizes: all refused. The one leniency is that of RFC 9112 §2.2,
+//! an empty line or two before a request.
 //!
-//! **Bounded.** [`Limits`] bound all that is held. What is hopeless is refused at the first byte that
-//! shows it; a head is searched for its end as it comes, each byte once, and parsed once.
+//! **Bounded.** [`Limits`] bound all that is held. What is hopeless is refused at the first byte
+//! that shows it; a head is searched for its end as it comes, each byte once, and parsed once.
 //!
-//! **Without copies where it counts.** Body items share the pushed buffers. A head is copied, once, so
-//! that its few hundred bytes do not keep a whole read buffer alive; all its values are slices of the
-//! copy.
+//! **Without copies where it counts.** Body items share the pushed buffers. A head is copied, once,
+//! so that its few hundred bytes do not keep a whole read buffer alive; all its values are slices
+//! of the copy.
 //!
 //! How the pieces came never shows: any split of the same bytes gives the same items, body items
 //! joined, or the same error.
@@ -105,8 +105,8 @@ pub enum BodyLength {
     UntilClose,
 }
 
-/// The head of a request. Values of [credential fields](is_credential) are marked sensitive, so that
-/// debug output does not show them.
+/// The head of a request. Values of [credential fields](is_credential) are marked sensitive, so
+/// that debug output does not show them.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     /// Method.
@@ -121,8 +121,8 @@ pub struct RequestHead {
     pub length: BodyLength,
     /// Whether the client means to keep the connection.
     pub keep_alive: bool,
-    /// Whether the client waits for `100 Continue` before it sends the body. Not set where there is no
-    /// body, or where its declared length is beyond the limit: the refusal follows.
+    /// Whether the client waits for `100 Continue` before it sends the body. Not set where there is
+    /// no body, or where its declared length is beyond the limit: the refusal follows.
     pub expect_continue: bool,
 }
 
@@ -135,8 +135,8 @@ pub struct ResponseHead {
     pub version: Version,
     /// All fields, hop-by-hop ones included.
     pub headers: HeaderMap,
-    /// How the body is delimited, by what the fields say. Where there is no body whatever they say (a
-    /// reply to HEAD, 204, 304), [`End`](client::Item::End) follows at once.
+    /// How the body is delimited, by what the fields say. Where there is no body whatever they say
+    /// (a reply to HEAD, 204, 304), [`End`](client::Item::End) follows at once.
     pub length: BodyLength,
     /// Whether the server means to keep the connection.
     pub keep_alive: bool,

@@ -1,5 +1,5 @@
-//! Field names that come with every call but are not in `http`'s own table: taken from here they cost
-//! no allocation, in the decoder nor whenever a header map is cloned.
+//! Field names that come with every call but are not in `http`'s own table: taken from here they
+//! cost no allocation, in the decoder nor whenever a header map is cloned.
 
 use http::HeaderName;
 
@@ -8,8 +8,8 @@ const LONGEST: usize = 43;
 
 /// A field name in any case.
 pub(super) fn parse(name: &[u8]) -> Option<HeaderName> {
-    // The table's names start with `anthropic-`, `openai-`, `request-` and `x-`; most others need not
-    // be looked up.
+    // The table's names start with `anthropic-`, `openai-`, `request-` and `x-`; most others need
+    // not be looked up.
     let listed = match name.first() {
         Some(b'a' | b'A' | b'o' | b'O' | b'r' | b'R' | b'x' | b'X') => lookup(name),
         _ => None,

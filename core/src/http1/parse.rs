@@ -1,5 +1,5 @@
-//! From the bytes of a complete head to its fields. The splitting is `httparse`'s, which is strict by
-//! default; the checks that concern the meaning of single fields are here.
+//! From the bytes of a complete head to its fields. The splitting is `httparse`'s, which is strict
+//! by default; the checks that concern the meaning of single fields are here.
 
 use std::mem::MaybeUninit;
 
@@ -47,8 +47,8 @@ pub(super) fn request(block: &[u8], fields: usize) -> Result<RequestHead, Error>
     })
 }
 
-/// Parses a response head; `block` runs through its closing empty line. An interim response has no body
-/// and needs no length.
+/// Parses a response head; `block` runs through its closing empty line. An interim response has no
+/// body and needs no length.
 pub(super) fn response(block: &[u8], fields: usize) -> Result<ResponseHead, Error> {
     let block = Bytes::copy_from_slice(block);
     with_slots(fields, |slots| {
@@ -80,8 +80,8 @@ pub(super) fn response(block: &[u8], fields: usize) -> Result<ResponseHead, Erro
     })
 }
 
-/// Checks a trailer section, which runs through its closing empty line, and drops it: nobody waits for
-/// it, and merging it into the head is how fields are smuggled (RFC 9110 §6.5.1).
+/// Checks a trailer section, which runs through its closing empty line, and drops it: nobody waits
+/// for it, and merging it into the head is how fields are smuggled (RFC 9110 §6.5.1).
 pub(super) fn trailers(block: &[u8], fields: usize) -> Result<(), Error> {
     if fields == 0 {
         return Ok(());
@@ -189,9 +189,8 @@ fn parse_target(method: &Method, text: Bytes) -> Result<Uri, Error> {
     if fits { Ok(uri) } else { Err(Error::Target) }
 }
 
-/// > A server MUST respond with a 400 status code to any HTTP/1.1 request message that lacks a Host
-/// > header field and to any request message that contains more than one Host header field line or a
-/// > Host header field with an invalid field value. (RFC 9112 §3.2)
+/// A request has one `Host`, and a valid one; only HTTP/1.0 may leave it out. Anything else is to
+/// be answered with 400 (RFC 9112 §3.2).
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Error> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let Some(host) = hosts.next() else {

@@ -38,9 +38,10 @@ impl fmt::Debug for Item {
 }
 
 /// Decodes the requests of one connection. After [`Item::End`] it says [`Step::Pause`] until
-/// [`next_message`](Self::next_message); pipelined bytes are held. After an error it repeats the error.
+/// [`next_message`](Self::next_message); pipelined bytes are held. After an error it repeats the
+/// error.
 ///
-/// A declared length beyond [`Limits::body`] is refused directly behind the head, which is given, so
+/// A declared length beyond [`Limits::body`] is refused directly after the head, which is given, so
 /// that the refusal can be put in the words of the API that was asked.
 #[derive(Debug)]
 pub struct Decoder {
@@ -80,8 +81,9 @@ impl Decoder {
         }
     }
 
-    /// The client will send no more. Between two requests that is no error, and `next` goes on saying
-    /// [`Step::More`]; within one, it is [`Error::Incomplete`] once all before has been given out.
+    /// The client will send no more. Between two requests that is no error, and `next` goes on
+    /// saying [`Step::More`]; within one, it is [`Error::Incomplete`] once all before has been
+    /// given out.
     pub fn end(&mut self) {
         self.input.end();
     }
@@ -199,8 +201,8 @@ enum Framing {
 }
 
 impl Encoder {
-    /// An encoder for the response to a request of this version and method. (For a request that could
-    /// not be parsed: HTTP/1.1 and GET.)
+    /// An encoder for the response to a request of this version and method. (For a request that
+    /// could not be parsed: HTTP/1.1 and GET.)
     pub fn new(version: Version, method: &Method) -> Self {
         Self {
             is_http10: version == Version::HTTP_10,
@@ -215,14 +217,15 @@ impl Encoder {
         Frame::fixed(b"HTTP/1.1 100 Continue\r\n\r\n")
     }
 
-    /// Status line, `headers`, and the fields of the connection: framing by `length`, `connection: close`
-    /// where the connection closes, `connection: keep-alive` where an HTTP/1.0 one does not.
+    /// Status line, `headers`, and the fields of the connection: framing by `length`,
+    /// `connection: close` where the connection closes, `connection: keep-alive` where an HTTP/1.0
+    /// one does not.
     ///
-    /// `close` must be set when the request's [`keep_alive`](RequestHead::keep_alive) is not. `headers`
-    /// should hold no hop-by-hop fields; `connection`, `content-length` and `transfer-encoding` in it are
-    /// left out, so that a message is never framed twice. Chunks, which HTTP/1.0 does not know, become
-    /// a body that the end of the connection delimits. A reply to HEAD keeps its length, but gets no
-    /// body; 204 and 304 get neither.
+    /// `close` must be set when the request's [`keep_alive`](RequestHead::keep_alive) is not.
+    /// `headers` should hold no hop-by-hop fields; `connection`, `content-length` and
+    /// `transfer-encoding` in it are left out, so that a message is never framed twice. Chunks,
+    /// which HTTP/1.0 does not know, become a body that the end of the connection delimits. A reply
+    /// to HEAD keeps its length, but gets no body; 204 and 304 get neither.
     pub fn head(
         &mut self,
         status: StatusCode,
@@ -291,8 +294,8 @@ impl Encoder {
         }
     }
 
-    /// The end of the body; an empty frame where the framing needs none. Where less was given than the
-    /// known length, the connection must close: only so can the client tell.
+    /// The end of the body; an empty frame where the framing needs none. Where less was given than
+    /// the known length, the connection must close: only so can the client tell.
     pub fn end(&mut self) -> Frame {
         let framing = std::mem::replace(&mut self.framing, Framing::None);
         match framing {
@@ -309,7 +312,7 @@ impl Encoder {
         matches!(self.framing, Framing::UntilClose)
     }
 
-    /// Whether the connection must be closed behind this response.
+    /// Whether the connection must be closed after this response.
     pub fn closes(&self) -> bool {
         self.closes
     }

@@ -1,4 +1,5 @@
-//! From an admitted request to a reply that may be relayed: keys, calls, judgements, and how it all ends.
+//! From an admitted request to a reply that may be relayed: keys, calls, judgements, and how it all
+//! ends.
 
 use std::sync::Arc;
 

@@ -214,7 +214,8 @@ fn bearer(text: &str) -> Option<&str> {
     (fields.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(key)
 }
 
-/// The client that has this token. All are compared: how long it takes tells nothing of which it is.
+/// The client that has this token. All are compared: how long it takes tells nothing of which it
+/// is.
 fn client_of<'a>(config: &'a Config, token: &[u8]) -> Option<&'a Client> {
     let mut clients = config.clients.iter().peekable();
     clients.peek()?;

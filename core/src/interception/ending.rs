@@ -102,7 +102,8 @@ impl Interception {
         self.fail(now, request, &error, outcome)
     }
 
-    /// Ends a request with an error of our own: as a reply, or as the stream's last event where a loop's reply has begun.
+    /// Ends a request with an error of our own: as a reply, or as the stream's last event where a
+    /// loop's reply has begun.
     pub(super) fn fail(
         &mut self,
         now: Instant,

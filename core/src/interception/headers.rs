@@ -22,7 +22,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// The version of Anthropic's API that its documentation asks every client to send.
 const ANTHROPIC_VERSION_DEFAULT: HeaderValue = HeaderValue::from_static("2023-06-01");
 
-/// Whether a client's field is ours alone: the connection's, a credential, or news of the client's network.
+/// Whether a client's field is ours alone: the connection's, a credential, or news of the client's
+/// network.
 fn stays_here(name: &str) -> bool {
     names_credential(name)
         || matches!(

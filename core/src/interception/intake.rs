@@ -1,4 +1,5 @@
-//! What is settled about a request by its head alone: where it goes, who sent it, whose key it uses.
+//! What is settled about a request by its head alone: where it goes, who sent it, whose key it
+//! uses.
 
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ use crate::{
     time::{Instant, whole_seconds},
 };
 
-/// A request whose head has been accepted. [`Session`](crate::Session) makes one before it reads the body, so that nobody
-/// uploads 30 MiB to be told 401.
+/// A request whose head has been accepted. [`Session`](crate::Session) makes one before it reads
+/// the body, so that nobody uploads 30 MiB to be told 401.
 #[derive(Debug)]
 pub struct Intake {
     pub(super) provider: Arc<Provider>,

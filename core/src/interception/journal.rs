@@ -109,7 +109,8 @@ impl Journal {
         }
     }
 
-    /// The journal of an admitted request, and the client's session. `inspected` is what the body told, if anything.
+    /// The journal of an admitted request, and the client's session. `inspected` is what the body
+    /// told, if anything.
     pub(super) fn begin(
         now: Instant,
         id: InterceptionId,

@@ -1,8 +1,9 @@
 //! One client request and all that it causes, at the level of HTTP messages.
 //!
 //! An [`Interception`] is fed with what happens ([`Event`]) and the answers to its questions
-//! ([`Query`], [`Answer`]), and says what to do ([`Action`]). It knows no bytes of HTTP and no sockets: whoever has an
-//! HTTP stack already embeds this, and [`Session`](crate::Session) is built on it.
+//! ([`Query`], [`Answer`]), and says what to do ([`Action`]). It knows no bytes of HTTP and no
+//! sockets: whoever has an HTTP stack already embeds this, and [`Session`](crate::Session) is built
+//! on it.
 //!
 //! ```text
 //!            tools         key            head, judged "relay"            end, fault, client gone
@@ -91,11 +92,13 @@ pub enum Action {
     AbortTools,
     /// Call upstream.
     Call(CallId, UpstreamRequest),
-    /// Call a tool: several may run at once. [`mcp::Calls`](crate::mcp::Calls) does it, given exchanges.
+    /// Call a tool: several may run at once. [`mcp::Calls`](crate::mcp::Calls) does it, given
+    /// exchanges.
     CallTool(ToolCallId, Box<ToolCall>),
     /// Keep a record.
     Emit(Box<Record>),
-    /// The reply is broken off, and the client's library must see it: no proper end, the connection is closed.
+    /// The reply is broken off, and the client's library must see it: no proper end, the connection
+    /// is closed.
     ReplyAbort,
     /// Some of the reply's body; never empty.
     ReplyBody(Bytes),
@@ -245,7 +248,8 @@ impl Interception {
         self.state.deadline()
     }
 
-    /// Whether the request's body is kept, to be sent again: to the next key, or with what tools returned.
+    /// Whether the request's body is kept, to be sent again: to the next key, or with what tools
+    /// returned.
     pub fn holds_request(&self) -> bool {
         !matches!(self.state, State::Over | State::Relaying(_))
     }

@@ -1,4 +1,5 @@
-//! Which program is calling, and which of its sessions: a guess for the records, never trusted for access.
+//! Which program is calling, and which of its sessions: a guess for the records, never trusted for
+//! access.
 
 use http::{HeaderMap, header::USER_AGENT};
 

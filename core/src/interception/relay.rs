@@ -1,9 +1,9 @@
 //! From a judged reply to the client: bytes as they come, looked into on the way.
 //!
-//! The client gets upstream's bytes exactly. What the bridge adds, it adds between events or behind
-//! the last: a keep-alive where upstream is silent, an error event where it broke off. What it withholds is
-//! at most the usage chunk that only the bridge had asked for; a stream that may bring one is relayed event by event, every
-//! other one read by read.
+//! The client gets upstream's bytes exactly. What the bridge adds, it adds between events or after
+//! the last: a keep-alive where upstream is silent, an error event where it broke off. What it
+//! withholds is at most the usage chunk that only the bridge had asked for; a stream that may bring
+//! one is relayed event by event, every other one read by read.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING, header::CONTENT_TYPE};
@@ -70,7 +70,7 @@ enum Reader {
     /// An event may be withheld.
     ByEvent {
         sieve: Sieve,
-        /// The last event was withheld and ended in a CR: an LF right behind it goes the same way.
+        /// The last event was withheld and ended in a CR: an LF right after it goes the same way.
         withheld_cr: bool,
     },
 }

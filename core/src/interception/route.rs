@@ -1,8 +1,8 @@
 //! From a request's target to a provider and a route: CONTRACT's table of client-facing routes.
 //!
-//! Paths are matched after normalising (RFC 3986 §6.2.2): percent-encoded unreserved characters are decoded. What
-//! could mean one path to us and another to upstream is refused: dot segments, and encoded slashes in the part that
-//! is matched.
+//! Paths are matched after normalising (RFC 3986 §6.2.2): percent-encoded unreserved characters are
+//! decoded. What could mean one path to us and another to upstream is refused: dot segments, and
+//! encoded slashes in the part that is matched.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ pub(super) fn find(
         .ok_or_else(not_found)?;
     let vendor = provider.vendor;
 
-    // OpenAI's version is part of the base URL, so it is not repeated behind it.
+    // OpenAI's version is part of the base URL, so it is not repeated after it.
     let rest = match vendor {
         Vendor::Anthropic => Some(rest),
         Vendor::OpenAi => rest
@@ -111,7 +111,8 @@ fn is_same_host(scheme: Option<&str>, authority: &str, host: Option<&str>) -> bo
     host.is_some_and(|host| bare(host) == bare(authority))
 }
 
-/// The provider that a target names, whether there is a route or not: what is wrong with the rest of the path is told in its shape.
+/// The provider that a target names, whether there is a route or not: what is wrong with the rest
+/// of the path is told in its shape.
 pub(super) fn named<'a>(config: &'a Config, target: &Uri) -> Option<&'a Provider> {
     let name = target.path().strip_prefix('/')?.split('/').next()?;
     let mut providers = config.providers.iter();

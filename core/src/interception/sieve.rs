@@ -1,7 +1,7 @@
 //! A stream taken apart into its events, and put together again of those that pass.
 //!
-//! Events that came together leave together: what passes is cut out of the bytes that came, in runs as long as
-//! possible. An event that is not yet whole waits for its rest.
+//! Events that came together leave together: what passes is cut out of the bytes that came, in runs
+//! as long as possible. An event that is not yet whole waits for its rest.
 
 use bytes::{Buf, Bytes};
 
@@ -17,7 +17,7 @@ pub(super) struct Sieve {
     bytes: Bytes,
     /// How much of its front passes.
     run: usize,
-    /// What is sent in the place of the event behind the run before.
+    /// What is sent in the place of the event that follows the run before.
     instead: Bytes,
 }
 
@@ -140,7 +140,8 @@ mod tests {
             let ends = cuts.iter().copied().chain([stream.len()]);
             let mut start = 0;
             let pieces: Vec<_> = ends.map(|end| &stream[std::mem::replace(&mut start, end)..end]).collect();
-            // A CRLF that is split ends its event with the CR; the LF behind it is an item of its own.
+            // A CRLF that is split ends its event with the CR; the LF after it is an item of its
+            // own.
             let strip = |out: Vec<Bytes>| out.concat().into_iter().filter(|byte| *byte != b'\n').collect::<Vec<_>>();
             prop_assert_eq!(strip(sift(&pieces)), strip(sift(&[&stream])));
         }

@@ -1,5 +1,5 @@
-//! Interceptions driven by hand: the states and what leads from one to the next. The full failover table is in the
-//! test kit.
+//! Interceptions driven by hand: the states and what leads from one to the next. The full failover
+//! table is in the test kit.
 
 use std::sync::Arc;
 
@@ -398,7 +398,8 @@ fn a_passthrough_is_counted_and_not_looked_into() {
     ));
 }
 
-/// Cools a key for ten minutes where a 403's body says that it is out of credit, and gives up on every 500.
+/// Cools a key for ten minutes where a 403's body says that it is out of credit, and gives up on
+/// every 500.
 #[derive(Debug)]
 struct Credit;
 
@@ -511,7 +512,8 @@ const CHUNK: &str = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"
 const USAGE: &str = "data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1}}\n\n";
 
 proptest! {
-    /// However the stream is cut, the chunk that nobody asked for is withheld whole, and the rest is whole.
+    /// However the stream is cut, the chunk that nobody asked for is withheld whole, and the rest
+    /// is whole.
     #[test]
     fn the_usage_chunk_is_withheld_at_any_split(cuts in proptest::collection::vec(0usize..400, 0..6)) {
         let stream = [": hello\n\n", CHUNK, CHUNK, USAGE, "data: [DONE]\n\n", ": unterminated"].concat();

@@ -1,4 +1,5 @@
-//! The agentic loop: turns of the model and the tools it calls between them, until a turn calls none of ours.
+//! The agentic loop: turns of the model and the tools it calls between them, until a turn calls
+//! none of ours.
 //!
 //! ```text
 //!               key           head            end, calls of injected tools
@@ -9,8 +10,9 @@
 //!     └──────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! What the client gets of each turn is [`Turns`]' business. Here is when: a stream's head leaves with the first turn's, so that text
-//! streams at once; a blocking reply, and one of the Responses API, leaves when it is known to be the last.
+//! What the client gets of each turn is [`Turns`]' business. Here is when: a stream's head leaves
+//! with the first turn's, so that text streams at once; a blocking reply, and one of the Responses
+//! API, leaves when it is known to be the last.
 
 use std::sync::Arc;
 
@@ -35,8 +37,8 @@ use crate::{
     time::{Duration, Instant, after, earliest},
 };
 
-/// How many tools of a request run at a time; the others wait. Each has a connection of its own, and what a model writes must not
-/// use up all that the bridge can open.
+/// How many tools of a request run at a time; the others wait. Each has a connection of its own,
+/// and what a model writes must not use up all that the bridge can open.
 const AT_ONCE: usize = 32;
 
 /// A tool to call.
@@ -289,7 +291,8 @@ impl Interception {
         self.loop_took_too_long(now, &request)
     }
 
-    /// Gives up what tools have not returned. They may have done what they do, so there is a record of each.
+    /// Gives up what tools have not returned. They may have done what they do, so there is a record
+    /// of each.
     fn abort_tools(&mut self, now: Instant, calls: Vec<Running>, why: &'static str) {
         self.out.actions.push_back(Action::AbortTools);
         for running in calls.into_iter().filter(|call| call.result.is_none()) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{api, mcp::Catalog};
 
-/// A snapshot of all servers' tools, and each of them as it is put into requests. Shared: made when a server's list changes, not
-/// when a request comes.
+/// A snapshot of all servers' tools, and each of them as it is put into requests. Shared: made when
+/// a server's list changes, not when a request comes.
 #[derive(Debug, Default)]
 pub struct Toolbox {
     catalog: Arc<Catalog>,

@@ -49,7 +49,7 @@ pub(super) struct Turn {
 /// How a turn's body is read.
 #[derive(Debug)]
 enum Follow {
-    /// An error, behind the start of the client's reply.
+    /// An error, after the start of the client's reply.
     Error(BytesMut),
     Events(Box<Sieve>),
     Whole(BytesMut),
@@ -149,7 +149,8 @@ impl Interception {
                 length: None,
             });
         }
-        // In the Responses API nothing leaves before it is known that a turn calls none of our tools.
+        // In the Responses API nothing leaves before it is known that a turn calls none of our
+        // tools.
         if is_stream && agent.api != Api::Responses {
             start(&mut head, &mut agent, now, &mut self.out);
         }
@@ -346,7 +347,7 @@ impl Interception {
         if let (Follow::Whole(_), Some(head)) = (&turn.follow, &mut turn.head) {
             head.length = Some(rest.len() as u64);
         }
-        // Also where there is nothing behind the head.
+        // Also where there is nothing after the head.
         start(&mut turn.head, &mut turn.agent, now, &mut self.out);
         if self.out.body(rest) > 0 {
             self.journal.first_byte(now);

@@ -1,8 +1,9 @@
 //! Strings, 64 bytes at a time: one bit for each byte, so that escapes cost no branch.
 //!
-//! The bodies of agents are full of source code, with an escape every few bytes. A loop that stops at each of them
-//! spends its time on mispredicted branches; here they are found and paired by arithmetic, as is the way of simdjson
-//! (Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019, §3.1.1).
+//! The bodies of agents are full of source code, with an escape every few bytes. A loop that stops
+//! at each of them spends its time on mispredicted branches; here they are found and paired by
+//! arithmetic, as is the way of simdjson (Langdale and Lemire, "Parsing gigabytes of JSON per
+//! second", 2019, §3.1.1).
 
 use wide::u8x16;
 
@@ -14,9 +15,11 @@ pub(super) const LEN: usize = 64;
 pub(super) enum Block {
     /// The string ends at this offset.
     Ends(usize, Escapes),
-    /// The string goes on, and this many bytes of it have been read: all, or all but a backslash at the end.
+    /// The string goes on, and this many bytes of it have been read: all, or all but a backslash at
+    /// the end.
     GoesOn(usize, Escapes),
-    /// There is a control character, or an escape that is wrong or of more than one character: read it byte by byte.
+    /// There is a control character, or an escape that is wrong or of more than one character: read
+    /// it byte by byte.
     Odd,
 }
 
@@ -49,19 +52,20 @@ pub(super) fn read(block: &[u8; LEN]) -> Block {
     Block::GoesOn(LEN - usize::from(unpaired), has_escapes)
 }
 
-/// Which bytes are escaped by the backslash before them, and whether the last one is a backslash that escapes what comes behind
-/// the block.
+/// Which bytes are escaped by the backslash before them, and whether the last one is a backslash
+/// that escapes what comes after the block.
 #[inline]
 const fn escaped(backslash: u64) -> (u64, bool) {
     const EVEN: u64 = 0x5555_5555_5555_5555;
     let follows = backslash << 1;
-    // Runs of backslashes that start at an odd place; adding carries through each to the byte behind it.
+    // Runs of backslashes that start at an odd place; adding carries through each to the byte after
+    // it.
     let odd_starts = backslash & !EVEN & !follows;
     let (carried, unpaired) = odd_starts.overflowing_add(backslash);
     ((EVEN ^ (carried << 1)) & follows, unpaired)
 }
 
-/// The characters that may stand behind a backslash alone; `known` are those found already.
+/// The characters that may stand after a backslash alone; `known` are those found already.
 #[inline]
 fn escapable(block: &[u8; LEN], known: u64) -> u64 {
     let any = |lane: u8x16, bytes: &[u8]| {

@@ -13,9 +13,9 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A colon was expected, behind a member's name.
+    /// A colon was expected, after a member's name.
     Colon,
-    /// A comma or a closing bracket was expected, behind a value.
+    /// A comma or a closing bracket was expected, after a value.
     Comma,
     /// A control character within a string, which must be escaped (RFC 8259 §7).
     Control,
@@ -29,7 +29,8 @@ pub enum ErrorKind {
     Key,
     /// A digit was expected, within a number.
     Number,
-    /// The scanner was asked for something that cannot come here: the caller's fault, not the text's.
+    /// The scanner was asked for something that cannot come here: the caller's fault, not the
+    /// text's.
     OutOfPlace,
     /// Another kind of value was asked for than there is. Nothing was taken.
     Type(Kind),

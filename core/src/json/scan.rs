@@ -30,8 +30,8 @@ pub enum Kind {
 
 /// A strict (RFC 8259) pull scanner. Depth is limited to 128.
 ///
-/// Which call belongs where is told in the [module](super)'s documentation. Members that occur twice are
-/// both given: what to make of them is for the caller to say.
+/// Which call belongs where is told in the [module](super)'s documentation. Members that occur
+/// twice are both given: what to make of them is for the caller to say.
 #[derive(Clone)]
 pub struct Scanner<'a> {
     text: &'a str,
@@ -285,8 +285,8 @@ impl<'a> Scanner<'a> {
         Error::new(kind, self.at)
     }
 
-    /// The next byte that is no white space, and where it is; NUL, which no JSON has outside of strings,
-    /// at the end.
+    /// The next byte that is no white space, and where it is; NUL, which no JSON has outside of
+    /// strings, at the end.
     #[inline]
     fn peek(&self) -> (u8, usize) {
         let mut at = self.at;
@@ -299,7 +299,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes white space, and shows the byte behind it.
+    /// Takes white space, and shows the byte after it.
     #[inline]
     fn white(&mut self) -> u8 {
         let (byte, at) = self.peek();

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-/// `text` with each range replaced by its bytes. Ranges ascend and do not overlap; those at the same
-/// offset that are empty insert in order. One allocation.
+/// `text` with each range replaced by its bytes. Ranges ascend and do not overlap; those at the
+/// same offset that are empty insert in order. One allocation.
 ///
-/// A range that breaks this rule is cut to what lies behind the one before it and within the text.
+/// A range that breaks this rule is cut to what lies after the one before it and within the text.
 ///
 /// ```
 /// use aibridge_core::json::splice;

@@ -328,8 +328,8 @@ fn splices_without_regard_to_order_or_bounds_do_not_panic() {
     assert_eq!(splice(b"abc", &[reversed]), "abxc");
 }
 
-/// Whether a text has a number or an escape on which `serde_json` and the grammar differ: it refuses
-/// numbers above an `f64`, and lone surrogates.
+/// Whether a text has a number or an escape on which `serde_json` and the grammar differ: it
+/// refuses numbers above an `f64`, and lone surrogates.
 fn is_beyond_serde(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     lower.contains("\\ud") || lower.contains('e') && lower.contains(|c: char| c.is_ascii_digit())

@@ -69,8 +69,8 @@ fn long_string_end(text: &[u8], mut at: usize) -> Result<StringEnd, Error> {
     }
 }
 
-/// Marks, by its highest bit, each byte of `word` that is special. Bytes above (in the word) a marked one
-/// may be marked wrongly, by a borrow; the lowest mark is always right.
+/// Marks, by its highest bit, each byte of `word` that is special. Bytes above (in the word) a
+/// marked one may be marked wrongly, by a borrow; the lowest mark is always right.
 #[inline]
 const fn specials(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;

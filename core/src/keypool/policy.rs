@@ -46,19 +46,20 @@ pub trait Policy: fmt::Debug + Send + Sync {
     fn judge(&self, attempt: &Attempt<'_>) -> Verdict;
 
     /// How many bytes of the body of a reply with this status [`judge`](Self::judge) wants to see.
-    /// None by default, so that a reply is judged as soon as its head is here. At most 64 KiB are waited for.
+    /// None by default, so that a reply is judged as soon as its head is here. At most 64 KiB are
+    /// waited for.
     fn body_wanted(&self, _status: StatusCode) -> usize {
         0
     }
 
-    /// The same policy as a value, where it is the shipped one: so a [trace](crate::trace) can say which policy judged, and be
-    /// replayed without the program that recorded it.
+    /// The same policy as a value, where it is the shipped one: so a [trace](crate::trace) can say
+    /// which policy judged, and be replayed without the program that recorded it.
     fn as_failover(&self) -> Option<&Failover> {
         None
     }
 
-    /// Which of the candidates (valid now, not tried in this iteration, configured order) goes next.
-    /// By default the first one behind the last one tried: a walk moves forward only.
+    /// Which of the candidates (valid now, not tried in this iteration, configured order) goes
+    /// next. By default the first one after the last one tried: a walk moves forward only.
     fn pick(&self, offer: &Offer<'_>) -> Option<usize> {
         offer
             .candidates

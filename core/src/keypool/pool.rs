@@ -57,7 +57,8 @@ pub struct Lease {
 /// No key is left for this iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
-    /// Some key is only cooling down, or is valid again by now. Wait this long: whole seconds, at least 1.
+    /// Some key is only cooling down, or is valid again by now. Wait this long: whole seconds, at
+    /// least 1.
     RateLimited(Duration),
     /// Every key is retired.
     Unauthorized,
@@ -136,7 +137,8 @@ pub enum Renewal {
 #[derive(Debug)]
 pub struct Pool {
     keys: Vec<Key>,
-    /// The id of the next key that is new. None is ever given twice, so that late reports on a key that has gone hit no other.
+    /// The id of the next key that is new. None is ever given twice, so that late reports on a key
+    /// that has gone hit no other.
     next: u32,
     default_cooldown: Duration,
     max_cooldown: Duration,
@@ -223,8 +225,8 @@ impl Pool {
         none.renewed(keys, default_cooldown, max_cooldown, Renewal::Keep)
     }
 
-    /// The pool that comes after this one, with other keys or another order. What `renewal` says becomes of the state of keys that
-    /// stay, which are told by their secrets; a new key is valid.
+    /// The pool that comes after this one, with other keys or another order. What `renewal` says
+    /// becomes of the state of keys that stay, which are told by their secrets; a new key is valid.
     ///
     /// # Errors
     /// As for [`new`](Self::new).
@@ -271,8 +273,8 @@ impl Pool {
         })
     }
 
-    /// The walk's next key, as `policy` picks it. Never one that the walker handed out before, nor one that is not valid now,
-    /// whatever the policy says.
+    /// The walk's next key, as `policy` picks it. Never one that the walker handed out before, nor
+    /// one that is not valid now, whatever the policy says.
     ///
     /// # Errors
     /// None is left.
@@ -321,7 +323,8 @@ impl Pool {
         })
     }
 
-    /// What to tell a client when a walk is over: from the pool as it is now, not from what the walk met.
+    /// What to tell a client when a walk is over: from the pool as it is now, not from what the
+    /// walk met.
     fn exhausted(&self, now: Instant, model: Option<&str>) -> Exhausted {
         let wait = self
             .keys
@@ -337,8 +340,9 @@ impl Pool {
         Exhausted::RateLimited(Duration::from_secs(whole_seconds(wait)))
     }
 
-    /// Applies a verdict's fate. Says so if the state of the whole key really changed: not for a longer cooldown of a
-    /// key that cools already, nor for a cooldown of one model. An unknown key is ignored.
+    /// Applies a verdict's fate. Says so if the state of the whole key really changed: not for a
+    /// longer cooldown of a key that cools already, nor for a cooldown of one model. An unknown key
+    /// is ignored.
     pub fn apply(
         &mut self,
         now: Instant,

@@ -6,10 +6,11 @@ use crate::time::{Duration, Instant};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// The wait that a reply's headers ask for: `retry-after-ms` in milliseconds, else `retry-after` in seconds, whole or fractional,
-/// or as a date in any of its three forms (RFC 9110 §5.6.7, §10.2.3).
+/// The wait that a reply's headers ask for: `retry-after-ms` in milliseconds, else `retry-after` in
+/// seconds, whole or fractional, or as a date in any of its three forms (RFC 9110 §5.6.7, §10.2.3).
 ///
-/// `None` for values that are zero, negative, in the past, too large or not understood: they count as absent.
+/// `None` for values that are zero, negative, in the past, too large or not understood: they count
+/// as absent.
 pub fn retry_after(now: Instant, headers: &HeaderMap) -> Option<Duration> {
     let field = |name| Some(headers.get(name)?.to_str().ok()?.trim());
     if let Some(wait) = field(RETRY_AFTER_MS).and_then(|text| decimal(text, 1e-3)) {

@@ -265,7 +265,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    /// Any order of outcomes: the pool agrees with the table of states written down as plainly as can be.
+    /// Any order of outcomes: the pool agrees with the table of states written down as plainly as
+    /// can be.
     #[test]
     fn the_pool_agrees_with_its_model(ops in proptest::collection::vec(op(), 0..80)) {
         let mut pool = pool(4);

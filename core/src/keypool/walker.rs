@@ -7,8 +7,8 @@ const INLINE: usize = 8;
 
 /// Which keys this iteration has been given. A value, not a handle: it travels in queries.
 ///
-/// A key is handed out at most once per walk, whatever its state becomes: so an iteration makes at most as many
-/// attempts as there are keys, however short their cooldowns are.
+/// A key is handed out at most once per walk, whatever its state becomes: so an iteration makes at
+/// most as many attempts as there are keys, however short their cooldowns are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Walker {
     first: [Option<KeyId>; INLINE],

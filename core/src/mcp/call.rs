@@ -1,4 +1,5 @@
-//! Tool calls: many at once, on whichever servers, and the renewal of sessions that servers have forgotten.
+//! Tool calls: many at once, on whichever servers, and the renewal of sessions that servers have
+//! forgotten.
 //!
 //! ```text
 //!  Running ──answer──▶ done
@@ -62,11 +63,11 @@ pub struct ToolCallId(pub u32);
 pub enum CallEvent {
     /// A call is over.
     Done(ToolCallId, Result<ToolResult, Failure>),
-    /// A server, by name, let it be known that its tools are others now, or a call failed in a way that makes one doubt
-    /// that it is still there: its keeper is to look again.
+    /// A server, by name, let it be known that its tools are others now, or a call failed in a way
+    /// that makes one doubt that it is still there: its keeper is to look again.
     Recheck(Arc<str>),
-    /// A server had forgotten the session, and a new one was begun: whoever calls next should use it, and the server's
-    /// keeper must know.
+    /// A server had forgotten the session, and a new one was begun: whoever calls next should use
+    /// it, and the server's keeper must know.
     Renewed {
         /// The server's name.
         server: Arc<str>,
@@ -79,8 +80,9 @@ pub enum CallEvent {
 
 /// The tool calls of one client. See the [module](super) for where it stands.
 ///
-/// After `begin`, `handle`, `cancel` and `handle_timeout`: take every [`poll_action`](Self::poll_action) and
-/// [`poll_event`](Self::poll_event), then wait for an input or for [`poll_timeout`](Self::poll_timeout).
+/// After `begin`, `handle`, `cancel` and `handle_timeout`: take every
+/// [`poll_action`](Self::poll_action) and [`poll_event`](Self::poll_event), then wait for an input
+/// or for [`poll_timeout`](Self::poll_timeout).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -144,7 +146,8 @@ enum Stage {
 }
 
 impl Calls {
-    /// Without any call yet. The generator serves ids of requests, which must differ between all that share a session.
+    /// Without any call yet. The generator serves ids of requests, which must differ between all
+    /// that share a session.
     pub fn new(limits: CallLimits, rng: &mut Rng) -> Self {
         Self {
             limits,
@@ -161,7 +164,8 @@ impl Calls {
         self.limits = limits;
     }
 
-    /// Calls a tool. `arguments` is the text of a JSON object, sent as it is; an empty text stands for an empty object.
+    /// Calls a tool. `arguments` is the text of a JSON object, sent as it is; an empty text stands
+    /// for an empty object.
     pub fn begin(
         &mut self,
         now: Instant,
@@ -313,7 +317,8 @@ impl Calls {
         self.over(&call, result);
     }
 
-    /// A call's session is lost: goes on in the one that took its place, or waits for one that will.
+    /// A call's session is lost: goes on in the one that took its place, or waits for one that
+    /// will.
     fn renew(&mut self, now: Instant, at: usize) {
         let call = &mut self.running[at];
         let (lost, timeout) = (call.lost(), self.limits.timeout);

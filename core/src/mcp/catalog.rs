@@ -1,8 +1,9 @@
 //! All servers' tools, under the names that models see.
 //!
-//! A tool is offered as `bmcp_{server}_{tool}`, every character that providers do not allow in a name replaced by an
-//! underscore, and cut to 64 bytes. So two tools may come to one name. None of them is then offered: which one a model
-//! meant could not be told, and which one wins would depend on who answered first.
+//! A tool is offered as `bmcp_{server}_{tool}`, every character that providers do not allow in a
+//! name replaced by an underscore, and cut to 64 bytes. So two tools may come to one name. None of
+//! them is then offered: which one a model meant could not be told, and which one wins would depend
+//! on who answered first.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -44,8 +45,8 @@ impl fmt::Display for Clash {
 
 /// What is offered: a snapshot, shared by whoever began with it.
 ///
-/// In the order of the servers, within one by name: the order in which a server lists its tools may change from one
-/// time to the next, and a prompt that changes is not found in a provider's cache.
+/// In the order of the servers, within one by name: the order in which a server lists its tools may
+/// change from one time to the next, and a prompt that changes is not found in a provider's cache.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -10,8 +10,9 @@
 //!    └──any other status──▶ Refused, its body read for words ──▶ a failure
 //! ```
 //!
-//! A stream that ends without the answer is resumed from its last event where the server gave its events ids
-//! (2025-11-25, transports, "Resumability and Redelivery"), as long as each attempt brings something new.
+//! A stream that ends without the answer is resumed from its last event where the server gave its
+//! events ids (2025-11-25, transports, "Resumability and Redelivery"), as long as each attempt
+//! brings something new.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
@@ -37,8 +38,8 @@ const MAX_STALLS: u32 = 5;
 /// How much of a refusal's body is read.
 const MAX_REFUSAL: usize = 64 << 10;
 
-/// What servers say of methods and parameters that they do not know. With a 400 they are no sign of a lost session: a new
-/// one would not make the request any better.
+/// What servers say of methods and parameters that they do not know. With a 400 they are no sign of
+/// a lost session: a new one would not make the request any better.
 const PLAIN_ERRORS: [i64; 2] = [rpc::METHOD_NOT_FOUND, rpc::INVALID_PARAMS];
 
 /// An answer: the result's text, empty for a notification.
@@ -72,8 +73,8 @@ enum Stage {
 }
 
 impl Exchange {
-    /// Sends a request. `params` are the members of its parameters without the braces; `more` are fields that only this
-    /// one has.
+    /// Sends a request. `params` are the members of its parameters without the braces; `more` are
+    /// fields that only this one has.
     pub(super) fn request(
         peer: Peer,
         method: &str,
@@ -191,7 +192,8 @@ impl Exchange {
         }
     }
 
-    /// Gives up, and tells the server so. Where requests stand for themselves, the broken connection tells it.
+    /// Gives up, and tells the server so. Where requests stand for themselves, the broken
+    /// connection tells it.
     pub(super) fn cancel(&mut self, now: Instant, reason: &str, out: &mut Outbox) {
         if let Some(id) = self.id
             && !matches!(self.stage, Stage::Over)
@@ -275,7 +277,8 @@ impl Exchange {
             let position = self.position.clone();
             return self.broken(now, position, Fault::Closed);
         }
-        // Whether the request was carried out is not known; so it is not sent again, even if the session is lost.
+        // Whether the request was carried out is not known; so it is not sent again, even if the
+        // session is lost.
         Some(Err(Failure::Fault(Fault::Closed)))
     }
 
@@ -372,8 +375,8 @@ impl Exchange {
             Err(_) => None,
         };
         let is_plain = |(code, ..): &(i64, String, _)| PLAIN_ERRORS.contains(code);
-        // A 404 means nothing else where there is a session, whatever the body says ("Session Management"). Others say it
-        // with a 400, which may also mean what it says.
+        // A 404 means nothing else where there is a session, whatever the body says ("Session
+        // Management"). Others say it with a 400, which may also mean what it says.
         let is_lost = match status {
             StatusCode::NOT_FOUND => true,
             StatusCode::BAD_REQUEST => !error.as_ref().is_some_and(is_plain),

@@ -15,8 +15,8 @@ const MAX_WORDS: usize = 1 << 10;
 
 /// Why something asked of a server did not succeed.
 ///
-/// What it displays is for the model and for operators; it carries the server's words where there are any, cut to a
-/// kibibyte, and never a credential.
+/// What it displays is for the model and for operators; it carries the server's words where there
+/// are any, cut to a kibibyte, and never a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
@@ -52,7 +52,8 @@ impl Failure {
         format!("Error: calling tool: {self}")
     }
 
-    /// Whether it makes one doubt what is known of the server: that it is there, or that its tools are those it listed.
+    /// Whether it makes one doubt what is known of the server: that it is there, or that its tools
+    /// are those it listed.
     pub(super) fn casts_doubt(&self) -> bool {
         match self {
             // A mismatch: the schema that says which arguments are mirrored is not the one we know.
@@ -127,8 +128,9 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Whether a server says that it has no such tool, in the words of the specification ("Unknown tool: x"), which the Python
-/// servers use, or in those of the TypeScript ones ("Tool x not found"). There is no code of its own for it.
+/// Whether a server says that it has no such tool, in the words of the specification ("Unknown
+/// tool: x"), which the Python servers use, or in those of the TypeScript ones ("Tool x not
+/// found"). There is no code of its own for it.
 pub(super) fn names_unknown_tool(words: &str) -> bool {
     let words = cut(words, MAX_WORDS).to_ascii_lowercase();
     words.contains("unknown tool") || words.contains("tool") && words.contains("not found")

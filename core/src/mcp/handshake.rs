@@ -7,10 +7,11 @@
 //!  Initializing ──result──▶ Confirming ──accepted──▶ agreed: the server's version, its session
 //! ```
 //!
-//! The newest revision comes first: `server/discover`, which servers of that revision must answer, is sent as one of
-//! its requests. An older server refuses it, each in its own way (400 for the version, 400 for the missing session,
-//! 404, method not found, invalid params), and any way but a closed door means: try `initialize`. Servers that speak
-//! both are spoken to in the newer. Where a session of an older revision is only to be renewed, there is no probe.
+//! The newest revision comes first: `server/discover`, which servers of that revision must answer,
+//! is sent as one of its requests. An older server refuses it, each in its own way (400 for the
+//! version, 400 for the missing session, 404, method not found, invalid params), and any way but a
+//! closed door means: try `initialize`. Servers that speak both are spoken to in the newer. Where a
+//! session of an older revision is only to be renewed, there is no probe.
 
 use std::sync::Arc;
 

@@ -11,7 +11,8 @@ use crate::{
     time::Duration,
 };
 
-/// Longest message of a server's, in bytes. Tools do return megabytes; what of it the model is shown is another limit.
+/// Longest message of a server's, in bytes. Tools do return megabytes; what of it the model is
+/// shown is another limit.
 pub(super) const MAX_MESSAGE: usize = 16 << 20;
 
 /// Longest time that a server may ask to wait before a stream is resumed.
@@ -20,7 +21,8 @@ const MAX_RETRY: Duration = Duration::from_secs(60);
 /// What may stand at the start of a stream.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Reads a body. How it is split into pushes does not show in the messages, nor in whether there is an error.
+/// Reads a body. How it is split into pushes does not show in the messages, nor in whether there is
+/// an error.
 pub(super) enum Inbox {
     /// One text.
     Json { text: Vec<u8>, limit: usize },
@@ -68,7 +70,8 @@ impl Inbox {
         }))
     }
 
-    /// Takes bytes, and gives the messages that they complete. With an error, the messages before it are valid.
+    /// Takes bytes, and gives the messages that they complete. With an error, the messages before
+    /// it are valid.
     pub(super) fn push(&mut self, bytes: Bytes, out: &mut Vec<Message>) -> Result<(), Failure> {
         match self {
             Self::Json { text, limit } => {

@@ -11,9 +11,10 @@
 //!  any ──shutdown──▶ Leaving (the session is deleted) ──▶ over
 //! ```
 //!
-//! A server that is down is tried again after a second, then after twice that, up to a minute, each time a little off so
-//! that many bridges do not knock together. While it is down its last list is still known to whoever was told: to take
-//! tools out of a conversation costs its prompt cache, and a call that fails says why.
+//! A server that is down is tried again after a second, then after twice that, up to a minute, each
+//! time a little off so that many bridges do not knock together. While it is down its last list is
+//! still known to whoever was told: to take tools out of a conversation costs its prompt cache, and
+//! a call that fails says why.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -43,10 +44,12 @@ const RETIRE: Duration = Duration::from_secs(120);
 /// Most sessions that wait to be deleted; what is beyond it, the server forgets by itself.
 const MAX_RETIRED: usize = 64;
 
-/// Keeps one server connected, and its list of tools current. See the [module](super) for where it stands.
+/// Keeps one server connected, and its list of tools current. See the [module](super) for where it
+/// stands.
 ///
 /// After `new`, `handle` and `handle_timeout`: take every [`poll_action`](Self::poll_action) and
-/// [`poll_news`](Self::poll_news), then wait for an input or for [`poll_timeout`](Self::poll_timeout).
+/// [`poll_news`](Self::poll_news), then wait for an input or for
+/// [`poll_timeout`](Self::poll_timeout).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -311,8 +314,8 @@ impl Keeper {
         }
     }
 
-    /// Lists the tools again, which also finds out whether the server is there; as often as [`LIST_GAP`] allows, however
-    /// often it is asked for.
+    /// Lists the tools again, which also finds out whether the server is there; as often as
+    /// [`LIST_GAP`] allows, however often it is asked for.
     fn recheck(&mut self, now: Instant) {
         if let State::Up(link) = &mut self.state {
             let at = now.max(link.listed_at + LIST_GAP);
@@ -334,7 +337,8 @@ impl Keeper {
             State::Up(link) => link.agreed.clone(),
             State::Connecting(_) => return self.retire(now, fresh),
             State::Down(_) => {
-                // It is there again. The session of a call tells too little of the server to go on with.
+                // It is there again. The session of a call tells too little of the server to go on
+                // with.
                 self.retire(now, fresh);
                 return self.connect(now);
             }

@@ -18,7 +18,8 @@ use crate::{
     time::{Duration, Instant, earliest},
 };
 
-/// Most tools of one server. Models are given a few hundred at most; a server with more pages than this has no end.
+/// Most tools of one server. Models are given a few hundred at most; a server with more pages than
+/// this has no end.
 const MAX_TOOLS: usize = 4096;
 
 /// What a tool that describes no arguments takes.

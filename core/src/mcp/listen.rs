@@ -1,8 +1,8 @@
 //! Hearing of changes: the stream on which a server says what nobody asked for.
 //!
-//! Up to 2025-11-25 it is the reply to a GET; in 2026-07-28 it is the reply to a `subscriptions/listen` that never
-//! ends. Both are opened again whenever they break, from the last event where that can be; a server that refuses is
-//! left in peace.
+//! Up to 2025-11-25 it is the reply to a GET; in 2026-07-28 it is the reply to a
+//! `subscriptions/listen` that never ends. Both are opened again whenever they break, from the last
+//! event where that can be; a server that refuses is left in peace.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};

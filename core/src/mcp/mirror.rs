@@ -1,7 +1,8 @@
-//! Arguments that a server wants to see in header fields as well (2026-07-28, "Custom Headers from Tool Parameters").
+//! Arguments that a server wants to see in header fields as well (2026-07-28, "Custom Headers from
+//! Tool Parameters").
 //!
-//! A property of a tool's schema may carry `x-mcp-header: NAME`; the argument's value is then sent in `Mcp-Param-NAME`
-//! too. A tool whose annotations break the rules must not be offered.
+//! A property of a tool's schema may carry `x-mcp-header: NAME`; the argument's value is then sent
+//! in `Mcp-Param-NAME` too. A tool whose annotations break the rules must not be offered.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -121,7 +122,8 @@ pub(super) fn fields(mirrors: &[Mirror], arguments: &[u8]) -> HeaderMap {
     fields
 }
 
-/// A text as a field's value: itself where it can be, else in base 64 between marks ("Value Encoding").
+/// A text as a field's value: itself where it can be, else in base 64 between marks ("Value
+/// Encoding").
 pub(super) fn encode(text: &str) -> HeaderValue {
     let is_plain = text.bytes().all(|b| matches!(b, b' '..=b'~'))
         && text.trim() == text

@@ -15,12 +15,13 @@ use crate::time::{Duration, Instant};
 pub struct KeeperSettings {
     /// How long each request may take.
     pub timeout: Duration,
-    /// The first wait before a server that is down is tried again; each further one is twice as long.
+    /// The first wait before a server that is down is tried again; each further one is twice as
+    /// long.
     pub backoff: Duration,
     /// The longest of these waits.
     pub max_backoff: Duration,
-    /// How often the tools are listed anew though nothing was said of a change; zero: never. It is also what finds out
-    /// that a silent server has gone.
+    /// How often the tools are listed anew though nothing was said of a change; zero: never. It is
+    /// also what finds out that a silent server has gone.
     pub refresh: Duration,
 }
 
@@ -41,7 +42,8 @@ impl Default for KeeperSettings {
 pub enum KeeperEvent {
     /// Something happened to an exchange of its.
     Exchange(ExchangeId, Input),
-    /// A call saw the server mention that its tools changed, or failed as if the server or the tool were gone: look again.
+    /// A call saw the server mention that its tools changed, or failed as if the server or the tool
+    /// were gone: look again.
     Recheck,
     /// A call has renewed the session.
     Renewed {

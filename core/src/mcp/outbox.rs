@@ -89,7 +89,8 @@ pub(super) struct Outbox {
     errands: Vec<Errand>,
 }
 
-/// An exchange whose outcome changes nothing. It is watched so that it does not hold a connection for ever.
+/// An exchange whose outcome changes nothing. It is watched so that it does not hold a connection
+/// for ever.
 #[derive(Debug)]
 struct Errand {
     on: ExchangeId,
@@ -97,8 +98,9 @@ struct Errand {
 }
 
 impl Outbox {
-    /// JSON-RPC ids start at a random place. Several machines speak in one session of a server's, and the ids of
-    /// requests that run at the same time must differ; 2^53 bounds what all JSON readers take for an integer.
+    /// JSON-RPC ids start at a random place. Several machines speak in one session of a server's,
+    /// and the ids of requests that run at the same time must differ; 2^53 bounds what all JSON
+    /// readers take for an integer.
     pub(super) fn new(rng: &mut Rng) -> Self {
         Self {
             actions: VecDeque::new(),

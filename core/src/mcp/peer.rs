@@ -64,7 +64,8 @@ impl Peer {
         self.request(Method::POST, headers, body)
     }
 
-    /// The stream that a server may send what nobody asked for on, or one that broke, from the event after this one.
+    /// The stream that a server may send what nobody asked for on, or one that broke, from the
+    /// event after this one.
     pub(super) fn get(&self, after: Option<&[u8]>) -> Request {
         let mut headers = self.headers(EVENTS);
         if let Some(Ok(id)) = after.map(HeaderValue::from_bytes) {

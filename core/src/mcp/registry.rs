@@ -1,8 +1,9 @@
 //! What is known of all servers, in one place.
 //!
-//! Keepers' news and calls' renewals come in; a catalog to offer and terms to call on go out, both as values that stay
-//! valid for whoever took them. A server that is down keeps its tools and its terms: they are what it will most likely
-//! have when it is back, a prompt that stays the same stays in the provider's cache, and a call says best what is wrong.
+//! Keepers' news and calls' renewals come in; a catalog to offer and terms to call on go out, both
+//! as values that stay valid for whoever took them. A server that is down keeps its tools and its
+//! terms: they are what it will most likely have when it is back, a prompt that stays the same
+//! stays in the provider's cache, and a call says best what is wrong.
 
 use std::sync::Arc;
 
@@ -94,8 +95,8 @@ impl Registry {
         Self::default().renewed(servers)
     }
 
-    /// The registry that comes after this one, with other servers. Of those that stay exactly as they were, what is known stays known;
-    /// of others, nothing is.
+    /// The registry that comes after this one, with other servers. Of those that stay exactly as
+    /// they were, what is known stays known; of others, nothing is.
     ///
     /// # Errors
     /// As for [`new`](Self::new).
@@ -122,8 +123,8 @@ impl Registry {
         })
     }
 
-    /// A keeper has found out something. Says what cannot be offered, where that is others than before: an error of the
-    /// configuration that only a server's list could show.
+    /// A keeper has found out something. Says what cannot be offered, where that is others than
+    /// before: an error of the configuration that only a server's list could show.
     pub fn update(&mut self, server: &str, news: News) -> Option<&[Clash]> {
         let known = self.known_mut(server)?;
         match news {

@@ -1,6 +1,7 @@
 //! Sessions that servers have forgotten, and the new ones that take their place.
 //!
-//! Calls that lost the same session share one handshake; one that finds out late goes on in what came of it.
+//! Calls that lost the same session share one handshake; one that finds out late goes on in what
+//! came of it.
 
 use std::sync::Arc;
 
@@ -38,7 +39,8 @@ pub(super) struct Lost {
 pub(super) type Renewed = (Lost, Result<Terms, Failure>);
 
 impl Renewals {
-    /// The terms in place of those that were lost, if they are known; else a handshake is under way after this.
+    /// The terms in place of those that were lost, if they are known; else a handshake is under way
+    /// after this.
     pub(super) fn begin(
         &mut self,
         now: Instant,

@@ -79,7 +79,8 @@ impl ToolResult {
         self.is_cut
     }
 
-    /// Whether the model is to be told of a failure: the tool says so, or nothing of what it returned can be shown.
+    /// Whether the model is to be told of a failure: the tool says so, or nothing of what it
+    /// returned can be shown.
     pub fn is_error(&self) -> bool {
         let is_other = |block: &Block| matches!(block.content, Content::Other(_));
         self.is_error
@@ -93,8 +94,8 @@ impl ToolResult {
         self.is_error && self.blocks.first().is_some_and(says)
     }
 
-    /// The result for a model that takes text only: its texts, one after another on lines of their own; where there
-    /// are none, the whole as JSON.
+    /// The result for a model that takes text only: its texts, one after another on lines of their
+    /// own; where there are none, the whole as JSON.
     pub fn text(&self) -> String {
         let texts = self.blocks.iter().filter_map(|block| match &block.content {
             Content::Text(text) => Some(text.as_str()),
@@ -132,7 +133,8 @@ impl ToolResult {
         format!("{}\n{note}", cut(&text, self.max))
     }
 
-    /// Cuts the content to the limit: whole blocks as long as they fit, then as much of a text as does.
+    /// Cuts the content to the limit: whole blocks as long as they fit, then as much of a text as
+    /// does.
     fn limit(&mut self) {
         let total: usize = self.blocks.iter().map(|block| block.content.len()).sum();
         if total <= self.max {

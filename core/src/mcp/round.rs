@@ -1,7 +1,8 @@
 //! Calls that a server wants repeated (2026-07-28, "Multi Round-Trip Requests").
 //!
-//! A server that keeps no state may answer a call with a text that it wants back with the same call. It may also want
-//! the user asked something; but not a client like this one, that never says it can.
+//! A server that keeps no state may answer a call with a text that it wants back with the same
+//! call. It may also want the user asked something; but not a client like this one, that never says
+//! it can.
 
 use bytes::Bytes;
 
@@ -10,8 +11,8 @@ use crate::json::{self, Scanner};
 /// How often one call is repeated at most.
 pub(super) const MAX_ROUNDS: u32 = 8;
 
-/// What a repeated call carries beyond the first one's parameters, if this result asks for it: members, each behind a
-/// comma.
+/// What a repeated call carries beyond the first one's parameters, if this result asks for it:
+/// members, each after a comma.
 pub(super) fn wanted(result: &Bytes) -> Option<String> {
     read(result).ok().flatten()
 }

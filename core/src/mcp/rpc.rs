@@ -1,8 +1,9 @@
 //! JSON-RPC 2.0 messages, from and to bytes.
 //!
-//! What is sent has its members in one order, always, so that equal runs send equal bytes. What is read is not
-//! insisted on beyond need: a message is told by which of `method`, `result`, `error` and `id` it has, as the
-//! specification's §4 and §5 define them. A batch (§6) is read as its messages; none is ever sent.
+//! What is sent has its members in one order, always, so that equal runs send equal bytes. What is
+//! read is not insisted on beyond need: a message is told by which of `method`, `result`, `error`
+//! and `id` it has, as the specification's §4 and §5 define them. A batch (§6) is read as its
+//! messages; none is ever sent.
 
 use bytes::Bytes;
 

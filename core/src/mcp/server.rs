@@ -48,7 +48,8 @@ impl Server {
         }
     }
 
-    /// The same with a field to send. Fields that the protocol itself sets are not overridden by it.
+    /// The same with a field to send. Fields that the protocol itself sets are not overridden by
+    /// it.
     ///
     /// # Errors
     /// The value does not fit a header.
@@ -64,7 +65,7 @@ impl Server {
     }
 
     /// A text of the server's, which may have repeated what it was shown: with the hint of each
-    /// sensitive field's value in its place, and of what stands behind a scheme in it (RFC 9110
+    /// sensitive field's value in its place, and of what stands after a scheme in it (RFC 9110
     /// §11.4).
     pub(super) fn masked_in(&self, text: String) -> String {
         let values = self.headers.values().filter(|value| value.is_sensitive());

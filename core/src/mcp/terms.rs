@@ -5,8 +5,8 @@ use http::HeaderValue;
 /// A revision of the protocol, ordered by age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
-    /// The first. It did not know this transport, but servers written by hand like to name it; over HTTP they speak
-    /// what 2025-03-26 describes.
+    /// The first. It did not know this transport, but servers written by hand like to name it; over
+    /// HTTP they speak what 2025-03-26 describes.
     V20241105,
     /// Streamable HTTP, and batches.
     V20250326,
@@ -46,18 +46,20 @@ impl Version {
         }
     }
 
-    /// Whether each request stands for itself: the client does not answer, cancel, resume or renew anything.
+    /// Whether each request stands for itself: the client does not answer, cancel, resume or renew
+    /// anything.
     pub const fn is_stateless(self) -> bool {
         matches!(self, Self::V20260728)
     }
 }
 
-/// The terms on which a server is spoken to. A value: whoever calls a tool is handed a copy, and hands out a new one
-/// when the server has forgotten the session.
+/// The terms on which a server is spoken to. A value: whoever calls a tool is handed a copy, and
+/// hands out a new one when the server has forgotten the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// The revision.
     pub version: Version,
-    /// The session's identifier, where the server gave one; marked sensitive, as it may let in whoever has it.
+    /// The session's identifier, where the server gave one; marked sensitive, as it may let in
+    /// whoever has it.
     pub session: Option<HeaderValue>,
 }

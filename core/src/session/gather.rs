@@ -1,7 +1,8 @@
 //! Small pieces of a body, joined.
 //!
-//! Upstream sends an event of some hundred bytes as a chunk of its own, and a read brings many of them. Relayed one by
-//! one, each would cost a chunk's framing and three entries of the vectored write; a copy of so few bytes costs less.
+//! Upstream sends an event of some hundred bytes as a chunk of its own, and a read brings many of
+//! them. Relayed one by one, each would cost a chunk's framing and three entries of the vectored
+//! write; a copy of so few bytes costs less.
 
 use bytes::Bytes;
 

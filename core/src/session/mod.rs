@@ -1,8 +1,9 @@
 //! One client connection, at the level of bytes.
 //!
-//! A [`Session`] reads HTTP/1.1 requests from its client one at a time (pipelined ones wait in the decoder),
-//! runs an [`Interception`](crate::Interception) for each, speaks HTTP/1.1 to upstreams on connections of its own, and
-//! writes the reply. What it shares with other sessions (keys, idle connections, admission) it never touches: it asks.
+//! A [`Session`] reads HTTP/1.1 requests from its client one at a time (pipelined ones wait in the
+//! decoder), runs an [`Interception`](crate::Interception) for each, speaks HTTP/1.1 to upstreams
+//! on connections of its own, and writes the reply. What it shares with other sessions (keys, idle
+//! connections, admission) it never touches: it asks.
 //!
 //! It is driven by [the contract](crate#the-contract). Besides: an interception's last record comes
 //! before the last bytes of its reply ([`Action::Emit`] before [`Action::Send`]): an adapter that
@@ -69,8 +70,8 @@ pub enum Event {
     Ended(ConnId),
     /// The connection failed, or could not be opened, or was not alive on the shelf. It is gone.
     ///
-    /// An adapter that has to give a session up tells it that the client's connection failed, and drains it
-    /// once more: so nothing goes unrecorded.
+    /// An adapter that has to give a session up tells it that the client's connection failed, and
+    /// drains it once more: so nothing goes unrecorded.
     Failed(ConnId, Fault),
     /// `Open` has succeeded, TLS included.
     Opened(ConnId),
@@ -89,27 +90,31 @@ pub enum Action {
     Done,
     /// Keep a record.
     Emit(Box<Record>),
-    /// When all that was given is written, end our side (`shutdown(SHUT_WR)`). `Close` follows when the peer has ended its own,
-    /// or soon after: closing at once could destroy bytes on their way to the client (RFC 9112 §9.6).
+    /// When all that was given is written, end our side (`shutdown(SHUT_WR)`). `Close` follows when
+    /// the peer has ended its own, or soon after: closing at once could destroy bytes on their way
+    /// to the client (RFC 9112 §9.6).
     Finish(ConnId),
     /// Connect. Answered by `Opened` or `Failed`; `Send` may come before that and waits.
     Open(ConnId, Target),
-    /// The connection to this origin is idle and in order: put it on the shelf, then tell [`Bridge::park`](crate::Bridge::park)
-    /// of it. In this order: who is lent the connection must find it there. It has no unsent bytes.
+    /// The connection to this origin is idle and in order: put it on the shelf, then tell
+    /// [`Bridge::park`](crate::Bridge::park) of it. In this order: who is lent the connection must
+    /// find it there. It has no unsent bytes.
     Park(ConnId, Target),
     /// Drop the connection at once and have the peer see that it was cut (a TCP reset), where its
     /// orderly end would pass for the end of the reply.
     Reset(ConnId),
     /// Write.
     Send(ConnId, Frame),
-    /// Take the connection from the shelf. If it is gone, or has bytes or an end to read, answer `Failed(_, Closed)`.
+    /// Take the connection from the shelf. If it is gone, or has bytes or an end to read, answer
+    /// `Failed(_, Closed)`.
     Unpark(ConnId),
 }
 
 /// What a TLS connection of a session's is said to carry (RFC 7301 §6).
 pub const ALPN: &[u8] = b"http/1.1";
 
-/// Bytes on their way to the client above which upstream is not read, so that a slow client slows its upstream.
+/// Bytes on their way to the client above which upstream is not read, so that a slow client slows
+/// its upstream.
 const SEND_WINDOW: usize = 128 << 10;
 
 /// One client connection. See the [module](self), and [the contract](crate#the-contract).
@@ -187,7 +192,8 @@ struct Outbox {
 
 impl Session {
     /// A session at the start of its connection, under the configuration in force
-    /// ([`Bridge::config`](crate::Bridge::config)). Get `rng` from [`Bridge::fork_rng`](crate::Bridge::fork_rng).
+    /// ([`Bridge::config`](crate::Bridge::config)). Get `rng` from
+    /// [`Bridge::fork_rng`](crate::Bridge::fork_rng).
     pub fn new(now: Instant, config: Arc<Config>, rng: Rng) -> Self {
         Self {
             client: Client::new(now, &config),
@@ -238,15 +244,16 @@ impl Session {
         self.counted
     }
 
-    /// The same, as one connection too many: its first request is answered with 503, and it has little time to make one.
+    /// The same, as one connection too many: its first request is answered with 503, and it has
+    /// little time to make one.
     pub(crate) fn crowded(mut self, now: Instant) -> Self {
         self.crowded = true;
         self.client.hurry(now);
         self
     }
 
-    /// The request that is in, as the bridge knows it. One that has ended is still in while the bridge has not been told, which it never
-    /// is if the session is over with that.
+    /// The request that is in, as the bridge knows it. One that has ended is still in while the
+    /// bridge has not been told, which it never is if the session is over with that.
     pub fn ticket(&self) -> Option<Ticket> {
         let told_last = || {
             let mut untold = self.out.queries.iter();
@@ -258,8 +265,10 @@ impl Session {
         self.ticket.or_else(told_last)
     }
 
-    /// A session without a client, which keeps an MCP server: connected, and its tools known. It asks and is driven as any other;
-    /// [`Event::Drain`] makes it take leave, and comes when no client's session is left: calls run in what it keeps. See [`Bridge::keepers`](crate::Bridge::keepers).
+    /// A session without a client, which keeps an MCP server: connected, and its tools known. It
+    /// asks and is driven as any other; [`Event::Drain`] makes it take leave, and comes when no
+    /// client's session is left: calls run in what it keeps. See
+    /// [`Bridge::keepers`](crate::Bridge::keepers).
     pub fn keeper(
         now: Instant,
         config: Arc<Config>,

@@ -1,7 +1,7 @@
 //! The MCP servers' side of a session: calls of tools, each on connections of its own.
 //!
-//! A tool may have run although its answer got lost, so a call never goes out on a connection that might be dead: each exchange
-//! has a fresh one, which ends with it.
+//! A tool may have run although its answer got lost, so a call never goes out on a connection that
+//! might be dead: each exchange has a fresh one, which ends with it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! From a request's head to its body: admission, whose request it is, and how much of it may be held.
+//! From a request's head to its body: admission, whose request it is, and how much of it may be
+//! held.
 //!
 //! ```text
 //!             admitted, no limit to it                 body complete
@@ -7,8 +8,8 @@
 //!      └─── limited ──▶ Entering ───────┘ └─┘ may more be held?
 //! ```
 //!
-//! Whatever a request is refused for, it is refused in its API's shape, and before its body is read: a body that nobody reads ends the
-//! connection.
+//! Whatever a request is refused for, it is refused in its API's shape, and before its body is
+//! read: a body that nobody reads ends the connection.
 
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ use crate::{
     time::Instant,
 };
 
-/// What is reserved for a body before any of it is here, in bytes at most: a declared length costs the client nothing.
+/// What is reserved for a body before any of it is here, in bytes at most: a declared length costs
+/// the client nothing.
 pub(super) const FIRST_RESERVE: u64 = 64 << 10;
 
 /// A request whose body is on its way.
@@ -159,7 +161,7 @@ impl Session {
     fn receive(&mut self, now: Instant, mut upload: Box<Upload>) {
         if upload.declared > 0 {
             upload.intake = match upload.intake {
-                // Nobody reads that body, so the connection cannot go on behind it.
+                // Nobody reads that body, so the connection cannot go on after it.
                 Err(refusal) => return self.refuse(now, refusal, &upload.reply.last()),
                 intake => intake,
             };
@@ -173,7 +175,8 @@ impl Session {
         self.read_client(now);
     }
 
-    /// Some of the body. Copied out of the read buffer, which would else be held for as long as upstream thinks.
+    /// Some of the body. Copied out of the read buffer, which would else be held for as long as
+    /// upstream thinks.
     pub(super) fn collect(&mut self, now: Instant, bytes: &Bytes) {
         let Flow::Body(upload) = &mut self.flow else {
             return;

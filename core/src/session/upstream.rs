@@ -1,8 +1,8 @@
 //! The upstream's end: one exchange of a request and a response on one connection.
 //!
-//! A parked connection may have been closed by upstream at any moment. Where it fails before the first byte of a
-//! response, the exchange begins once more on a fresh one: that is nobody's fault, so neither the key nor the client
-//! hears of it.
+//! A parked connection may have been closed by upstream at any moment. Where it fails before the
+//! first byte of a response, the exchange begins once more on a fresh one: that is nobody's fault,
+//! so neither the key nor the client hears of it.
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Method};
@@ -292,7 +292,8 @@ impl Session {
         }
     }
 
-    /// Tells the interception what the decoder has, until it wants more. `or` is the fault if it is no response.
+    /// Tells the interception what the decoder has, until it wants more. `or` is the fault if it is
+    /// no response.
     fn read_exchange(&mut self, now: Instant, conn: ConnId, or: Fault) {
         // Looked up afresh each time: what the interception is told may end the exchange.
         while let Some(at) = self.exchanges.iter().position(|e| e.is_on(conn)) {

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::codec::Step;
 
-/// Default limit of one event in bytes: 16 MiB. The largest seen are whole replies of a few hundred KiB, in
-/// the closing event of the responses API; images in base64 are larger.
+/// Default limit of one event in bytes: 16 MiB. The largest seen are whole replies of a few hundred
+/// KiB, in the closing event of the responses API; images in base64 are larger.
 pub const MAX_EVENT: usize = 16 << 20;
 
 /// What may stand at the very start of a stream.
@@ -22,8 +22,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 pub enum Item {
     /// An event that a browser would dispatch: it has a `data` field.
     Event(Event),
-    /// Bytes that are no event: comments, blank lines, a byte order mark, blocks without data, pieces
-    /// of an event above the size limit, an unterminated last event.
+    /// Bytes that are no event: comments, blank lines, a byte order mark, blocks without data,
+    /// pieces of an event above the size limit, an unterminated last event.
     Raw(Bytes),
 }
 
@@ -39,10 +39,10 @@ impl Item {
 
 /// Decodes a stream.
 ///
-/// An event is given out as soon as its blank line is there. A CR that ends a push ends its line: if an
-/// LF follows in the next push, it belongs to that CR, and comes out as [`Item::Raw`] where the CR ended
-/// an event. A comment in front of an event's fields comes out at once; one between them is part of the
-/// event's raw bytes.
+/// An event is given out as soon as its blank line is there. A CR that ends a push ends its line:
+/// if an LF follows in the next push, it belongs to that CR, and comes out as [`Item::Raw`] where
+/// the CR ended an event. A comment in front of an event's fields comes out at once; one between
+/// them is part of the event's raw bytes.
 ///
 /// Bytes held: the pushes not yet read, and of an unfinished event at most `limit`.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct Decoder {
     limit: usize,
     /// The push being read, from the first byte not yet given out or held.
     input: Bytes,
-    /// Pushes behind it, for a caller that pushes without reading.
+    /// Pushes after it, for a caller that pushes without reading.
     waiting: VecDeque<Bytes>,
     /// The unfinished block so far, when the push it started in has been read.
     held: Vec<u8>,
@@ -74,8 +74,8 @@ enum Reading {
 }
 
 impl Decoder {
-    /// A decoder that gives up on events above `limit` bytes, not counting their blank line. The limit
-    /// itself is limited to 2 GiB.
+    /// A decoder that gives up on events above `limit` bytes, not counting their blank line. The
+    /// limit itself is limited to 2 GiB.
     pub fn new(limit: usize) -> Self {
         Self {
             limit: limit.min(1 << 31),
@@ -128,8 +128,8 @@ impl Decoder {
         self.within_block() || !self.input.is_empty() || !self.waiting.is_empty()
     }
 
-    /// How many bytes it holds: pushed, and not yet given out. Once it wants more, those are of an unfinished event only: at most its
-    /// limit, and a line's end.
+    /// How many bytes it holds: pushed, and not yet given out. Once it wants more, those are of an
+    /// unfinished event only: at most its limit, and a line's end.
     pub fn buffered(&self) -> usize {
         let waiting: usize = self.waiting.iter().map(Bytes::len).sum();
         self.held.len() + self.input.len() + waiting

@@ -4,10 +4,11 @@ use bytes::Bytes;
 
 use super::lines::Lines;
 
-/// One event: `event: name` where `name` is not empty, one `data:` line per line of `data`, and a blank line.
+/// One event: `event: name` where `name` is not empty, one `data:` line per line of `data`, and a
+/// blank line.
 ///
-/// The format has no escapes. Line ends within `data`, of any kind, arrive as LF; those within `name`
-/// cannot be sent at all, so the name ends at the first.
+/// The format has no escapes. Line ends within `data`, of any kind, arrive as LF; those within
+/// `name` cannot be sent at all, so the name ends at the first.
 ///
 /// ```
 /// use aibridge_core::sse::encode;
@@ -32,7 +33,7 @@ pub fn encode(name: &str, data: &str) -> Bytes {
     for text in Lines::new(data.as_bytes()) {
         line(&mut event, b"data: ", &data.as_bytes()[text]);
     }
-    // The line behind the last line end, which `Lines` does not count.
+    // The line after the last line end, which `Lines` does not count.
     if data.is_empty() || data.ends_with(['\n', '\r']) {
         line(&mut event, b"data: ", b"");
     }

@@ -9,9 +9,9 @@ use super::lines::Lines;
 
 /// One event, with its bytes as they came.
 ///
-/// Fields are found once and kept as ranges, so that reading them copies nothing; only data of several
-/// lines is joined, when asked for. Bytes are given as they are: a browser would read them as UTF-8
-/// with replacement.
+/// Fields are found once and kept as ranges, so that reading them copies nothing; only data of
+/// several lines is joined, when asked for. Bytes are given as they are: a browser would read them
+/// as UTF-8 with replacement.
 #[derive(Clone)]
 pub struct Event {
     raw: Bytes,
@@ -38,8 +38,8 @@ enum Data {
 }
 
 impl Event {
-    /// Reads a block; gives it back where a browser would dispatch no event for it, that is where it
-    /// has no `data` field.
+    /// Reads a block; gives it back where a browser would dispatch no event for it, that is where
+    /// it has no `data` field.
     pub(super) fn read(block: Bytes) -> Result<Self, Bytes> {
         let mut name = Span::default();
         let mut data = None;
@@ -74,8 +74,8 @@ impl Event {
         }
     }
 
-    /// All bytes of the event, its blank line included, and comments within it. Where the blank line
-    /// is a CRLF that was split between two pushes, its LF is not among them.
+    /// All bytes of the event, its blank line included, and comments within it. Where the blank
+    /// line is a CRLF that was split between two pushes, its LF is not among them.
     pub fn raw(&self) -> &Bytes {
         &self.raw
     }
@@ -154,8 +154,8 @@ impl Span {
     }
 }
 
-/// A line's field and value, which is always the end of the line. A comment is a field without a name, and
-/// like a field that nobody knows, it is not looked into.
+/// A line's field and value, which is always the end of the line. A comment is a field without a
+/// name, and like a field that nobody knows, it is not looked into.
 fn split(line: &[u8]) -> (&[u8], &[u8]) {
     for field in [&b"data"[..], b"event", b"id", b"retry"] {
         let rest = line.strip_prefix(field);
@@ -166,10 +166,8 @@ fn split(line: &[u8]) -> (&[u8], &[u8]) {
     (b"", line)
 }
 
-/// > If the field value consists of only ASCII digits, then interpret the field value as an integer in
-/// > base ten.
-///
-/// One that no `u64` can hold is ignored like one that is no number.
+/// The time in a `retry` field, which counts only if it is nothing but ASCII digits (§9.2.6). One
+/// that no `u64` can hold is ignored like one that is no number.
 fn milliseconds(value: &[u8]) -> Option<u64> {
     if !value.iter().all(u8::is_ascii_digit) {
         return None;

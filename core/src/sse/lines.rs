@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use memchr::{memchr2, memchr2_iter};
 
-/// Where the lines of a text stand, without their ends. A last line without an end counts, if it is not
-/// empty.
+/// Where the lines of a text stand, without their ends. A last line without an end counts, if it is
+/// not empty.
 pub(super) struct Lines<'a> {
     text: &'a [u8],
     next: usize,
@@ -38,15 +38,15 @@ impl Iterator for Lines<'_> {
 /// Where a block ends.
 #[derive(Clone, Copy)]
 pub(super) struct BlockEnd {
-    /// Bytes before the line end that ends it. Unlike `len`, this does not depend on whether the LF of
-    /// a CRLF is there yet.
+    /// Bytes before the line end that ends it. Unlike `len`, this does not depend on whether the LF
+    /// of a CRLF is there yet.
     pub(super) content: usize,
     /// All its bytes.
     pub(super) len: usize,
 }
 
-/// Finds the end of a block: its first blank line, or of a `comment` its first line end. `last` is the
-/// byte before `text`; CR and LF both say that `text` starts a line.
+/// Finds the end of a block: its first blank line, or of a `comment` its first line end. `last` is
+/// the byte before `text`; CR and LF both say that `text` starts a line.
 pub(super) fn block_end(text: &[u8], mut last: u8, comment: bool) -> Option<BlockEnd> {
     let mut next = 0;
     for at in memchr2_iter(b'\n', b'\r', text) {

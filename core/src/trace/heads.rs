@@ -1,6 +1,7 @@
 //! Secrets in the heads of messages, by their places.
 //!
-//! Works line by line and not by a parser, so that what is no proper head, or not all of one, holds no secret either.
+//! Works line by line and not by a parser, so that what is no proper head, or not all of one, holds
+//! no secret either.
 
 use std::{iter, ops::Range};
 
@@ -32,7 +33,7 @@ pub(super) fn is_secret(name: &[u8]) -> bool {
             .any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// Where in a field's value the secret is: in that of an authorization, behind the scheme.
+/// Where in a field's value the secret is: in that of an authorization, after the scheme.
 pub(super) fn secrets_in(name: &[u8], value: &[u8]) -> Vec<Range<usize>> {
     let is_authorization = [&b"authorization"[..], b"proxy-authorization"]
         .iter()
@@ -126,7 +127,8 @@ const MEANT: [&str; 9] = [
     "upgrade",
 ];
 
-/// Replaces what is known as a secret in all of a head. Where words mean something, only what is none of them.
+/// Replaces what is known as a secret in all of a head. Where words mean something, only what is
+/// none of them.
 pub(super) fn scrub(head: &mut [u8], secrets: &Secrets) {
     let mut is_first = true;
     for line in head.split_mut(|byte| *byte == b'\n') {
@@ -145,7 +147,8 @@ pub(super) fn scrub(head: &mut [u8], secrets: &Secrets) {
     }
 }
 
-/// Where the first head in these bytes ends, behind its empty line. `from` is how much was looked at before.
+/// Where the first head in these bytes ends, after its empty line. `from` is how much was looked at
+/// before.
 pub(super) fn end(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.saturating_sub(3);
     let mut feeds = memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at);

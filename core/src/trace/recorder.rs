@@ -21,7 +21,7 @@ use crate::{
     time::Instant,
 };
 
-/// Steps held back behind undecided input above which recording is given up, and bytes of theirs.
+/// Steps held back after undecided input above which recording is given up, and bytes of theirs.
 const MAX_HELD: (usize, usize) = (64 << 10, 8 << 20);
 /// Secrets of one trace above which recording is given up: a client that shows ever new ones.
 const MAX_SECRETS: usize = 1_000;
@@ -236,7 +236,7 @@ impl Recorder {
         }
     }
 
-    /// Writes what is behind nothing undecided.
+    /// Writes what nothing undecided stands before.
     fn flush(&mut self) {
         if let Some(Unsure::New(why)) = self.unsure {
             self.write_unsure(why);
@@ -325,7 +325,8 @@ impl Recorder {
         self.write(&Line::Unsure(why.to_owned()));
     }
 
-    /// Ends the trace here, for this reason; what is held back is left out, and no further step is taken.
+    /// Ends the trace here, for this reason; what is held back is left out, and no further step is
+    /// taken.
     pub fn give_up(&mut self, why: &str) {
         if !self.is_over {
             self.held.clear();

@@ -101,7 +101,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Gives a fresh session what a trace says it was told, and compares what it does. A last line that is not complete is not looked at.
+/// Gives a fresh session what a trace says it was told, and compares what it does. A last line that
+/// is not complete is not looked at.
 ///
 /// # Errors
 /// It is no trace, or the session does something else.

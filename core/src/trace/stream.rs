@@ -1,7 +1,7 @@
 //! The bytes that come on one connection, with placeholders in place of secrets.
 //!
-//! A secret may be cut anywhere. So the bytes of a head are held until the head is complete, and those of a body while they may be the
-//! beginning of a secret.
+//! A secret may be cut anywhere. So the bytes of a head are held until the head is complete, and
+//! those of a body while they may be the beginning of a secret.
 
 use bytes::Bytes;
 
@@ -41,7 +41,7 @@ enum Part {
 enum Messages {
     /// One reply.
     Reply,
-    /// Requests, one behind the other.
+    /// Requests, one after the other.
     Requests(Box<Decoder>),
 }
 

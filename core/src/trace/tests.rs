@@ -48,7 +48,8 @@ fn cut(bytes: &'static str, mut at: Vec<usize>) -> Vec<Bytes> {
     pieces
 }
 
-/// Two requests one behind the other, the first with a secret in its body, and something that is no request.
+/// Two requests one after the other, the first with a secret in its body, and something that is no
+/// request.
 const REQUESTS: &str = "POST /v1?key=never-shown-1 HTTP/1.1\r\nhost: h\r\nauthorization: Bearer sk-mine-never-shown-0002\r\ncontent-length: 57\r\n\r\n\
     {\"a\":\"sk-pool-never-shown-0001 sk-mine-never-shown-0002\"}\
     GET / HTTP/1.1\r\nhost: h\r\nx-api-key: never-shown-4\r\n\r\n\
@@ -73,7 +74,7 @@ proptest! {
             prop_assert_eq!(whole.len(), bytes.len());
             prop_assert!(!whole.contains(NEVER), "{}", whole);
             let pieces = redacted(other, cut(bytes, at));
-            // Of what comes behind something that is no request, nobody reads anything: it is blank.
+            // Of what comes after something that is no request, nobody reads anything: it is blank.
             let read = bytes.find('\x01').unwrap_or(bytes.len());
             prop_assert_eq!(&pieces[..read], &whole[..read]);
             prop_assert!(!pieces.contains(NEVER), "{}", pieces);
@@ -95,7 +96,8 @@ fn what_is_no_secret_stays() {
     }
 }
 
-/// A bridge with one session that is recorded, and the connection of its one call, if it has made one.
+/// A bridge with one session that is recorded, and the connection of its one call, if it has made
+/// one.
 struct World {
     bridge: Bridge,
     session: Watched,

@@ -1,9 +1,11 @@
-//! Whole sessions, driven by a script: whatever comes from either side, in whatever order, with any failure and at any
-//! time, a session ends when its client is gone, every interception of it ends exactly once, and no key goes where it
-//! does not belong. The session is traced: the trace replays to the same outputs, and has no key in it. And however the
-//! bytes that come are cut into pieces, the client gets the same, and the same is on record.
+//! Whole sessions, driven by a script: whatever comes from either side, in whatever order, with any
+//! failure and at any time, a session ends when its client is gone, every interception of it ends
+//! exactly once, and no key goes where it does not belong. The session is traced: the trace replays
+//! to the same outputs, and has no key in it. And however the bytes that come are cut into pieces,
+//! the client gets the same, and the same is on record.
 //!
-//! A script is lines. A line's first byte says what happens, its rest with what; `\n` in it stands for CR LF:
+//! A script is lines. A line's first byte says what happens, its rest with what; `\n` in it stands
+//! for CR LF:
 //!
 //! | line | what happens |
 //! |---|---|
@@ -17,8 +19,9 @@
 //! | `w` | all that was given to be written has been |
 //! | `d` | the bridge is shutting down |
 //!
-//! A script whose first line is `C` is of a bridge which only clients with a token may use, and which has an MCP server with the tool
-//! `look`. `$TOKEN` stands for that token, and `$ID` for the id of the last message to the server.
+//! A script whose first line is `C` is of a bridge which only clients with a token may use, and
+//! which has an MCP server with the tool `look`. `$TOKEN` stands for that token, and `$ID` for the
+//! id of the last message to the server.
 //!
 //! Any other line is taken as bytes of the client's, so that a mutated script still says something.
 
@@ -177,8 +180,8 @@ fn run(data: &[u8], cut: Cut) -> Played {
     }
 }
 
-/// Whether something that is shown as a credential stands elsewhere too: as it might be a word that requests are made of, to take it out of
-/// the trace may change what they mean.
+/// Whether something that is shown as a credential stands elsewhere too: as it might be a word that
+/// requests are made of, to take it out of the trace may change what they mean.
 fn has_odd_keys(script: &[u8]) -> bool {
     let script = String::from_utf8_lossy(&unescaped(script)).to_lowercase();
     let is_credential = |line: &&str| {
@@ -283,7 +286,8 @@ impl World {
         };
         for piece in pieces {
             if !conn.is_client() && !self.upstreams.contains(&conn) {
-                // Who has all of a reply can keep a connection that must be closed, or must not be kept, where more is to come.
+                // Who has all of a reply can keep a connection that must be closed, or must not be
+                // kept, where more is to come.
                 self.is_comparable = false;
                 return;
             }
@@ -398,8 +402,8 @@ impl World {
         self.records.push(shown);
     }
 
-    /// Keys go upstream, where they belong, and what the MCP server is shown to that; to the client only what upstream itself may
-    /// say goes.
+    /// Keys go upstream, where they belong, and what the MCP server is shown to that; to the client
+    /// only what upstream itself may say goes.
     fn check_secrets(&self) {
         for (conn, bytes) in &self.written {
             for secret in SECRETS {

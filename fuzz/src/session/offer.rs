@@ -1,4 +1,5 @@
-//! An MCP server for as long as it takes to have its tool on offer: what the server's keeper asks is answered at once.
+//! An MCP server for as long as it takes to have its tool on offer: what the server's keeper asks
+//! is answered at once.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Bytes of a connection, but for how they are framed: how a body is cut into chunks may depend on how it came.
+//! Bytes of a connection, but for how they are framed: how a body is cut into chunks may depend on
+//! how it came.
 
 /// What begins a reply's head.
 const BEGINS: &[u8] = b"HTTP/1.1 ";

@@ -24,7 +24,8 @@ use super::{
 /// What stands where a file's name would.
 const ORIGIN: &str = "environment";
 
-/// Both providers, with the keys that are set. Without any key they serve clients that bring their own.
+/// Both providers, with the keys that are set. Without any key they serve clients that bring their
+/// own.
 pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, Error> {
     let mut problems = Problems::new(ORIGIN, "");
     let vendors = [

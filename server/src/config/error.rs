@@ -101,7 +101,8 @@ impl<'a> Problems<'a> {
     }
 }
 
-/// `invalid type: string "sk-1", expected a sequence` without the value: it may be a secret in the wrong place.
+/// `invalid type: string "sk-1", expected a sequence` without the value: it may be a secret in the
+/// wrong place.
 fn without_value(message: &str) -> String {
     let Some(rest) = message.strip_prefix("invalid type: ") else {
         return message.to_owned();

@@ -1,8 +1,8 @@
 //! What the user configures: a TOML file or, without one, a handful of environment variables.
 //!
-//! Three steps, one file each: [`raw`] is what is written, [`resolve`] checks it and follows references to secrets,
-//! and [`Settings`] is the result, from which the core's own configuration is made. Complaints are collected, so that
-//! one run names all that is wrong.
+//! Three steps, one file each: [`raw`] is what is written, [`resolve`] checks it and follows
+//! references to secrets, and [`Settings`] is the result, from which the core's own configuration
+//! is made. Complaints are collected, so that one run names all that is wrong.
 
 mod address;
 mod entries;
@@ -215,7 +215,8 @@ impl Settings {
             .find_map(|(key, same)| (!same).then_some(key))
     }
 
-    /// Takes over what another was read as. Our listeners keep the identities that they know, which were renewed.
+    /// Takes over what another was read as. Our listeners keep the identities that they know, which
+    /// were renewed.
     pub(crate) fn replace(&mut self, new: Self) {
         let (tls, admin_tls) = (self.tls.take(), self.admin_tls.take());
         *self = Self {
@@ -287,7 +288,8 @@ impl Provider {
     }
 }
 
-/// A blocking reply's head comes when the model has finished, so it has ten minutes at least; no limit stays none.
+/// A blocking reply's head comes when the model has finished, so it has ten minutes at least; no
+/// limit stays none.
 fn blocking(header_timeout: Duration) -> Duration {
     if header_timeout.is_zero() {
         header_timeout

@@ -44,7 +44,8 @@ fn first(
     Ok(None)
 }
 
-/// `http://user:password@host:port`, of which only the host must be there. Complaints do not repeat it.
+/// `http://user:password@host:port`, of which only the host must be there. Complaints do not repeat
+/// it.
 fn proxy(url: &str) -> Result<Proxy, String> {
     let rest = match url.split_once("://") {
         None => url,

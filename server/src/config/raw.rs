@@ -1,7 +1,7 @@
 //! The configuration file as it is written: names and shapes, nothing checked or resolved yet.
 //!
-//! Every value carries its place in the text, so that a complaint about it can name the line. An unknown key is an
-//! error: a misspelt `idle_timout` must not silently mean the default.
+//! Every value carries its place in the text, so that a complaint about it can name the line. An
+//! unknown key is an error: a misspelt `idle_timout` must not silently mean the default.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -141,7 +141,8 @@ pub(super) struct Trace {
     pub(super) dir: Option<Spanned<String>>,
 }
 
-/// A duration or a size: a text such as `"60s"`, or a bare number, which only 0 may be for durations.
+/// A duration or a size: a text such as `"60s"`, or a bare number, which only 0 may be for
+/// durations.
 #[derive(Debug)]
 pub(super) struct Quantity(pub(super) String);
 

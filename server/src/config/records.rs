@@ -16,7 +16,8 @@ use super::{
     units,
 };
 
-/// Where records are kept where nothing is configured: beside the environment variables there is no file to say so.
+/// Where records are kept where nothing is configured: beside the environment variables there is no
+/// file to say so.
 const DEFAULT_FILE: &str = "aibridge.db";
 /// Bytes that may wait to be taken into the database.
 const BACKLOG: u64 = 256 << 20;

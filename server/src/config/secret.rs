@@ -39,7 +39,8 @@ impl From<Credential> for Token {
     }
 }
 
-/// Where references are looked up. Values rather than the process's own environment, so that tests can make one up.
+/// Where references are looked up. Values rather than the process's own environment, so that tests
+/// can make one up.
 pub(crate) struct Sources {
     /// An environment variable's value.
     pub(crate) env: Box<Lookup>,
@@ -161,7 +162,8 @@ pub(super) fn credential(value: &str, origin: &str) -> Result<Credential, String
         return Err("is empty; give a value, \"env:NAME\" or \"file:PATH\"".to_owned());
     }
     let secret = Secret::new(value);
-    // White space within is legal in a header, but no credential has any: two secrets pasted as one.
+    // White space within is legal in a header, but no credential has any: two secrets pasted as
+    // one.
     if !secret.fits_header() || value.contains(char::is_whitespace) {
         return Err(
             "has characters that cannot stand in a credential (white space, control or non-ASCII characters); check the value"

@@ -160,7 +160,7 @@ impl Display for ToolServer {
     }
 }
 
-/// A secret's hint, and where it came from as a comment behind the separator.
+/// A secret's hint, and where it came from as a comment after the separator.
 struct Masked<'a> {
     hint: String,
     origin: &'a str,

@@ -1,4 +1,5 @@
-//! The checks that look at more than one value, for settings from a file and from the environment alike.
+//! The checks that look at more than one value, for settings from a file and from the environment
+//! alike.
 
 use std::{
     net::{IpAddr, SocketAddr},

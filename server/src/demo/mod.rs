@@ -1,7 +1,9 @@
-//! `aibridge demo`: a scripted provider, the bridge in front of it, and a client, over real sockets on this machine.
+//! `aibridge demo`: a scripted provider, the bridge in front of it, and a client, over real sockets
+//! on this machine.
 //!
-//! Each scene is one request. Client, provider and records note what they see on one [`Timeline`]; it is told, and
-//! compared with what the [`script`] says should happen. So the demo is a check of the installation as well.
+//! Each scene is one request. Client, provider and records note what they see on one [`Timeline`];
+//! it is told, and compared with what the [`script`] says should happen. So the demo is a check of
+//! the installation as well.
 
 mod client;
 mod provider;
@@ -136,7 +138,8 @@ impl Stage {
 
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let bridge = listener.local_addr()?;
-        // Until its scene comes the server accepts nobody: what it offers is not there yet, and nothing waits for it.
+        // Until its scene comes the server accepts nobody: what it offers is not there yet, and
+        // nothing waits for it.
         let tools = TcpListener::bind("127.0.0.1:0").await?;
         let running = Arc::new(Running::start(
             config(provider, tools.local_addr()?),

@@ -1,4 +1,5 @@
-//! A provider that plays a script: Anthropic's and OpenAI's APIs on one local address, no model behind them.
+//! A provider that plays a script: Anthropic's and OpenAI's APIs on one local address, no model
+//! behind them.
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,5 @@
-//! What the scripted provider says, in the words of the three APIs: whole replies and streams of events, as the real
-//! providers write them but for their length.
+//! What the scripted provider says, in the words of the three APIs: whole replies and streams of
+//! events, as the real providers write them but for their length.
 
 use aibridge_core::api::{Api, Vendor};
 use bytes::Bytes;

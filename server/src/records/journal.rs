@@ -1,10 +1,10 @@
 //! Where records go first: files that lines are appended to, by a thread of the journal's own.
 //!
 //! What the system has taken survives the process, whatever kills it. A session that has emitted an
-//! interception's last record waits for that ([`poll_commit`](Journal::poll_commit)) before it sends
-//! the end of the reply, so every reply that a client has seen to its end is in the journal. The
-//! thread writes with one call what all sessions have left since its last one. Where the file system
-//! stalls, the ends of replies wait, and no relay in flight does. Other lines may wait some
+//! interception's last record waits for that ([`poll_commit`](Journal::poll_commit)) before it
+//! sends the end of the reply, so every reply that a client has seen to its end is in the journal.
+//! The thread writes with one call what all sessions have left since its last one. Where the file
+//! system stalls, the ends of replies wait, and no relay in flight does. Other lines may wait some
 //! milliseconds for company.
 //!
 //! Between sessions and thread is a task of the runtime, the [usher](Journal::usher): each is woken
@@ -52,8 +52,8 @@ use super::{
     spool::{self, Spool},
 };
 
-/// Bytes held while they cannot be written, above which no interception's beginning is held. What is
-/// known of those that have begun may take as much again.
+/// Bytes held while they cannot be written, above which no interception's beginning is held. What
+/// is known of those that have begun may take as much again.
 const HELD: usize = 1 << 20;
 /// The same, while a write has not returned: it may well succeed.
 const STALLED: usize = 16 << 20;
@@ -326,8 +326,9 @@ impl Journal {
         Poll::Pending
     }
 
-    /// Has written what somebody waits for, and wakes whose lines are written, for ever. One task of
-    /// the sessions' runtime does this; without it, each session wakes the thread, and is woken by it.
+    /// Has written what somebody waits for, and wakes whose lines are written, for ever. One task
+    /// of the sessions' runtime does this; without it, each session wakes the thread, and is woken
+    /// by it.
     pub(super) async fn usher(self: Arc<Self>) {
         self.ushered.store(true, Relaxed);
         loop {
@@ -355,7 +356,8 @@ impl Journal {
         }
     }
 
-    /// Who need not wait any more. Nobody waits for what cannot be written, nor for what nobody writes.
+    /// Who need not wait any more. Nobody waits for what cannot be written, nor for what nobody
+    /// writes.
     fn done(&self) -> Vec<Waker> {
         let mut state = lock(&self.state);
         let all = state.is_hopeless();

@@ -1,7 +1,7 @@
 //! Records as JSON Lines in one file, for other programs to collect.
 //!
-//! The file is the journal itself: it is only appended to, so it may be truncated by who rotates it (logrotate's `copytruncate`). Older
-//! interceptions are not read back from it.
+//! The file is the journal itself: it is only appended to, so it may be truncated by who rotates it
+//! (logrotate's `copytruncate`). Older interceptions are not read back from it.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,8 @@ use super::{
     view::{Interception, Search},
 };
 
-/// How much of the file's end is looked through for interceptions that a crash interrupted, in bytes.
+/// How much of the file's end is looked through for interceptions that a crash interrupted, in
+/// bytes.
 const LOOKED_THROUGH: u64 = 64 << 20;
 
 /// Records in a file.

@@ -1,7 +1,8 @@
 //! Records as lines: what a journal holds of an interception.
 //!
-//! In the JSON Lines store a line is an object with one member, whose name says what is recorded: `{"ended":{"id":"…","outcome":"ok",…}}`. Each carries
-//! the interception's id. Times are RFC 3339, durations milliseconds.
+//! In the JSON Lines store a line is an object with one member, whose name says what is recorded:
+//! `{"ended":{"id":"…","outcome":"ok",…}}`. Each carries the interception's id. Times are RFC 3339,
+//! durations milliseconds.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -1,7 +1,9 @@
-//! What the log is told of records: a line per interception, and one per change of a key or an MCP server.
+//! What the log is told of records: a line per interception, and one per change of a key or an MCP
+//! server.
 //!
-//! A line has names, numbers and words of fixed sets. It never has a prompt, a thought, a tool's arguments or an upstream's error
-//! message, which may quote any of them; for that there is the store, and a line has the id to find it by.
+//! A line has names, numbers and words of fixed sets. It never has a prompt, a thought, a tool's
+//! arguments or an upstream's error message, which may quote any of them; for that there is the
+//! store, and a line has the id to find it by.
 
 use aibridge_core::{
     InterceptionId,

@@ -1,5 +1,5 @@
-//! What becomes of the core's records: the latest are in memory for the admin endpoint, all are counted and logged, and, where that is
-//! configured, kept in a [store](Store).
+//! What becomes of the core's records: the latest are in memory for the admin endpoint, all are
+//! counted and logged, and, where that is configured, kept in a [store](Store).
 //!
 //! Only a store has prompts, thoughts and tool arguments: nothing else here shows them.
 
@@ -40,7 +40,8 @@ use ring::Ring;
 pub(crate) use view::{Attempt, Tool, Usage};
 pub(crate) use view::{Cursor, Interception, Search};
 
-/// How many ended interceptions are kept in memory. Few enough to stay in the processor's cache, where every request writes to them.
+/// How many ended interceptions are kept in memory. Few enough to stay in the processor's cache,
+/// where every request writes to them.
 const LATEST: usize = 2_000;
 
 /// Where records are kept for good.
@@ -72,7 +73,7 @@ pub(crate) struct Counts {
 /// Why interceptions are not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotFound {
-    /// There is no interception of the id to go on behind.
+    /// There is no interception of the id to go on after.
     NoSuchPlace,
     /// The store cannot be read.
     Unreadable(String),

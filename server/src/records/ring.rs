@@ -13,7 +13,8 @@ use aibridge_core::{
 
 use crate::metrics::{Metrics, Series};
 
-/// The longest text kept of what a client or a provider chose: a model may be called anything, at any length.
+/// The longest text kept of what a client or a provider chose: a model may be called anything, at
+/// any length.
 const LONGEST_TEXT: usize = 256;
 /// The most attempts, and the most tool calls, kept of one interception.
 const MOST_PARTS: usize = 256;

@@ -1,6 +1,8 @@
-//! Identifiers and times in records: texts wherever people or other programs read them, numbers in the spool.
+//! Identifiers and times in records: texts wherever people or other programs read them, numbers in
+//! the spool.
 //!
-//! Every record has both. Where it is kept, a client waits; the text is made later, by the thread that fills the database.
+//! Every record has both. Where it is kept, a client waits; the text is made later, by the thread
+//! that fills the database.
 
 use aibridge_core::{Instant, InterceptionId};
 use rusqlite::types::{ToSql, ToSqlOutput};

@@ -1,7 +1,9 @@
-//! A series of numbered files, as a queue: lines are appended to the last, read from the first, and what was read is deleted.
+//! A series of numbered files, as a queue: lines are appended to the last, read from the first, and
+//! what was read is deleted.
 //!
-//! A line is its length, as a little-endian number of four bytes, and the line in postcard's form: nobody reads these files but the program
-//! that writes them, most often a second later. The form is that of one version of [`Line`], which the files' names tell.
+//! A line is its length, as a little-endian number of four bytes, and the line in postcard's form:
+//! nobody reads these files but the program that writes them, most often a second later. The form
+//! is that of one version of [`Line`], which the files' names tell.
 //!
 //! It is a folder beside the database, and belongs to one process at a time.
 
@@ -40,7 +42,8 @@ pub(super) struct Reader {
     folder: PathBuf,
     at: Position,
     file: Option<File>,
-    /// What was read last. It is used again and again: a batch a second, of a megabyte each, is much to allocate and to fill with zeros.
+    /// What was read last. It is used again and again: a batch a second, of a megabyte each, is
+    /// much to allocate and to fill with zeros.
     buffer: Vec<u8>,
     /// Keeps others out.
     _lock: File,
@@ -53,14 +56,14 @@ pub(super) struct Position {
     pub(super) offset: u64,
 }
 
-/// Lines read, and the place behind them.
+/// Lines read, and the place after them.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) end: Position,
 }
 
-/// Puts a line behind others.
+/// Puts a line after others.
 pub(super) fn append(line: &Line<'_>, lines: &mut Vec<u8>) {
     let at = lines.len();
     lines.extend_from_slice(&[0; LENGTH]);
@@ -97,7 +100,8 @@ impl Reader {
     /// Opens this folder, made if it is not there, to read on at `from`.
     ///
     /// # Errors
-    /// The folder cannot be used, another process does, or another version has left something there.
+    /// The folder cannot be used, another process does, or another version has left something
+    /// there.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         // What people asked is nobody else's business.
         DirBuilder::new()
@@ -141,7 +145,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// Reads on from here, or from the first file there is behind that.
+    /// Reads on from here, or from the first file there is after that.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -170,7 +174,7 @@ impl Reader {
         Ok(numbers)
     }
 
-    /// Begins a file behind all others, to be written to.
+    /// Begins a file after all others, to be written to.
     ///
     /// # Errors
     /// It cannot be made.
@@ -179,7 +183,8 @@ impl Reader {
         Spool::begin(&self.folder, last.max(self.at.file) + 1)
     }
 
-    /// The next whole lines; `None` if there are none at the moment. They are read again until [`advance`](Self::advance).
+    /// The next whole lines; `None` if there are none at the moment. They are read again until
+    /// [`advance`](Self::advance).
     ///
     /// # Errors
     /// A file cannot be read.

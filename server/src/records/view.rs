@@ -193,8 +193,9 @@ impl Interception {
 
 /// UTC with milliseconds, such as `2026-01-31T12:00:00.000Z`.
 ///
-/// Every record has one or two of these, so it is done by hand: `jiff` takes ten times as long. The date is counted from the first of
-/// March of the year 0, so that a leap day is the last of its year.
+/// Every record has one or two of these, so it is done by hand: `jiff` takes ten times as long. The
+/// date is counted from the first of March of the year 0, so that a leap day is the last of its
+/// year.
 pub(super) fn rfc3339(at: Instant) -> String {
     const DAYS_TO_1970: u64 = 719_468;
     let millis = at.as_millis();

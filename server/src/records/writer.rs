@@ -13,7 +13,8 @@ use tracing::error;
 
 use super::journal::Journal;
 
-/// The one thread of a store, which its journal wakes. It ends when it is told to, having done what is left.
+/// The one thread of a store, which its journal wakes. It ends when it is told to, having done what
+/// is left.
 #[derive(Debug)]
 pub(super) struct WriterThread {
     ends: Arc<AtomicBool>,

@@ -1,4 +1,5 @@
-//! The binary with records, a provider for it, and clients that know whether they have seen all of an answer.
+//! The binary with records, a provider for it, and clients that know whether they have seen all of
+//! an answer.
 
 use std::{
     env, fs,
@@ -31,7 +32,8 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    /// Starts the binary on this configuration; listeners are chosen for it. `before` is run by a shell before it.
+    /// Starts the binary on this configuration; listeners are chosen for it. `before` is run by a
+    /// shell before it.
     pub(crate) fn start(config: &Path, level: &str, before: &str) -> Self {
         let bridge = Self::launch(config, level, before);
         bridge.until("ready", |bridge| bridge.get("/readyz").contains("\"ok\""));
@@ -200,7 +202,8 @@ impl Drop for Bridge {
     }
 }
 
-/// A provider that answers every request with what `reply` makes of its head and body, in the pieces given, `pause` apart.
+/// A provider that answers every request with what `reply` makes of its head and body, in the
+/// pieces given, `pause` apart.
 pub(crate) fn provider(
     pause: Duration,
     reply: impl Fn(&str, &str) -> Vec<String> + Send + Sync + 'static,

@@ -16,7 +16,8 @@ use std::{
 use crate::bridge::{Bridge, ask, blocking, folder, provider, question, streamed};
 use rusqlite::Connection;
 
-/// Clients at work at once, and how long each rests between two questions: some 200 questions a second.
+/// Clients at work at once, and how long each rests between two questions: some 200 questions a
+/// second.
 const CLIENTS: u64 = 24;
 const REST: Duration = Duration::from_millis(50);
 /// Whoever began longer before the kill is in the store.

@@ -4,7 +4,8 @@ use std::{fs, io::Read, net::TcpStream, time::Duration};
 
 use crate::bridge::{Bridge, ask, blocking, folder, provider, question};
 
-/// More connect than may be open. Those that are in are served, the others wait, and all is well when they have gone.
+/// More connect than may be open. Those that are in are served, the others wait, and all is well
+/// when they have gone.
 #[test]
 fn it_runs_out_of_descriptors_and_recovers() {
     let folder = folder("descriptors");

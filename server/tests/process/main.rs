@@ -1,4 +1,5 @@
-//! The binary run as its users run it: killed, reloaded, out of disk or descriptors, behind TLS, and looked at closely.
+//! The binary run as its users run it: killed, reloaded, out of disk or descriptors, behind TLS,
+//! and looked at closely.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bridge;

@@ -1,5 +1,5 @@
-//! No secret is anywhere but where it belongs: not in the log at its most talkative, the store, its journal, a trace, or on a page of the
-//! admin listener's.
+//! No secret is anywhere but where it belongs: not in the log at its most talkative, the store, its
+//! journal, a trace, or on a page of the admin listener's.
 
 use std::{
     fs,
@@ -122,7 +122,8 @@ fn tools(called: Arc<AtomicUsize>) -> String {
     })
 }
 
-/// A provider whose first key is used up, and which says the key in saying so. Its model calls the tool where it is offered.
+/// A provider whose first key is used up, and which says the key in saying so. Its model calls the
+/// tool where it is offered.
 fn models() -> String {
     provider(Duration::ZERO, |head, body| {
         if head.contains(POOL[0]) {
@@ -164,7 +165,8 @@ fn no_secret_is_in_anything_that_a_running_bridge_writes_or_shows() {
     bridge.until("a tool on offer", |bridge| {
         page(bridge, "/tools").contains("bmcp_desk_look")
     });
-    // While somebody else has the database, records stay in the journal, where they are looked for too.
+    // While somebody else has the database, records stay in the journal, where they are looked for
+    // too.
     let other = Connection::open(folder.join("records.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
 

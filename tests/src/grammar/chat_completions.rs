@@ -1,4 +1,5 @@
-//! Chunks of one id; for each choice a role, contents, and one finish; at most one chunk of usage; `[DONE]`.
+//! Chunks of one id; for each choice a role, contents, and one finish; at most one chunk of usage;
+//! `[DONE]`.
 
 use std::collections::BTreeMap;
 

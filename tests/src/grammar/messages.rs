@@ -1,4 +1,5 @@
-//! `message_start`, blocks one after the other with indexes from zero, `message_delta`, `message_stop`.
+//! `message_start`, blocks one after the other with indexes from zero, `message_delta`,
+//! `message_stop`.
 
 use serde_json::Value;
 

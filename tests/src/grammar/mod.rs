@@ -1,8 +1,9 @@
 //! Whether a reply is one that its API's clients can read, and what they read in it.
 //!
-//! Each API has a grammar that its documentation gives and its vendor's libraries rely on. A stream that breaks it may
-//! still look right to a test that searches for a string; here it does not. The checker is written apart from the core and
-//! reads whole JSON trees, so that one does not vouch for the other.
+//! Each API has a grammar that its documentation gives and its vendor's libraries rely on. A stream
+//! that breaks it may still look right to a test that searches for a string; here it does not. The
+//! checker is written apart from the core and reads whole JSON trees, so that one does not vouch
+//! for the other.
 //!
 //! ```
 //! use aibridge_core::api::Api;
@@ -82,8 +83,9 @@ pub fn stream(api: Api, bytes: &[u8]) -> Result<Reply, Broken> {
     read_events(api, &events(bytes))
 }
 
-/// Reads what a client got where upstream sent this much of its stream, which may have been broken off: then an error event
-/// ends it. Of the event that was cut short, which is out by then, nothing is expected but that it is one at most.
+/// Reads what a client got where upstream sent this much of its stream, which may have been broken
+/// off: then an error event ends it. Of the event that was cut short, which is out by then, nothing
+/// is expected but that it is one at most.
 ///
 /// # Errors
 /// It breaks the grammar.

@@ -1,4 +1,5 @@
-//! `response.created`, items with places from zero that are added and done, one terminal event; numbers that rise.
+//! `response.created`, items with places from zero that are added and done, one terminal event;
+//! numbers that rise.
 
 use serde_json::Value;
 

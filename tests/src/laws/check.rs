@@ -38,7 +38,8 @@ pub struct Checks {
     pub sizes: Sizes,
     /// Which laws must hold.
     pub laws: Vec<Law>,
-    /// Whether the environment is heeded: then a counterexample names the command that shows it again.
+    /// Whether the environment is heeded: then a counterexample names the command that shows it
+    /// again.
     pub heeds_env: bool,
 }
 
@@ -64,7 +65,8 @@ impl Checks {
         self
     }
 
-    /// The same, but as the environment says: `AIBRIDGE_CASES` is how many worlds, `AIBRIDGE_SEED` the only one.
+    /// The same, but as the environment says: `AIBRIDGE_CASES` is how many worlds, `AIBRIDGE_SEED`
+    /// the only one.
     ///
     /// # Panics
     /// A variable is set and is no number.
@@ -123,7 +125,7 @@ pub struct Report {
     pub judged: u64,
     /// Connections that providers broke.
     pub broken: u64,
-    /// Attempts behind which the next key was to be tried.
+    /// Attempts after which the next key was to be tried.
     pub failed_over: u64,
 }
 

@@ -1,6 +1,8 @@
-//! Reading a history: what every session is about at each entry, and in which state each bridge's keys must be.
+//! Reading a history: what every session is about at each entry, and in which state each bridge's
+//! keys must be.
 //!
-//! The states of keys are kept a second time here, from what the policy said alone, so that the pool does not vouch for itself.
+//! The states of keys are kept a second time here, from what the policy said alone, so that the
+//! pool does not vouch for itself.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +18,7 @@ use crate::{
     plan::ProviderPlan,
 };
 
-/// What is known behind the entries read so far.
+/// What is known after the entries read so far.
 #[derive(Debug)]
 pub(super) struct Context<'a> {
     history: &'a History,
@@ -63,7 +65,8 @@ impl Key {
         of_model.map_or(self.until, |until| self.until.max(*until))
     }
 
-    /// Whether it has been fit for use for requests for this model since then, so that a walk that began then could have had it.
+    /// Whether it has been fit for use for requests for this model since then, so that a walk that
+    /// began then could have had it.
     pub(super) fn is_valid_since(&self, began: Instant, model: Option<&str>) -> bool {
         !self.is_retired && self.cools_until(model) <= began && self.reset_at <= began
     }
@@ -239,7 +242,8 @@ pub(super) fn named_wait(at: Instant, answer: &Answer) -> Option<Duration> {
     Some((Instant::EPOCH + date).since(at))
 }
 
-/// Until when a key may rest for what the provider said, and for how it left off if nothing more of that came.
+/// Until when a key may rest for what the provider said, and for how it left off if nothing more of
+/// that came.
 fn excuse(at: Instant, verdict: &Verdict, heard: Option<&Answer>, is_over: bool) -> Instant {
     const NEVER: Instant = Instant::EPOCH;
     const FOR_EVER: Instant = Instant::FAR_FUTURE;

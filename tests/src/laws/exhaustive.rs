@@ -1,10 +1,11 @@
 //! Every sequence of outcomes, not a sample: for pools and sequences that are small enough.
 //!
-//! One client asks once a second, and each call to the provider comes to one of a few outcomes. All sequences of these are
-//! tried, and what is found is as short as any that breaks a law. Each is run to its end once: sequences that differ only in what is
-//! never called for (because all keys are retired, say) are the same one, and a short sequence is how a long one with nothing but
-//! replies behind it begins. The worlds keep no log: that no secret is shown in one does not depend on outcomes, and
-//! [`check_policy`](super::check_policy) looks at it.
+//! One client asks once a second, and each call to the provider comes to one of a few outcomes. All
+//! sequences of these are tried, and what is found is as short as any that breaks a law. Each is
+//! run to its end once: sequences that differ only in what is never called for (because all keys
+//! are retired, say) are the same one, and a short sequence is how a long one with nothing but
+//! replies after it begins. The worlds keep no log: that no secret is shown in one does not depend
+//! on outcomes, and [`check_policy`](super::check_policy) looks at it.
 //!
 //! ```
 //! use aibridge_core::keypool::Failover;
@@ -29,8 +30,8 @@ use crate::{
     plan::{Blip, ClientPlan, KeyPlan, Plan, ProviderPlan, RequestPlan},
 };
 
-/// Six things that a call may come to: a reply, a 429 that names a wait and one that names none, a rejected key, an error that is not the
-/// key's fault, and no reply.
+/// Six things that a call may come to: a reply, a 429 that names a wait and one that names none, a
+/// rejected key, an error that is not the key's fault, and no reply.
 pub const OUTCOMES: [Option<Blip>; 6] = [
     None,
     Some(Blip::Limited(2)),
@@ -40,8 +41,9 @@ pub const OUTCOMES: [Option<Blip>; 6] = [
     Some(Blip::ResetAt(0)),
 ];
 
-/// Tries every sequence of so many of these outcomes, and every shorter one, on a pool of so many keys. An outcome is what goes
-/// otherwise than usual, or `None` for a reply. Behind a sequence there are only replies.
+/// Tries every sequence of so many of these outcomes, and every shorter one, on a pool of so many
+/// keys. An outcome is what goes otherwise than usual, or `None` for a reply. Behind a sequence
+/// there are only replies.
 ///
 /// # Errors
 /// A law does not hold: the first of the shortest worlds in which that is so.

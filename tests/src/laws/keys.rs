@@ -17,9 +17,9 @@ use crate::history::{Ending, Entry, Fact, History, Leased};
 
 /// No key is tried twice in one iteration.
 ///
-/// An iteration is the first call of a request, or one turn of the loop of tools, with all that is tried for it. A call on a
-/// reused connection that was dead without a byte of a reply is not an attempt: it is made again on a fresh connection, with
-/// the same key.
+/// An iteration is the first call of a request, or one turn of the loop of tools, with all that is
+/// tried for it. A call on a reused connection that was dead without a byte of a reply is not an
+/// attempt: it is made again on a fresh connection, with the same key.
 ///
 /// # Errors
 /// One was.
@@ -41,8 +41,8 @@ pub fn no_key_twice(history: &History) -> Result<(), Breach> {
                     return Err(Breach::new(at, format!("key {key} is leased again")));
                 }
             }
-            // A request with a key of its own has no walks: its turns are told apart by the tools between them, which are on record
-            // though their servers may not have been reached.
+            // A request with a key of its own has no walks: its turns are told apart by the tools
+            // between them, which are on record though their servers may not have been reached.
             Fact::Asked(_) => called.retain(|(known, _)| *known != place),
             Fact::Recorded(record) if matches!(**record, Record::ToolUsage(..)) => {
                 let asked = context.session(entry).asked;
@@ -103,7 +103,8 @@ pub fn attempts_within_keys(history: &History) -> Result<(), Breach> {
     Ok(())
 }
 
-/// A key that was retired is not used again until an administrator resets it. Attempts that had it before may go on.
+/// A key that was retired is not used again until an administrator resets it. Attempts that had it
+/// before may go on.
 ///
 /// # Errors
 /// It was.
@@ -121,8 +122,9 @@ pub fn retired_keys_rest(history: &History) -> Result<(), Breach> {
     Ok(())
 }
 
-/// A key is not used inside its cooldown, neither the one that the policy gave it nor the one that the provider's 429 named
-/// (as far as that is within the longest cooldown configured). Attempts that had the key before may go on.
+/// A key is not used inside its cooldown, neither the one that the policy gave it nor the one that
+/// the provider's 429 named (as far as that is within the longest cooldown configured). Attempts
+/// that had the key before may go on.
 ///
 /// # Errors
 /// It was.
@@ -185,10 +187,12 @@ pub fn cooling_keys_rest(history: &History) -> Result<(), Breach> {
 
 /// If any key would have succeeded, the client is not told that all are exhausted.
 ///
-/// A key would have succeeded if its provider had served it at that moment. It may be left out for two reasons only: it was
-/// in use by then in another state (tried on this walk, or resting when the walk began), or it rests for a reason that the
-/// provider gave: a 429, for at most twice the wait that it named and a second; a reply that said that none is left; any other
-/// failure. Only 401, 402 and 403 are reasons to retire a key. And a client is told so only where the pool said it last.
+/// A key would have succeeded if its provider had served it at that moment. It may be left out for
+/// two reasons only: it was in use by then in another state (tried on this walk, or resting when
+/// the walk began), or it rests for a reason that the provider gave: a 429, for at most twice the
+/// wait that it named and a second; a reply that said that none is left; any other failure. Only
+/// 401, 402 and 403 are reasons to retire a key. And a client is told so only where the pool said
+/// it last.
 ///
 /// # Errors
 /// A key was left out without a reason, or the pool had one.
@@ -237,8 +241,8 @@ fn left_out(context: &mut Context<'_>, entry: &Entry, leased: &Leased) -> Result
     Ok(())
 }
 
-/// A key's limit is not the end of a request while another key is left: where the last attempt came to a 429, every key was
-/// tried, or is out of use, or was when the walk began.
+/// A key's limit is not the end of a request while another key is left: where the last attempt came
+/// to a 429, every key was tried, or is out of use, or was when the walk began.
 ///
 /// A policy may want it otherwise, so this law is one of the [optional](super::OPTIONAL) ones.
 ///
@@ -304,8 +308,9 @@ fn is_not_final(history: &History, statuses: &[u16]) -> Result<(), Breach> {
     Ok(())
 }
 
-/// `Retry-After` never promises earlier than the pool recovers: at that time at least one key is valid, if nothing else
-/// happens. And a client is told to come back if and only if some key is not retired.
+/// `Retry-After` never promises earlier than the pool recovers: at that time at least one key is
+/// valid, if nothing else happens. And a client is told to come back if and only if some key is not
+/// retired.
 ///
 /// # Errors
 /// None is.
@@ -360,8 +365,8 @@ pub fn retry_after_is_honest(history: &History) -> Result<(), Breach> {
     Ok(())
 }
 
-/// A client's own key is the client's own: a request that brings one never touches the pool and is sent with this key alone, and
-/// every other one is sent with a key of its provider's pool.
+/// A client's own key is the client's own: a request that brings one never touches the pool and is
+/// sent with this key alone, and every other one is sent with a key of its provider's pool.
 ///
 /// # Errors
 /// Keys were mixed up.

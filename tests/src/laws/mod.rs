@@ -1,7 +1,9 @@
-//! The laws of failover, for any [`Policy`](aibridge_core::keypool::Policy): what must hold in every world, whatever a policy decides.
+//! The laws of failover, for any [`Policy`](aibridge_core::keypool::Policy): what must hold in
+//! every world, whatever a policy decides.
 //!
-//! Each law is a function of a [`History`]. [`check_policy`] tries all of them on thousands of random worlds, takes the first
-//! one in which a law breaks, makes it as small as it can, and shows it as a timeline:
+//! Each law is a function of a [`History`]. [`check_policy`] tries all of them on thousands of
+//! random worlds, takes the first one in which a law breaks, makes it as small as it can, and shows
+//! it as a timeline:
 //!
 //! ```
 //! use aibridge_core::keypool::{Attempt, Policy, Verdict};
@@ -22,9 +24,9 @@
 //! println!("{found}"); // the timeline, and how to see it again
 //! ```
 //!
-//! [`Checks`] say how many worlds, how large, and which laws: a policy that ignores `Retry-After` on purpose leaves one out, and one
-//! that means to try every key takes the [optional](OPTIONAL) ones in.
-//! [`exhaustive`] tries every sequence of outcomes instead of a sample, for small pools.
+//! [`Checks`] say how many worlds, how large, and which laws: a policy that ignores `Retry-After`
+//! on purpose leaves one out, and one that means to try every key takes the [optional](OPTIONAL)
+//! ones in. [`exhaustive`] tries every sequence of outcomes instead of a sample, for small pools.
 
 mod check;
 mod context;
@@ -86,8 +88,8 @@ pub const ALL: [Law; 10] = laws![
     retry_after_is_honest
 ];
 
-/// Laws for policies that mean to fail over, as the default one does. A policy that relays a 403 on purpose, say, does not keep them, so
-/// they are taken in by [`Checks::with`].
+/// Laws for policies that mean to fail over, as the default one does. A policy that relays a 403 on
+/// purpose, say, does not keep them, so they are taken in by [`Checks::with`].
 pub const OPTIONAL: [Law; 2] = laws![limits_are_not_final, rejections_are_not_final];
 
 /// The first law that breaks, and where.

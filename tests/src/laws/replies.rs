@@ -18,10 +18,12 @@ use crate::{
     reply::split_events,
 };
 
-/// Every interception ends exactly once, with exactly one terminal outcome and record, and that is what the client saw.
+/// Every interception ends exactly once, with exactly one terminal outcome and record, and that is
+/// what the client saw.
 ///
-/// Nobody waits for ever, no session outlives its world, and none breaks the contract with its adapter. A request that is turned
-/// away while the bridge shuts down, or because it came too slowly, is no interception.
+/// Nobody waits for ever, no session outlives its world, and none breaks the contract with its
+/// adapter. A request that is turned away while the bridge shuts down, or because it came too
+/// slowly, is no interception.
 ///
 /// # Errors
 /// One does not.
@@ -102,11 +104,13 @@ pub fn ends_once(history: &History) -> Result<(), Breach> {
 
 /// What was relayed is an exact copy of the upstream's bytes, from the first on.
 ///
-/// The bridge may add keep-alives between events, and, where the upstream broke off, one error event: right behind the last
-/// event, or behind the end of one that is begun, unless that was all that the last one lacked. Where there is no room for one, the connection ends, so that nobody takes a part
-/// for all; and it ends for no other reason, unless the client does not read. The bridge may withhold the usage chunk of a chat
-/// stream that only it had asked for. Requests with injected tools, whose turns are joined, are compared with nothing; nor are
-/// replies that the bridge gives itself.
+/// The bridge may add keep-alives between events, and, where the upstream broke off, one error
+/// event: right after the last event, or after the end of one that is begun, unless that was all
+/// that the last one lacked. Where there is no room for one, the connection ends, so that nobody
+/// takes a part for all; and it ends for no other reason, unless the client does not read. The
+/// bridge may withhold the usage chunk of a chat stream that only it had asked for. Requests with
+/// injected tools, whose turns are joined, are compared with nothing; nor are replies that the
+/// bridge gives itself.
 ///
 /// # Errors
 /// A byte is missing, added or changed, or a reply ends otherwise than the upstream's.
@@ -267,7 +271,8 @@ fn is_last(event: &[u8]) -> bool {
     last.iter().any(|last| event.starts_with(last.as_bytes()))
 }
 
-/// Whether this is how the bridge tells that upstream broke off: the end of an event that is begun, and one error event.
+/// Whether this is how the bridge tells that upstream broke off: the end of an event that is begun,
+/// and one error event.
 fn is_break(api: Api, sent: &Copied<'_>, rest: &[u8]) -> bool {
     let close: &[u8] = match api.vendor() {
         Vendor::Anthropic => b"\nevent: ping\n\n",
@@ -276,7 +281,8 @@ fn is_break(api: Api, sent: &Copied<'_>, rest: &[u8]) -> bool {
     let told = match sent.open {
         // With its end, it is the last event: there is nothing to be told.
         Some(open) if rest == b"\n\n" && rest == close => return is_last(open) && is_json(open),
-        // Where an event may be withheld, a part of one is: what looks like its first bytes are the error's.
+        // Where an event may be withheld, a part of one is: what looks like its first bytes are the
+        // error's.
         Some(open) if api == Api::ChatCompletions && is_error(api, open) => true,
         Some(_) => rest
             .strip_prefix(close)
@@ -316,10 +322,10 @@ fn is_error(api: Api, event: &[u8]) -> bool {
 
 /// No secret leaves except in its own credential header.
 ///
-/// Searched are all bytes that clients got, paths, header fields and bodies that upstreams saw, records, traces, and the debug form of
-/// everything else, which is what a log could show. The one place is the field of a call in which its provider expects the key, or
-/// its MCP server the secret that it is configured with. Traces are there where the world was
-/// [traced](crate::World::traced).
+/// Searched are all bytes that clients got, paths, header fields and bodies that upstreams saw,
+/// records, traces, and the debug form of everything else, which is what a log could show. The one
+/// place is the field of a call in which its provider expects the key, or its MCP server the secret
+/// that it is configured with. Traces are there where the world was [traced](crate::World::traced).
 ///
 /// # Errors
 /// One did.

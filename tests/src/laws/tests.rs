@@ -1,4 +1,5 @@
-//! Each law with histories that break it, made by changing what happened. What policies can break is in `tests/laws_policies.rs`.
+//! Each law with histories that break it, made by changing what happened. What policies can break
+//! is in `tests/laws_policies.rs`.
 
 mod replies;
 
@@ -18,8 +19,8 @@ use crate::{
     plan::{Blip, ClientPlan, Credential, KeyPlan, Plan, ProviderPlan, RequestPlan, ToolPlan},
 };
 
-/// A pool of two keys, of which the first is limited at once, and a client that asks four times: twice for a stream, then with a
-/// key of its own, and at last when both keys are used up.
+/// A pool of two keys, of which the first is limited at once, and a client that asks four times:
+/// twice for a stream, then with a key of its own, and at last when both keys are used up.
 fn history() -> History {
     let keys = [
         KeyPlan::limited(1, Duration::from_secs(60)),

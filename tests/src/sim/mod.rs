@@ -1,9 +1,11 @@
-//! A deterministic world around a [`Bridge`]: clients, sessions, connections, a scripted upstream and a clock.
+//! A deterministic world around a [`Bridge`]: clients, sessions, connections, a scripted upstream
+//! and a clock.
 //!
-//! Nothing here is concurrent and nothing waits. [`Sim::settle`] does all there is to do at the present moment, one thing
-//! at a time and in a fixed order; [`Sim::advance`] and [`Sim::run_until`] move the clock on from one deadline to the
-//! next. The network has no latency and loses nothing: what is late or lost, a script says. Two runs of one test are the
-//! same to the byte, and a test that fails prints the timeline of its run.
+//! Nothing here is concurrent and nothing waits. [`Sim::settle`] does all there is to do at the
+//! present moment, one thing at a time and in a fixed order; [`Sim::advance`] and
+//! [`Sim::run_until`] move the clock on from one deadline to the next. The network has no latency
+//! and loses nothing: what is late or lost, a script says. Two runs of one test are the same to the
+//! byte, and a test that fails prints the timeline of its run.
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
@@ -31,14 +33,16 @@ pub(crate) use watch::Watch;
 
 /// Steps at one moment above which the world is said to run in circles.
 const MAX_STEPS: usize = 1_000_000;
-/// The same for one that is watched: it is run many times to be made smaller, and writes all of it down.
+/// The same for one that is watched: it is run many times to be made smaller, and writes all of it
+/// down.
 const MAX_WATCHED_STEPS: usize = 50_000;
 
 /// A client of a [`Sim`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientId(pub(crate) usize);
 
-/// A deterministic world around a [`Bridge`]: clients, sessions, connections, a scripted upstream and a clock.
+/// A deterministic world around a [`Bridge`]: clients, sessions, connections, a scripted upstream
+/// and a clock.
 ///
 /// ```
 /// use aibridge_core::api::Api;
@@ -138,16 +142,16 @@ impl Sim {
         self
     }
 
-    /// The same, and the session of every client is [recorded](aibridge_core::trace). Take the traces with
-    /// [`take_traces`](Self::take_traces).
+    /// The same, and the session of every client is [recorded](aibridge_core::trace). Take the
+    /// traces with [`take_traces`](Self::take_traces).
     #[must_use]
     pub fn traced(mut self) -> Self {
         self.traces = Some(Traces::default());
         self
     }
 
-    /// The traces of all sessions of clients so far, in the order in which they connected, if it is [`traced`](Self::traced). What
-    /// happens from then on is in none.
+    /// The traces of all sessions of clients so far, in the order in which they connected, if it is
+    /// [`traced`](Self::traced). What happens from then on is in none.
     pub fn take_traces(&mut self) -> Vec<Vec<u8>> {
         let traces = self.traces.take();
         traces.map_or_else(Vec::new, Traces::finish)
@@ -160,7 +164,8 @@ impl Sim {
         self
     }
 
-    /// The same, with the configured MCP servers kept, of which the one at this origin is played by this script.
+    /// The same, with the configured MCP servers kept, of which the one at this origin is played by
+    /// this script.
     #[must_use]
     pub fn with_server(self, target: &Target, script: &Script) -> Self {
         self.with_servers([(target, script)])

@@ -1,4 +1,5 @@
-//! What a simulated world consists of: clients with their sessions, connections to upstreams, and what travels on them.
+//! What a simulated world consists of: clients with their sessions, connections to upstreams, and
+//! what travels on them.
 
 use std::collections::VecDeque;
 
@@ -76,7 +77,8 @@ pub(super) struct Conn {
     pub(super) inbox: VecDeque<Wire>,
     /// Sent, and not read by the upstream.
     pub(super) unread: BytesMut,
-    /// How many bytes the upstream reads at a time, and how long it pauses then; `None`: all at once.
+    /// How many bytes the upstream reads at a time, and how long it pauses then; `None`: all at
+    /// once.
     pub(super) sips: Option<(usize, Duration)>,
     /// The upstream reads nothing until then.
     pub(super) reads_at: Option<Instant>,

@@ -1,4 +1,5 @@
-//! Upstreams in the simulator: how connections come up, what is read from them and written to them, and how they break.
+//! Upstreams in the simulator: how connections come up, what is read from them and written to them,
+//! and how they break.
 
 use aibridge_core::{ConnId, Duration, Fault, Frame, Target};
 use bytes::{Buf, Bytes};
@@ -64,7 +65,8 @@ impl Sim {
         true
     }
 
-    /// What is at this place among the watched targets goes down: its connections are reset, those that come up included.
+    /// What is at this place among the watched targets goes down: its connections are reset, those
+    /// that come up included.
     pub(crate) fn break_off(&mut self, server: usize) {
         let mut told = Vec::new();
         for (id, conn) in &mut self.conns {

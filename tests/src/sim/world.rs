@@ -1,4 +1,5 @@
-//! The simulator's inside: one thing at a time, and the part of an adapter that does what sessions want.
+//! The simulator's inside: one thing at a time, and the part of an adapter that does what sessions
+//! want.
 
 use std::collections::VecDeque;
 
@@ -366,7 +367,8 @@ impl Sim {
     }
 }
 
-/// Takes the first thing off an inbox, if the session would notice it: bytes and an end only where it reads.
+/// Takes the first thing off an inbox, if the session would notice it: bytes and an end only where
+/// it reads.
 fn next_event(conn: ConnId, inbox: &mut VecDeque<Wire>, wants_read: bool) -> Option<Event> {
     if matches!(inbox.front()?, Wire::Bytes(_) | Wire::End) && !wants_read {
         return None;

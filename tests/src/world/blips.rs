@@ -27,7 +27,8 @@ impl Blips {
         }
     }
 
-    /// What becomes of the next call. What goes wrong with a connection waits for the next one that is opened.
+    /// What becomes of the next call. What goes wrong with a connection waits for the next one that
+    /// is opened.
     pub(super) fn next_call(&mut self) -> Option<Blip> {
         let is_of_call = |blip: &Option<Blip>| blip.is_none_or(|blip| !blip.is_of_connection());
         let at = self.0.iter().position(is_of_call)?;

@@ -1,9 +1,11 @@
-//! A whole world in virtual time: clients, bridges, providers with rate limits, MCP servers, and all that goes wrong.
+//! A whole world in virtual time: clients, bridges, providers with rate limits, MCP servers, and
+//! all that goes wrong.
 //!
-//! A [`World`] is made of a [`Plan`] and a [`Policy`], and its run is a pure function of the two: the same plan gives the same
-//! [`History`], to the byte. Each bridge is a [`Sim`]: real sessions, real bytes, a real key pool. Bridges share nothing but the
-//! providers. Which of two things that are ready at one moment is done first is drawn from the plan's seed, so that
-//! no order is taken for granted.
+//! A [`World`] is made of a [`Plan`] and a [`Policy`], and its run is a pure function of the two:
+//! the same plan gives the same [`History`], to the byte. Each bridge is a [`Sim`]: real sessions,
+//! real bytes, a real key pool. Bridges share nothing but the providers. Which of two things that
+//! are ready at one moment is done first is drawn from the plan's seed, so that no order is taken
+//! for granted.
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -50,7 +52,8 @@ use tools::Tools;
 
 /// When every world begins.
 const BEGAN: Instant = Instant::from_secs(1_700_000_000);
-/// How long a world lasts at most behind the last thing that its clients do by themselves. No wait in it is longer.
+/// How long a world lasts at most after the last thing that its clients do by themselves. No wait
+/// in it is longer.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// How long sessions have to come to their end when no client is left.
 const AFTERMATH: Duration = Duration::from_secs(300);
@@ -79,7 +82,8 @@ impl World {
     /// A world of this plan, in which every bridge has this policy for every provider.
     ///
     /// # Panics
-    /// The plan has no bridge or a provider without keys, or speaks of something that it does not have.
+    /// The plan has no bridge or a provider without keys, or speaks of something that it does not
+    /// have.
     pub fn new(plan: &Plan, policy: Arc<dyn Policy>) -> Self {
         Self::build(plan, policy, false)
     }
@@ -140,7 +144,8 @@ impl World {
         }
     }
 
-    /// The same, and the session of every client is [recorded](aibridge_core::trace): the [`History`] has the traces.
+    /// The same, and the session of every client is [recorded](aibridge_core::trace): the
+    /// [`History`] has the traces.
     #[must_use]
     pub fn traced(mut self) -> Self {
         self.sims = self.sims.into_iter().map(Sim::traced).collect();

@@ -223,8 +223,8 @@ impl State {
         }
     }
 
-    /// The same reply with what providers say of their limits: how many requests a key may make, has left, and when it has all
-    /// of them again.
+    /// The same reply with what providers say of their limits: how many requests a key may make,
+    /// has left, and when it has all of them again.
     fn announced(&self, reply: Reply, limit: Limit, taken: &Taken) -> Reply {
         let left = taken.left.unwrap_or_default().to_string();
         let all = limit.burst.to_string();
@@ -260,7 +260,8 @@ const CALL: &str = "worlds_call";
 /// What a request says that wants a long reply.
 pub(super) const AT_LENGTH: &str = "Tell me all of it.";
 
-/// What a model says, rendered once: by API, and whether it streams; without a call, with one, with two, and at length.
+/// What a model says, rendered once: by API, and whether it streams; without a call, with one, with
+/// two, and at length.
 static SAID: LazyLock<Vec<[Reply; 4]>> = LazyLock::new(|| {
     let said = Turn::new().thinks(&["Hm."], "c2ln").says(&[
         "A bridge ",
@@ -318,7 +319,7 @@ fn said(seen: &Seen) -> Reply {
 
 /// Whether a long reply is wanted.
 fn is_long(seen: &Seen) -> bool {
-    // It stands near the beginning, and what is behind it may be long.
+    // It stands near the beginning, and what is after it may be long.
     let begin = &seen.body[..seen.body.len().min(1 << 10)];
     memchr::memmem::find(begin, AT_LENGTH.as_bytes()).is_some()
 }
@@ -330,7 +331,8 @@ fn model_of(body: &[u8]) -> Option<&str> {
     str::from_utf8(&body[from..from + len]).ok()
 }
 
-/// A time as RFC 3339 writes it, in whole seconds rounded up. Days are counted as Howard Hinnant's `civil_from_days` does.
+/// A time as RFC 3339 writes it, in whole seconds rounded up. Days are counted as Howard Hinnant's
+/// `civil_from_days` does.
 fn rfc3339(at: Instant) -> String {
     let seconds = at.as_millis().div_ceil(1000);
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);

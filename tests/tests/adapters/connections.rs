@@ -106,7 +106,8 @@ fn what_outlasts_the_drain_is_given_up_and_recorded() {
 
 #[test]
 fn an_upstream_that_answers_before_it_has_read_all_is_heard() {
-    // It says no to the head, reads no body, and hangs up: what providers' front ends do with bodies they find too large.
+    // It says no to the head, reads no body, and hangs up: what providers' front ends do with
+    // bodies they find too large.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let upstream = std::thread::spawn(move || {

@@ -1,4 +1,5 @@
-//! What goes wrong on real sockets, and what exactly the client is told of it: every row for each API, blocking and streamed.
+//! What goes wrong on real sockets, and what exactly the client is told of it: every row for each
+//! API, blocking and streamed.
 
 use std::{
     io::{Read, Write},
@@ -56,7 +57,8 @@ const NO_HTTP: &str = "upstream connection failed: protocol error";
 const RESET: &str = "upstream connection failed: connection reset";
 const SILENT: &str = "upstream did not answer in time";
 
-/// What happens, the status that the client gets, and the message of its error: in a reply of the bridge's own, or after what was relayed.
+/// What happens, the status that the client gets, and the message of its error: in a reply of the
+/// bridge's own, or after what was relayed.
 const ROWS: [(How, Place, u16, &str); 19] = [
     (Ends, Beginning, 502, CLOSED),
     (Ends, WithinHead, 502, CLOSED),

@@ -1,7 +1,7 @@
 //! What only real sockets can show, of any adapter.
 //!
-//! A test crate for each adapter has these suites, and names the adapter: what they share is written once, and each test says on
-//! which it fails.
+//! A test crate for each adapter has these suites, and names the adapter: what they share is
+//! written once, and each test says on which it fails.
 
 mod committed;
 mod connections;

@@ -1,4 +1,5 @@
-//! What only real sockets can show: that bytes leave when they are there, and that connections end when they should.
+//! What only real sockets can show: that bytes leave when they are there, and that connections end
+//! when they should.
 //!
 //! No test sleeps. Where order matters, the upstream waits for the client's confirmation.
 
@@ -97,7 +98,8 @@ fn a_client_that_leaves_ends_the_upstream_call() {
     }
 }
 
-/// Calls of tools run in the session that the MCP server's keeper keeps: it must not be given back while a loop goes on.
+/// Calls of tools run in the session that the MCP server's keeper keeps: it must not be given back
+/// while a loop goes on.
 #[test]
 fn at_shutdown_mcp_sessions_outlast_the_loops_that_run_in_them() {
     let call = |id| Turn::new().calls(id, "bmcp_desk_add", "{}");

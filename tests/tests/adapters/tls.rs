@@ -1,4 +1,5 @@
-//! TLS to upstream: a certificate of our own authority, one of nobody's, and the way through a proxy.
+//! TLS to upstream: a certificate of our own authority, one of nobody's, and the way through a
+//! proxy.
 
 use std::{
     io::{Read, Write},

@@ -131,7 +131,8 @@ impl World {
     }
 }
 
-/// Reads a reply that is a success by its API's grammar, and sees to it that no injected tool shows.
+/// Reads a reply that is a success by its API's grammar, and sees to it that no injected tool
+/// shows.
 #[track_caller]
 pub fn read(api: Api, streaming: bool, answer: &Answer) -> grammar::Reply {
     let form = format!("{api:?} streaming={streaming}");
@@ -151,7 +152,8 @@ pub fn read(api: Api, streaming: bool, answer: &Answer) -> grammar::Reply {
     read.unwrap_or_else(|broken| panic!("{form}: {broken}\n{}", answer.text()))
 }
 
-/// A result that a request gives the model: the id of the call, what it is told, and whether that is an error.
+/// A result that a request gives the model: the id of the call, what it is told, and whether that
+/// is an error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     pub id: String,

@@ -74,7 +74,8 @@ impl<A: Adapter> Gateway<A> {
             .with_bridge(|bridge| key_states(bridge, now, provider))
     }
 
-    /// What was recorded, once so many interceptions have ended: a record may be kept a moment after its reply has been read.
+    /// What was recorded, once so many interceptions have ended: a record may be kept a moment
+    /// after its reply has been read.
     pub fn records(&self, ended: usize) -> Records {
         let pending = |records: &mut Records| records.all_ended().len() < ended;
         let records = self.kept.records.lock();

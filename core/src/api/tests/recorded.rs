@@ -1,5 +1,5 @@
-//! What providers really sent. The recordings are no part of this repository: without them these tests say so and
-//! pass.
+//! What providers really sent. The recordings are no part of this repository: without them these
+//! tests say so and pass.
 
 #![expect(
     clippy::disallowed_methods,

@@ -1,8 +1,9 @@
-//! `tool_choice` behind a turn that called injected tools.
+//! `tool_choice` after a turn that called injected tools.
 //!
-//! A client may insist that a tool be called. Where an injected one was all that could be called, it has been called now, and a
-//! model that is made to call it again in every turn never comes to answer. So what is forced is then left to the model. Where the
-//! client's own tools are among the choice, it stands: the client waits for a call of one of them.
+//! A client may insist that a tool be called. Where an injected one was all that could be called,
+//! it has been called now, and a model that is made to call it again in every turn never comes to
+//! answer. So what is forced is then left to the model. Where the client's own tools are among the
+//! choice, it stands: the client waits for a call of one of them.
 
 use std::ops::Range;
 
@@ -15,8 +16,8 @@ use crate::{
     json::{Error, Kind, Scanner, Str},
 };
 
-/// Of a request body, makes a forced choice free if only tools that `is_injected` knows can be meant. `has_own`: the client
-/// brought tools of its own.
+/// Of a request body, makes a forced choice free if only tools that `is_injected` knows can be
+/// meant. `has_own`: the client brought tools of its own.
 pub(super) fn relax(
     api: Api,
     body: &[u8],

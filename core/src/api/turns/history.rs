@@ -1,7 +1,8 @@
 //! Putting together again what was streamed in pieces.
 //!
-//! Strings are kept as they stood between their quotes, escapes and all, and joined that way: so a signature comes
-//! out byte for byte, and a surrogate pair whose halves came in two pieces comes out whole.
+//! Strings are kept as they stood between their quotes, escapes and all, and joined that way: so a
+//! signature comes out byte for byte, and a surrogate pair whose halves came in two pieces comes
+//! out whole.
 
 use crate::{
     api::{edits::quoted, read},

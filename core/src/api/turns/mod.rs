@@ -1,9 +1,9 @@
 //! Many turns, one reply: what the client sees of the agentic loop.
 //!
-//! With tools injected, a reply may call one of them. The client must not see that call: it is run, its result is
-//! appended to the conversation, and the model is called again. [`Turns`] follows the turns of one request and knows
-//! what the client gets of each, when a turn calls tools, and what the next request is. It runs nothing and waits
-//! for nothing.
+//! With tools injected, a reply may call one of them. The client must not see that call: it is run,
+//! its result is appended to the conversation, and the model is called again. [`Turns`] follows the
+//! turns of one request and knows what the client gets of each, when a turn calls tools, and what
+//! the next request is. It runs nothing and waits for nothing.
 //!
 //! One turn, streamed, goes like this:
 //!
@@ -14,13 +14,15 @@
 //! | a blocking reply, whole | [`body`](Turns::body) instead of these two |
 //! | any end | [`told`](Turns::told), for the records |
 //!
-//! After [`TurnEnd::Calls`] the caller runs the calls and sends what [`continuation`](Turns::continuation) gives,
-//! which begins the next turn. Every other end is the end of the reply.
+//! After [`TurnEnd::Calls`] the caller runs the calls and sends what
+//! [`continuation`](Turns::continuation) gives, which begins the next turn. Every other end is the
+//! end of the reply.
 //!
-//! What is streamed is never held back longer than it must be. Text and thoughts leave at once; calls of injected tools
-//! are left out; the end of a turn waits only where such a call came before it. The Responses API is different: its
-//! events carry places and numbers that belong to one response, so a turn is held until it is known to call no
-//! injected tool, and nothing of a turn that does ever leaves.
+//! What is streamed is never held back longer than it must be. Text and thoughts leave at once;
+//! calls of injected tools are left out; the end of a turn waits only where such a call came before
+//! it. The Responses API is different: its events carry places and numbers that belong to one
+//! response, so a turn is held until it is known to call no injected tool, and nothing of a turn
+//! that does ever leaves.
 //!
 //! ```
 //! use aibridge_core::{
@@ -123,8 +125,8 @@ impl Call {
 /// How a turn ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TurnEnd {
-    /// These are to be run, then comes another turn. In the model's order; at least one of them is sound. Those that are not
-    /// are answered with an error.
+    /// These are to be run, then comes another turn. In the model's order; at least one of them is
+    /// sound. Those that are not are answered with an error.
     Calls(Vec<Call>),
     /// The reply is over, and the client has all of it.
     Final,
@@ -135,8 +137,8 @@ pub enum TurnEnd {
         /// Why they are not run.
         why: Refusal,
     },
-    /// The turn calls injected tools, but is longer than [`MAX_TURN`], so that it cannot be continued. The reply
-    /// is to be ended with an error.
+    /// The turn calls injected tools, but is longer than [`MAX_TURN`], so that it cannot be
+    /// continued. The reply is to be ended with an error.
     TooLong,
 }
 
@@ -147,15 +149,17 @@ pub enum Refusal {
     Malformed,
     /// The turn calls tools of the client's too, which only the client can run.
     Mixed,
-    /// The turn ended before its time: at a limit of tokens, by a filter, with an error, or without an end.
+    /// The turn ended before its time: at a limit of tokens, by a filter, with an error, or without
+    /// an end.
     Truncated,
 }
 
 /// Follows the turns of one request, and makes one reply of them.
 ///
-/// The client's reply has started as soon as something was relayed or replaced, or [`end`](Self::end) gave bytes.
-/// All that goes to the client is whole events, so that a keep-alive may stand between any two of them; in the
-/// Responses API the caller must not start the reply with one.
+/// The client's reply has started as soon as something was relayed or replaced, or
+/// [`end`](Self::end) gave bytes. All that goes to the client is whole events, so that a keep-alive
+/// may stand between any two of them; in the Responses API the caller must not start the reply with
+/// one.
 pub struct Turns {
     api: Api,
     /// As much of it as following a turn takes.
@@ -166,7 +170,7 @@ pub struct Turns {
     follow: Stream,
     /// What a blocking turn told.
     told: Option<Told>,
-    /// The last event was not relayed and ended in a CR: an LF right behind it is accounted for.
+    /// The last event was not relayed and ended in a CR: an LF right after it is accounted for.
     swallows_lf: bool,
     turn: Turn,
     dialect: Dialect,
@@ -190,8 +194,9 @@ impl fmt::Debug for Turns {
 }
 
 impl Turns {
-    /// The turns of this request. `body` is what is sent upstream in the first turn and `injected` the names of the
-    /// tools in it that are not the client's: both as [`inject`](super::inject) gave them.
+    /// The turns of this request. `body` is what is sent upstream in the first turn and `injected`
+    /// the names of the tools in it that are not the client's: both as [`inject`](super::inject)
+    /// gave them.
     pub fn new(api: Api, inspected: &Inspected, body: Bytes, injected: Vec<Arc<str>>) -> Self {
         let tools = &inspected.slots.tools;
         let inspected = Inspected {
@@ -249,8 +254,8 @@ impl Turns {
         (rest, self.turn.ended())
     }
 
-    /// Takes a whole blocking turn (a success: errors are not the loop's business). Gives the body for the client,
-    /// which is empty where the loop goes on, and how the turn ended.
+    /// Takes a whole blocking turn (a success: errors are not the loop's business). Gives the body
+    /// for the client, which is empty where the loop goes on, and how the turn ended.
     pub fn body(&mut self, body: Bytes) -> (Bytes, TurnEnd) {
         let told = self.told.insert(read_body(self.api, &body));
         // The common case needs no second look. A short body has room in the notes for any call.
@@ -278,10 +283,11 @@ impl Turns {
         }
     }
 
-    /// The body of the next request: the one before, and behind its conversation the turn's own messages as
-    /// received and the results. Where the client insisted on a tool and only injected ones can be meant, the model is
-    /// free from here on. Of a `conversation` that the provider keeps, only the results are new. `results` answer the calls of [`TurnEnd::Calls`], in their order. The next turn
-    /// begins.
+    /// The body of the next request: the one before, and after its conversation the turn's own
+    /// messages as received and the results. Where the client insisted on a tool and only injected
+    /// ones can be meant, the model is free from here on. Of a `conversation` that the provider
+    /// keeps, only the results are new. `results` answer the calls of [`TurnEnd::Calls`], in their
+    /// order. The next turn begins.
     pub fn continuation(&mut self, results: &[CallResult]) -> Bytes {
         let turn = &mut self.turn;
         if turn.nth == 0 {
@@ -316,8 +322,9 @@ impl Turns {
         body
     }
 
-    /// How many bytes of this turn, and of what earlier ones have for the client, it keeps besides the request: at most twice
-    /// [`MAX_TURN`], for what the conversation needs and what is held back, and one event.
+    /// How many bytes of this turn, and of what earlier ones have for the client, it keeps besides
+    /// the request: at most twice [`MAX_TURN`], for what the conversation needs and what is held
+    /// back, and one event.
     pub fn buffered(&self) -> usize {
         self.turn.history.len()
             + match &self.dialect {
@@ -327,13 +334,14 @@ impl Turns {
             }
     }
 
-    /// The turn's terminal event has come, so that [`end`](Self::end) need not wait for the end of the stream.
+    /// The turn's terminal event has come, so that [`end`](Self::end) need not wait for the end of
+    /// the stream.
     pub fn is_turn_over(&self) -> bool {
         self.turn.end.is_some()
     }
 
-    /// The client has been given a terminal event, or the provider's own error: what follows is no failure, and
-    /// nothing may be added.
+    /// The client has been given a terminal event, or the provider's own error: what follows is no
+    /// failure, and nothing may be added.
     pub fn is_complete(&self) -> bool {
         let goes_on = matches!(self.turn.end, Some(TurnEnd::Calls(_) | TurnEnd::TooLong));
         self.follow.is_complete() && !goes_on
@@ -344,9 +352,9 @@ impl Turns {
         error.event(self.api, id, self.follow.sequence_number())
     }
 
-    /// The stream's own error event where a later turn was answered by an error, after the reply has started: the
-    /// body as it came, with its type, code, param and request id, where it is an error of the API's; else at least
-    /// what it says.
+    /// The stream's own error event where a later turn was answered by an error, after the reply
+    /// has started: the body as it came, with its type, code, param and request id, where it is an
+    /// error of the API's; else at least what it says.
     pub fn upstream_error_event(
         &self,
         status: StatusCode,
@@ -367,8 +375,8 @@ impl Turns {
         self.error_event(&ApiError::http(status, message), id)
     }
 
-    /// Bytes that are no event: comments, which pass; pieces of an event that is too long to be read, or a stump at
-    /// the end of the stream, which pass unless the turn may go on behind them.
+    /// Bytes that are no event: comments, which pass; pieces of an event that is too long to be
+    /// read, or a stump at the end of the stream, which pass unless the turn may go on after them.
     fn raw(&mut self, raw: &Bytes) -> Passed {
         let is_harmless = raw.starts_with(b":") || raw.trim_ascii().is_empty();
         let may_go_on = match &mut self.dialect {
@@ -441,7 +449,8 @@ fn edited(event: &sse::Event, mut edits: Edits) -> Bytes {
     edits.apply(event.raw())
 }
 
-/// An event as it came. Of a CRLF that was split, the LF comes later and is then swallowed, so it is added here.
+/// An event as it came. Of a CRLF that was split, the LF comes later and is then swallowed, so it
+/// is added here.
 fn whole(event: &sse::Event) -> Bytes {
     let raw = event.raw();
     if raw.ends_with(b"\r") {

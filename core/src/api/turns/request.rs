@@ -58,7 +58,8 @@ impl Request {
         self.body.clone()
     }
 
-    /// Whether the provider keeps the conversation: it has the turn's input and output already and would have them twice.
+    /// Whether the provider keeps the conversation: it has the turn's input and output already and
+    /// would have them twice.
     pub(super) fn is_kept(&self) -> bool {
         let mut is_kept = false;
         read::document(&self.body, |scan| {
@@ -125,7 +126,7 @@ impl Request {
 
 /// What the conversation is in.
 enum List {
-    /// Nothing; the offset is behind the body's opening brace.
+    /// Nothing; the offset is after the body's opening brace.
     Absent(usize),
     Array(End),
     Odd,

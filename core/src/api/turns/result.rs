@@ -36,7 +36,8 @@ pub struct CallResult {
     pub content: Vec<Content>,
     /// The tool said that it failed, or it could not be run.
     pub is_error: bool,
-    /// MCP's result as JSON text: what the OpenAI APIs get where there is no text among the content.
+    /// MCP's result as JSON text: what the OpenAI APIs get where there is no text among the
+    /// content.
     pub raw: String,
 }
 
@@ -62,8 +63,8 @@ impl CallResult {
         }
     }
 
-    /// Cuts the result down to `max` bytes of content, and says so in it. Text is cut at a character, all else
-    /// is left out whole. Whether there was something to cut.
+    /// Cuts the result down to `max` bytes of content, and says so in it. Text is cut at a
+    /// character, all else is left out whole. Whether there was something to cut.
     ///
     /// ```
     /// use aibridge_core::api::turns::{Call, CallResult, Content};
@@ -122,7 +123,8 @@ impl CallResult {
         for content in &self.content {
             blocks.extend(content.block(&mut is_error));
         }
-        // An error without words is refused there. Anything else may have nothing to say: a tool that printed nothing.
+        // An error without words is refused there. Anything else may have nothing to say: a tool
+        // that printed nothing.
         if blocks.is_empty() && is_error {
             blocks.push(text_block("Error: no valid tool result content"));
         }

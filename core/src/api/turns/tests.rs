@@ -151,7 +151,8 @@ fn call(id: &str, name: &str, arguments: &str) -> Call {
     }
 }
 
-/// What a request has more than the one before, whose conversation ends before the last bracket of `tail`.
+/// What a request has more than the one before, whose conversation ends before the last bracket of
+/// `tail`.
 fn added(played: &Played, nth: usize, tail: &str) -> String {
     let before = played.requests[nth - 1].strip_suffix(tail).unwrap();
     let after = played.requests[nth].strip_suffix(tail).unwrap();
@@ -216,7 +217,7 @@ fn the_limit_of_a_turn_ends_a_streamed_loop_too() {
     ] {
         let word = data[1].replace('X', &big);
         let order = [0, 2, 1, 1, 1, 1, 3, 4].map(|nth| if nth == 1 { &*word } else { data[nth] });
-        // A call behind the text is as good as one before it, if the text has not been let go.
+        // A call after the text is as good as one before it, if the text has not been let go.
         let stream = chunks(&order);
         let request = r#"{"model":"m","stream":true,"messages":[]}"#;
         let played = stream_in(api, request, &[&stream], usize::MAX);

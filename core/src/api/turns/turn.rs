@@ -21,7 +21,8 @@ pub(super) struct Turn {
     /// An error came, or the stream broke off.
     pub(super) failed: bool,
     pub(super) end: Option<TurnEnd>,
-    /// What the turn adds to the conversation: elements of a JSON array. Only where it has calls to run.
+    /// What the turn adds to the conversation: elements of a JSON array. Only where it has calls to
+    /// run.
     pub(super) history: Vec<u8>,
 }
 
@@ -30,8 +31,9 @@ impl Turn {
         self.injected.iter().any(|injected| **injected == *name)
     }
 
-    /// Decides how the turn ends. `is_proper`: it ended by itself, and its stop says that tools are to be used.
-    /// Then `history` is asked for what is to be appended to the conversation; `None` if that is too long.
+    /// Decides how the turn ends. `is_proper`: it ended by itself, and its stop says that tools are
+    /// to be used. Then `history` is asked for what is to be appended to the conversation; `None`
+    /// if that is too long.
     pub(super) fn decide(
         &mut self,
         is_proper: bool,
@@ -67,7 +69,8 @@ impl Turn {
         let Some(history) = history(&calls) else {
             return TurnEnd::TooLong;
         };
-        // One malformed call does not keep the others from being run: the model is told of it, and may mend it.
+        // One malformed call does not keep the others from being run: the model is told of it, and
+        // may mend it.
         if !calls.iter().any(Call::is_sound) || !are_elements(&history) {
             let why = Refusal::Malformed;
             return TurnEnd::Refused { calls, why };

@@ -1,7 +1,8 @@
 //! The usual event: more of a text that is already known.
 //!
-//! It is told apart by its shape alone, without parsing: see `shape`. What it needs is then the same each time: its
-//! text is appended to the same string, and the same edit is made in front of that text.
+//! It is told apart by its shape alone, without parsing: see `shape`. What it needs is then the
+//! same each time: its text is appended to the same string, and the same edit is made in front of
+//! that text.
 
 use std::ops::Range;
 
@@ -23,8 +24,9 @@ pub(super) struct Usual {
 }
 
 impl Usual {
-    /// Learns from an event of this data, which is text at `text` and nothing else, but for `padding`. An edit
-    /// behind the text moves with its length, so such an event is not learned from.
+    /// Learns from an event of this data, which is text at `text` and nothing else, but for
+    /// `padding`. An edit after the text moves with its length, so such an event is not learned
+    /// from.
     pub(super) fn learn(
         &mut self,
         data: &[u8],

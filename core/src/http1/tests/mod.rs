@@ -79,8 +79,8 @@ fn drain_requests(decoder: &mut server::Decoder, outcome: &mut Outcome) {
     }
 }
 
-/// The response that the pieces hold; then the end, if `ends`. Says also whether the connection can be
-/// used again.
+/// The response that the pieces hold; then the end, if `ends`. Says also whether the connection can
+/// be used again.
 fn decode_response<'a>(
     limits: &Limits,
     method: &Method,

@@ -1,5 +1,5 @@
-//! Properties: how the bytes are split never shows, what was encoded is decoded, and no input at all
-//! makes a decoder panic or hold more than its limits.
+//! Properties: how the bytes are split never shows, what was encoded is decoded, and no input at
+//! all makes a decoder panic or hold more than its limits.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use proptest::{collection::vec, prelude::*, sample::select};

@@ -281,7 +281,8 @@ fn a_session_that_a_call_renewed_is_taken_over() {
     world.settle(&mut keeper);
     assert_eq!(news(&mut keeper), [News::Up(fresh)]);
 
-    // Another call renewed it at the same time: its session is of use to nobody once its calls are over.
+    // Another call renewed it at the same time: its session is of use to nobody once its calls are
+    // over.
     keeper.handle(
         world.now,
         KeeperEvent::Renewed {

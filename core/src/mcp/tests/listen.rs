@@ -90,7 +90,8 @@ fn a_listening_stream_that_fails_shows_at_once_that_the_server_is_gone() {
     }
 }
 
-/// One that ends properly may be a server that takes leave, too: it shows when the stream is opened again.
+/// One that ends properly may be a server that takes leave, too: it shows when the stream is opened
+/// again.
 #[test]
 fn a_listening_stream_that_ends_and_cannot_be_opened_again_shows_that_the_server_is_gone() {
     let mut world = World::new(Fake {

@@ -83,7 +83,8 @@ impl World {
         }
     }
 
-    /// Carries out what the machine wants, and tells it what comes of it, until neither has anything left.
+    /// Carries out what the machine wants, and tells it what comes of it, until neither has
+    /// anything left.
     fn settle(&mut self, machine: &mut impl Machine) {
         let mut coming = VecDeque::new();
         loop {

@@ -1,7 +1,7 @@
 //! Lines of the journal become rows.
 //!
-//! All lines of a batch are one transaction, together with how far the spool has then been taken in: whatever happens, each line is
-//! taken in once.
+//! All lines of a batch are one transaction, together with how far the spool has then been taken
+//! in: whatever happens, each line is taken in once.
 
 use std::collections::HashMap;
 
@@ -151,7 +151,8 @@ impl Importer {
         Ok(old.len() == DELETED_AT_ONCE)
     }
 
-    /// Moves what was committed into the database file proper, and has the system write it to the disk.
+    /// Moves what was committed into the database file proper, and has the system write it to the
+    /// disk.
     pub(super) fn checkpoint(&self) {
         // Where a reader is in the way, the next one does it.
         let _ = self
@@ -177,8 +178,9 @@ struct Changes<'a, 't> {
     transaction: &'a Transaction<'a>,
     known: &'a Running,
     took: Took,
-    /// The interceptions that begin in this batch, in the order in which they do. Most end in it too: they are written as they end,
-    /// which takes half of what it takes to write them as they begin and to change them then.
+    /// The interceptions that begin in this batch, in the order in which they do. Most end in it
+    /// too: they are written as they end, which takes half of what it takes to write them as they
+    /// begin and to change them then.
     begun: Vec<Option<Begun<'t>>>,
     places: HashMap<Id, usize>,
     /// Those that began in an earlier batch and end in this one.
@@ -261,7 +263,8 @@ impl<'a, 't> Changes<'a, 't> {
         }
     }
 
-    /// Writes what is left: the interceptions that go on. Tells what became of the batch, and which have begun and which have ended.
+    /// Writes what is left: the interceptions that go on. Tells what became of the batch, and which
+    /// have begun and which have ended.
     fn finish(mut self) -> Result<(Took, Running, Vec<Id>)> {
         let mut running = Running::new();
         for begun in std::mem::take(&mut self.begun).iter().flatten() {
@@ -272,7 +275,8 @@ impl<'a, 't> Changes<'a, 't> {
         Ok((self.took, running, self.ended))
     }
 
-    /// Writes all that a batch tells of an interception. Its row; `None` if there is another one of its id.
+    /// Writes all that a batch tells of an interception. Its row; `None` if there is another one of
+    /// its id.
     fn write(&mut self, begun: &Begun<'_>, ended: Option<&Ended<'_>>) -> Result<Option<i64>> {
         let Some(interception) = self.insert(&begun.started, ended)? else {
             self.took.strange += begun.lines() + u64::from(ended.is_some());

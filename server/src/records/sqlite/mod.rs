@@ -1,10 +1,12 @@
 //! Records in a database, by `SQLite`.
 //!
-//! Sessions append to the [journal](super::journal), whose files are a [spool](super::spool) beside the database; one thread takes
-//! them in, many at a time. So a session never waits for the database, which may be slow, full or locked, and what a killed process has
-//! journaled is taken in when the next one starts.
+//! Sessions append to the [journal](super::journal), whose files are a [spool](super::spool) beside
+//! the database; one thread takes them in, many at a time. So a session never waits for the
+//! database, which may be slow, full or locked, and what a killed process has journaled is taken in
+//! when the next one starts.
 //!
-//! The database is in write-ahead mode: others read it, and it is read for the admin endpoint, while it is written to.
+//! The database is in write-ahead mode: others read it, and it is read for the admin endpoint,
+//! while it is written to.
 
 mod import;
 mod schema;
@@ -40,7 +42,8 @@ use super::{
 
 /// How long nothing is tried after something failed.
 const BACKOFF: Duration = Duration::from_millis(500);
-/// After taking a batch in, the thread rests for so many times as long as that took: sessions come first.
+/// After taking a batch in, the thread rests for so many times as long as that took: sessions come
+/// first.
 const REST: u32 = 64;
 /// But no longer than this,
 const LONGEST_REST: Duration = Duration::from_secs(5);
@@ -50,7 +53,8 @@ const URGENT: u64 = 64 << 20;
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
 /// How long another user of the database is waited for.
 const BUSY: Duration = Duration::from_secs(1);
-/// How long taking in the rest may take when the bridge ends. What is left then is taken in at the next start.
+/// How long taking in the rest may take when the bridge ends. What is left then is taken in at the
+/// next start.
 const LAST: Duration = Duration::from_secs(10);
 
 /// How a database is kept.
@@ -316,7 +320,8 @@ fn connect(file: &Path) -> Result<Connection, String> {
         let connection = Connection::open(file)?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
-        // What a process has committed survives it. The disk is waited for when the log is moved into the database.
+        // What a process has committed survives it. The disk is waited for when the log is moved
+        // into the database.
         connection.pragma_update(None, "synchronous", "normal")?;
         // What is deleted is to be gone.
         connection.pragma_update(None, "secure_delete", "on")?;

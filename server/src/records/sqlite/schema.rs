@@ -1,7 +1,7 @@
 //! The tables, and how older ones become them.
 //!
-//! The version is `PRAGMA user_version`. Each migration takes it up by one; all run in one transaction. A database of a later version
-//! than this program knows is left alone.
+//! The version is `PRAGMA user_version`. Each migration takes it up by one; all run in one
+//! transaction. A database of a later version than this program knows is left alone.
 
 use rusqlite::{Connection, TransactionBehavior};
 

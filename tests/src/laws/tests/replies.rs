@@ -19,7 +19,8 @@ fn reply(history: &mut History, edit: impl Fn(Vec<u8>) -> Vec<u8>) {
     });
 }
 
-/// A client that asks once, and a provider that ends the connection behind so many bytes of its reply.
+/// A client that asks once, and a provider that ends the connection after so many bytes of its
+/// reply.
 fn broken_off(streaming: bool, at: usize) -> History {
     let provider = ProviderPlan {
         blips: vec![Some(Blip::EndAt(at))],
@@ -159,7 +160,7 @@ type Edit<'a> = &'a dyn Fn(&[u8], &[u8]) -> Vec<u8>;
 
 #[test]
 fn where_upstream_breaks_off_there_is_one_error_and_nothing_else() {
-    // In the middle of an event, and right behind the head.
+    // In the middle of an event, and right after the head.
     for at in [700, 0] {
         let broken = || broken_off(true, 200 + at);
         let error = b"event: error\ndata: ";

@@ -1,4 +1,5 @@
-//! What stands where in a chunk, and in a whole completion, which has `message` where a chunk has `delta`.
+//! What stands where in a chunk, and in a whole completion, which has `message` where a chunk has
+//! `delta`.
 
 use std::ops::Range;
 
@@ -56,7 +57,8 @@ pub(super) struct CallDelta<'a> {
     pub(super) id: Option<Str<'a>>,
     pub(super) name: Option<Str<'a>>,
     pub(super) arguments: Option<Str<'a>>,
-    /// Members of a server's own, and where their values stand: what it says of the call it wants to see again.
+    /// Members of a server's own, and where their values stand: what it says of the call it wants
+    /// to see again.
     pub(super) others: Vec<(Str<'a>, Range<usize>)>,
 }
 

@@ -1,8 +1,9 @@
 //! OpenAI's Chat Completions API: the chunks of all turns as one completion's.
 //!
-//! Every chunk has the first turn's id. The role is given once. Of a chunk that has part of an injected call, that
-//! part is cut out, and the chunk is left out where nothing else is in it. A turn that has no such call when it
-//! finishes is the last; otherwise what finishes it waits for `[DONE]`, and goes with the turn if the loop goes on.
+//! Every chunk has the first turn's id. The role is given once. Of a chunk that has part of an
+//! injected call, that part is cut out, and the chunk is left out where nothing else is in it. A
+//! turn that has no such call when it finishes is the last; otherwise what finishes it waits for
+//! `[DONE]`, and goes with the turn if the loop goes on.
 //!
 //! Only the first choice can be continued; others pass as they come.
 
@@ -48,8 +49,8 @@ pub(in crate::api::turns) struct Merge {
     is_last: bool,
     /// What waits for the end of the turn.
     held: Vec<Held>,
-    /// The last count that the client wants and has not been given, as a chunk of its own: what it gets where the last
-    /// turn has none.
+    /// The last count that the client wants and has not been given, as a chunk of its own: what it
+    /// gets where the last turn has none.
     untold: Option<(sse::Event, Edits)>,
     usual: Usual,
 }
@@ -106,7 +107,8 @@ impl Merge {
         }
     }
 
-    /// The stream has ended. `[DONE]` is no part of what a turn says, and some servers leave it out.
+    /// The stream has ended. `[DONE]` is no part of what a turn says, and some servers leave it
+    /// out.
     pub(in crate::api::turns) fn end(&mut self, turn: &mut Turn) -> Bytes {
         if turn.end.is_some() {
             return Bytes::new();
@@ -155,8 +157,8 @@ impl Merge {
         Passed::Replace(joined(events))
     }
 
-    /// What the client is still to get when the last turn is over, in place of its own count that of the turns before if
-    /// it gave none.
+    /// What the client is still to get when the last turn is over, in place of its own count that
+    /// of the turns before if it gave none.
     fn last_events(&mut self, turn: &Turn, with_usage: bool) -> Vec<Bytes> {
         let mut events = self.held_events(turn);
         if let Some((event, edits)) = self.untold.take().filter(|_| with_usage) {
@@ -386,7 +388,8 @@ impl Merge {
         }
     }
 
-    /// The client's calls count from zero where one before them was left out. Otherwise they count as they came.
+    /// The client's calls count from zero where one before them was left out. Otherwise they count
+    /// as they came.
     fn renumber(&self, place: usize, call: &CallDelta<'_>, edits: &mut Edits) {
         let Some((index, range)) = &call.index else {
             return;
@@ -421,9 +424,10 @@ impl Merge {
 
     /// The call that a delta belongs to, a new one where it begins one.
     ///
-    /// By the book a call has an index of its own, and its id and name come once. Some servers leave the index out,
-    /// or give all calls the same one, or repeat the id. So a call begins with an unknown index, or with another id
-    /// and a name. Above the limit no call is run: of those that begin there nothing is kept but that they are there.
+    /// By the book a call has an index of its own, and its id and name come once. Some servers
+    /// leave the index out, or give all calls the same one, or repeat the id. So a call begins with
+    /// an unknown index, or with another id and a name. Above the limit no call is run: of those
+    /// that begin there nothing is kept but that they are there.
     fn place(&mut self, delta: &CallDelta<'_>, turn: &Turn, is_kept: bool) -> usize {
         let (id, name) = (decoded(delta.id), decoded(delta.name));
         let index = delta.index.as_ref().map(|(index, _)| *index);

@@ -102,8 +102,9 @@ impl Block {
     }
 }
 
-/// A call's input as it may stand in a conversation: Anthropic takes nothing there but an object, and what else a model wrote would
-/// fail the whole request. The result of the call says what was wrong with it.
+/// A call's input as it may stand in a conversation: Anthropic takes nothing there but an object,
+/// and what else a model wrote would fail the whole request. The result of the call says what was
+/// wrong with it.
 fn as_input(input: &[u8]) -> &[u8] {
     if is_object(input) { input } else { b"{}" }
 }

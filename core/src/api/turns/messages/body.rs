@@ -1,5 +1,5 @@
-//! Blocking turns: the last message, with the texts of those before it in front, and without what the client must
-//! not see.
+//! Blocking turns: the last message, with the texts of those before it in front, and without what
+//! the client must not see.
 
 use bytes::Bytes;
 

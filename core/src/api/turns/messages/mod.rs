@@ -1,8 +1,9 @@
 //! Anthropic's Messages API: blocks of all turns in one message.
 //!
-//! The first turn's `message_start` is the reply's. Blocks are numbered through; those of injected calls are left
-//! out. A turn without such a call is the last, so its `message_delta` and `message_stop` leave at once; otherwise
-//! they wait for the verdict, and go with the turn if the loop goes on.
+//! The first turn's `message_start` is the reply's. Blocks are numbered through; those of injected
+//! calls are left out. A turn without such a call is the last, so its `message_delta` and
+//! `message_stop` leave at once; otherwise they wait for the verdict, and go with the turn if the
+//! loop goes on.
 
 use bytes::Bytes;
 
@@ -280,8 +281,8 @@ fn renumbered(event: &sse::Event, read: &Event<'_>, to: Option<u64>) -> Passed {
     Passed::Replace(edited(event, edits))
 }
 
-/// What changes in a `message_delta`, or in a whole message: usage counts all turns; and where calls were left out
-/// and none is left, the turn has merely ended.
+/// What changes in a `message_delta`, or in a whole message: usage counts all turns; and where
+/// calls were left out and none is left, the turn has merely ended.
 fn end_edits(text: &[u8], turn: &Turn) -> Edits {
     let mut edits = Edits::default();
     let mut usage = None;
@@ -313,8 +314,8 @@ fn end_edits(text: &[u8], turn: &Turn) -> Edits {
     edits
 }
 
-/// Libraries take from `message_delta` what it has of these and keep `message_start`'s otherwise, which is the first
-/// turn's alone.
+/// Libraries take from `message_delta` what it has of these and keep `message_start`'s otherwise,
+/// which is the first turn's alone.
 fn raise_usage(usage: &[u8], at: usize, turn: &Turn, edits: &mut Edits) {
     turn.raise(usage, at, edits);
     let known = Members::read(usage);

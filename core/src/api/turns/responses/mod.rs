@@ -1,12 +1,12 @@
 //! OpenAI's Responses API: the last turn, as upstream sent it.
 //!
-//! An event's `output_index`, `sequence_number` and response id mean something within one response only. So turns are
-//! not merged: each is held until it is known to call no injected tool, and is then let go. That is known when the
-//! turn ends, or when a message begins that says of itself that it is the final answer. Only the usage is changed,
-//! to count all turns.
+//! An event's `output_index`, `sequence_number` and response id mean something within one response
+//! only. So turns are not merged: each is held until it is known to call no injected tool, and is
+//! then let go. That is known when the turn ends, or when a message begins that says of itself that
+//! it is the final answer. Only the usage is changed, to count all turns.
 //!
-//! A turn that calls both injected tools and the client's is let go without the former: their events and output
-//! items are left out, and the items behind them move up.
+//! A turn that calls both injected tools and the client's is let go without the former: their
+//! events and output items are left out, and the items after them move up.
 
 use bytes::Bytes;
 
