@@ -1,10 +1,9 @@
-//! The laws of failover hold for the shipped policies, each in at least ten thousand worlds, and
-//! for every short sequence of outcomes.
+//! The laws of failover hold for the shipped policies, each in at least ten thousand worlds, and for
+//! every sequence of up to six outcomes on pools of up to three keys.
 //!
-//! `AIBRIDGE_CASES=1000000` runs a million worlds for each, and the longest sequences on the
-//! largest pool; `AIBRIDGE_SEED` one world, which a counterexample names. There is one test for
-//! each policy and for each pool, so that they run side by side, and what a counterexample says
-//! runs one of them.
+//! `AIBRIDGE_CASES=1000000` runs a million worlds for each; `AIBRIDGE_SEED` one world, which a
+//! counterexample names. There is one test for each policy and for each pool, so that they run side
+//! by side, and what a counterexample says runs one of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +14,7 @@ use aibridge_testkit::{
         ALL, Checks, OPTIONAL, Report, check_policy,
         exhaustive::{OUTCOMES, check_sequences},
     },
-    plan::{Blip, Plan},
+    plan::Plan,
     strategies::Sizes,
 };
 
@@ -120,36 +119,27 @@ fn a_walk_ends_however_eager_a_policy_is() {
     check_sequences(Eager, 3, 4, &OUTCOMES, &ALL).unwrap_or_else(|found| panic!("{found}"));
 }
 
-/// Checks on every sequence of up to so many of these outcomes.
+/// Checks on every sequence of up to six of six outcomes, on a pool of so many keys.
 #[track_caller]
-fn every_sequence(keys: usize, length: usize, outcomes: &[Option<Blip>]) {
+fn every_sequence(keys: usize) {
     let laws = [&ALL[..], &OPTIONAL].concat();
-    check_sequences(Failover::default(), keys, length, outcomes, &laws)
+    check_sequences(Failover::default(), keys, 6, &OUTCOMES, &laws)
         .unwrap_or_else(|found| panic!("{found}"));
 }
 
 #[test]
-fn laws_hold_for_every_sequence_of_six_of_six_outcomes_on_one_key() {
-    every_sequence(1, 6, &OUTCOMES);
+fn laws_hold_for_every_sequence_on_one_key() {
+    every_sequence(1);
 }
 
 #[test]
-fn laws_hold_for_every_sequence_of_six_of_six_outcomes_on_two_keys() {
-    every_sequence(2, 6, &OUTCOMES);
+fn laws_hold_for_every_sequence_on_two_keys() {
+    every_sequence(2);
 }
 
-/// Six of six outcomes on three keys are some 40,000 worlds more, which take longer than all other
-/// sequences together: only where a long run is asked for.
 #[test]
-fn laws_hold_for_every_sequence_of_five_of_six_outcomes_on_three_keys_or_six_in_a_long_run() {
-    let is_long = Checks::default().from_env().cases >= 100_000;
-    every_sequence(3, if is_long { 6 } else { 5 }, &OUTCOMES);
-}
-
-/// A reply, a limit, a rejection and a fault.
-#[test]
-fn laws_hold_for_every_sequence_of_six_of_four_outcomes_on_three_keys() {
-    every_sequence(3, 6, &[0, 1, 3, 5].map(|outcome| OUTCOMES[outcome]));
+fn laws_hold_for_every_sequence_on_three_keys() {
+    every_sequence(3);
 }
 
 #[test]
