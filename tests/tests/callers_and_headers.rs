@@ -7,33 +7,8 @@ use aibridge_core::{
 };
 use aibridge_testkit::{
     APIS, Answer, Ask, Reply, Script, Seen, Sim,
-    setup::{self, KEYS},
+    setup::{self, KEYS, ok, raw, two_keys as config},
 };
-
-fn config() -> Config {
-    setup::config(&KEYS[..2])
-}
-
-fn ok() -> Reply {
-    Reply::json(200, r#"{"id":"x"}"#)
-}
-
-fn always() -> Script {
-    Script::choosing(|_| ok())
-}
-
-/// Sends these bytes on a connection of their own; the answer, and whether the bridge closed after
-/// it.
-fn raw(config: Config, bytes: &[u8]) -> (Answer, bool, Vec<Seen>) {
-    let script = always();
-    let mut sim = Sim::new(config, &script);
-    let client = sim.connect();
-    sim.send(client, bytes.to_vec());
-    let answer = sim.take_answer(client);
-    sim.settle();
-    let closed = sim.is_closed(client);
-    (answer, closed, script.verify())
-}
 
 /// One request and what upstream saw of it.
 fn seen(config: Config, ask: &Ask) -> (Seen, Sim) {

@@ -1,23 +1,11 @@
 //! The bridge's connections: kept, reused, replaced, closed in time, and left by clients.
 
-use aibridge_core::{Duration, api::Api, config::Config, record::Outcome};
+use aibridge_core::{Duration, api::Api, record::Outcome};
 use aibridge_testkit::{
     APIS, Ask, ClientId, Fixture, Reply, Script, Sim,
-    setup::{self, KEYS},
+    setup::{KEYS, always, ok, two_keys as config},
 };
 use bytes::Bytes;
-
-fn config() -> Config {
-    setup::config(&KEYS[..2])
-}
-
-fn ok() -> Reply {
-    Reply::json(200, r#"{"id":"x"}"#)
-}
-
-fn always() -> Script {
-    Script::choosing(|_| ok())
-}
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {

@@ -1,35 +1,10 @@
 //! The bridge as an HTTP/1.1 server: framing, and what is refused before it becomes a request.
 
-use aibridge_core::{Duration, api::Api, config::Config};
+use aibridge_core::{Duration, api::Api};
 use aibridge_testkit::{
-    Answer, Ask, Fixture, Reply, Script, Seen, Sim,
-    setup::{self, KEYS},
+    Ask, Fixture, Reply, Script, Sim,
+    setup::{ok, raw, two_keys as config},
 };
-
-fn config() -> Config {
-    setup::config(&KEYS[..2])
-}
-
-fn ok() -> Reply {
-    Reply::json(200, r#"{"id":"x"}"#)
-}
-
-fn always() -> Script {
-    Script::choosing(|_| ok())
-}
-
-/// Sends these bytes on a connection of their own; the answer, and whether the bridge closed after
-/// it.
-fn raw(config: Config, bytes: &[u8]) -> (Answer, bool, Vec<Seen>) {
-    let script = always();
-    let mut sim = Sim::new(config, &script);
-    let client = sim.connect();
-    sim.send(client, bytes.to_vec());
-    let answer = sim.take_answer(client);
-    sim.settle();
-    let closed = sim.is_closed(client);
-    (answer, closed, script.verify())
-}
 
 #[test]
 fn expect_100_continue_is_answered_before_the_body_comes() {

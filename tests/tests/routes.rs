@@ -1,38 +1,10 @@
 //! Which requests are served, passed through or refused, and how a refusal looks.
 
-use aibridge_core::{
-    api::{Api, Vendor},
-    config::Config,
-};
+use aibridge_core::api::{Api, Vendor};
 use aibridge_testkit::{
-    APIS, Answer, Ask, Fixture, Reply, Script, Seen, Sim, path,
-    setup::{self, KEYS},
+    APIS, Answer, Ask, Fixture, Reply, Script, Sim, path,
+    setup::{KEYS, ok, raw, two_keys as config},
 };
-
-fn config() -> Config {
-    setup::config(&KEYS[..2])
-}
-
-fn ok() -> Reply {
-    Reply::json(200, r#"{"id":"x"}"#)
-}
-
-fn always() -> Script {
-    Script::choosing(|_| ok())
-}
-
-/// Sends these bytes on a connection of their own; the answer, and whether the bridge closed after
-/// it.
-fn raw(config: Config, bytes: &[u8]) -> (Answer, bool, Vec<Seen>) {
-    let script = always();
-    let mut sim = Sim::new(config, &script);
-    let client = sim.connect();
-    sim.send(client, bytes.to_vec());
-    let answer = sim.take_answer(client);
-    sim.settle();
-    let closed = sim.is_closed(client);
-    (answer, closed, script.verify())
-}
 
 #[track_caller]
 fn assert_shape(answer: &Answer, vendor: Vendor) {
