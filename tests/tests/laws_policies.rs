@@ -1,5 +1,7 @@
 //! Policies that are wrong, and how the laws find out.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use aibridge_core::keypool::{
     Attempt, Failover, Fate, NextStep, Offer, Outcome, Policy, Reason, Verdict,
 };
@@ -224,6 +226,61 @@ fn a_policy_that_lets_keys_rest_that_would_do_is_found() {
     assert!(
         text.contains("nothing that was said of it forbids it"),
         "{text}"
+    );
+}
+
+/// Lets a key rest that gives no reply, and gives it up at the second time.
+#[derive(Debug, Default)]
+struct TwoStrikes(AtomicBool);
+
+impl Policy for TwoStrikes {
+    fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
+        let verdict = Failover::default().judge(attempt);
+        let reason = Reason::Other("strike");
+        match attempt.outcome {
+            Outcome::Fault(_) if self.0.swap(true, Relaxed) => Verdict {
+                fate: Fate::Retire(reason),
+                ..verdict
+            },
+            Outcome::Fault(_) => Verdict {
+                fate: Fate::Cool(None, reason),
+                ..verdict
+            },
+            Outcome::Reply { .. } => verdict,
+        }
+    }
+}
+
+#[test]
+fn a_reason_for_one_rest_is_none_for_the_next() {
+    let outcomes = [None, Some(Blip::ResetAt(0))];
+    let found = exhaustive::check_sequences(TwoStrikes::default(), 1, 4, &outcomes, &ALL);
+    let found = found.expect_err("the key was rejected by nobody");
+    assert_eq!(found.law, "exhausted_only_when_so");
+}
+
+/// Lets a key rest for what its client did wrong.
+#[derive(Debug)]
+struct Touchy;
+
+impl Policy for Touchy {
+    fn judge(&self, attempt: &Attempt<'_>) -> Verdict {
+        match attempt.outcome {
+            Outcome::Reply { status, .. } if status == 400 => {
+                Verdict::next_key(Fate::Cool(None, Reason::Other("bad request")))
+            }
+            _ => Failover::default().judge(attempt),
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_lets_keys_rest_for_what_clients_do_wrong_is_found() {
+    let outcomes = [None, Some(Blip::Status(400))];
+    let found = exhaustive::check_sequences(Touchy, 2, 4, &outcomes, &ALL);
+    assert_eq!(
+        found.expect_err("one client stops all").law,
+        "exhausted_only_when_so"
     );
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use aibridge_core::{
     ConnId, Duration, Instant,
     keypool::{Fate, KeyId, Scope, Verdict},
+    record::Record,
 };
 use bytes::Bytes;
 
@@ -34,6 +35,10 @@ pub(super) struct Session<'a> {
     pub(super) asked: Option<&'a Asked>,
     /// When its current walk over the pool began.
     pub(super) walk_began: Instant,
+    /// The next key that it asks for begins a walk: nothing was tried for this request, or what was
+    /// is settled, so that this is another turn of the loop of tools. What the session's own walker
+    /// says of that is not believed.
+    pub(super) begins_walk: bool,
     /// Places of the keys that it was given on this walk.
     pub(super) tried: Vec<usize>,
     /// What the pool said last.
@@ -108,6 +113,7 @@ impl<'a> Context<'a> {
             Fact::Asked(asked) => {
                 *self.session(entry) = Session {
                     asked: Some(asked),
+                    begins_walk: true,
                     ..Session::default()
                 };
             }
@@ -128,12 +134,17 @@ impl<'a> Context<'a> {
             } => self.judged(entry, index(provider), *key, verdict, model.as_deref()),
             Fact::Leased(leased) => {
                 let session = self.session(entry);
-                if leased.is_first {
+                if std::mem::take(&mut session.begins_walk) {
                     session.tried.clear();
                     session.walk_began = entry.at;
                 }
                 session.tried.extend(leased.lease.ok().map(|(_, key)| key));
                 session.leased = Some(leased);
+            }
+            Fact::Recorded(record) => {
+                if let Record::Attempt(_, attempt) = &**record {
+                    self.session(entry).begins_walk = attempt.verdict == "relay";
+                }
             }
             Fact::Reset { provider, key } => {
                 let key = self.key(entry, index(provider), *key);
@@ -176,9 +187,12 @@ impl<'a> Context<'a> {
         if key.is_retired {
             return;
         }
-        match verdict.fate {
+        let rests_until = match verdict.fate {
             Fate::Keep => return,
-            Fate::Retire(_) => key.is_retired = true,
+            Fate::Retire(_) => {
+                key.is_retired = true;
+                Instant::FAR_FUTURE
+            }
             Fate::Cool(wait, _) => {
                 let until = entry.at + effective(wait, plan);
                 match model.filter(|_| verdict.scope == Scope::Model) {
@@ -188,9 +202,11 @@ impl<'a> Context<'a> {
                     }
                     None => key.until = key.until.max(until),
                 }
+                until
             }
-        }
-        key.excused_until = key.excused_until.max(excused_until);
+        };
+        // A reason to let it rest is one for this rest, and for none that another judgement gives.
+        key.excused_until = key.excused_until.max(excused_until.min(rests_until));
     }
 }
 
@@ -263,6 +279,8 @@ fn excuse(at: Instant, verdict: &Verdict, heard: Option<&Answer>, is_over: bool)
             Some(answer) if is_over && !answer.is_complete() => FOR_EVER,
             _ => NEVER,
         },
+        // The client's own mistake.
+        (Fate::Cool(..), Some(400 | 404..=407 | 409..=428)) => NEVER,
         (Fate::Cool(..), _) => FOR_EVER,
     }
 }

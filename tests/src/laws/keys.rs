@@ -30,13 +30,11 @@ pub fn no_key_twice(history: &History) -> Result<(), Breach> {
         let place = (entry.bridge, entry.session);
         match &entry.fact {
             Fact::Leased(leased) => {
-                if leased.is_first {
+                let session = context.session(entry);
+                if session.begins_walk {
                     called.retain(|(known, _)| *known != place);
-                }
-                let tried = &context.session(entry).tried;
-                if let Ok((_, key)) = leased.lease
-                    && !leased.is_first
-                    && tried.contains(&key)
+                } else if let Ok((_, key)) = leased.lease
+                    && session.tried.contains(&key)
                 {
                     return Err(Breach::new(at, format!("key {key} is leased again")));
                 }
@@ -72,13 +70,14 @@ pub fn attempts_within_keys(history: &History) -> Result<(), Breach> {
     let mut context = Context::new(history);
     let mut calls = BTreeMap::new();
     for (at, entry) in history.entries.iter().enumerate() {
+        let begins_walk = context.session(entry).begins_walk;
         context.read(entry);
         let calls = calls.entry((entry.bridge, entry.session)).or_insert(0usize);
         let session = context.session(entry);
         match &entry.fact {
             Fact::Asked(_) => *calls = 0,
             Fact::Leased(leased) => {
-                if leased.is_first {
+                if begins_walk {
                     *calls = 0;
                 }
                 let keys = history.plan.providers[index(&leased.provider)].keys.len();
@@ -354,7 +353,8 @@ pub fn retry_after_is_honest(history: &History) -> Result<(), Breach> {
                 let said = answer
                     .header("retry-after")
                     .and_then(|text| text.parse().ok());
-                if answer.status == 429 && said.is_none_or(|said: u64| said < wait.as_secs()) {
+                // A stream that has begun tells it in an error event.
+                if !answer.is_stream() && said.is_none_or(|said: u64| said < wait.as_secs()) {
                     let why = format!("the pool says {wait:?}, and the client is told {said:?}");
                     return Err(Breach::new(at, why));
                 }
@@ -382,9 +382,18 @@ pub fn own_keys_stay_apart(history: &History) -> Result<(), Breach> {
                 let why = "the pool is asked for a request with a key of its own".to_owned();
                 return Err(Breach::new(at, why));
             }
-            (Fact::Called(call), Some(own)) if call.provider.is_some() && call.seen.key != *own => {
-                let why = "another key than the client's own is sent".to_owned();
-                return Err(Breach::new(at, why));
+            (Fact::Called(call), Some(own)) => {
+                let Some(provider) = call.provider else {
+                    continue;
+                };
+                let why = if call.seen.key != *own {
+                    "another key than the client's own is sent"
+                } else if provider != asked.provider {
+                    "the client's own key is sent to another provider"
+                } else {
+                    continue;
+                };
+                return Err(Breach::new(at, why.to_owned()));
             }
             (Fact::Called(call), None) => {
                 let Some(provider) = call.provider else {

@@ -37,6 +37,14 @@ pub fn ends_once(history: &History) -> Result<(), Breach> {
         let breach = |why: &str| Err(Breach::new(at, why.to_owned()));
         match &entry.fact {
             Fact::Answered(_, Ending::Waiting) => return breach("a client waits for ever"),
+            Fact::Answered(None, Ending::Closed) => {
+                let asked = context.session(entry).asked;
+                let is_owed = asked
+                    .is_some_and(|asked| asked.is_whole && asked.is_swift && reads(history, asked));
+                if is_owed && !draining.contains(&entry.bridge) {
+                    return breach("a client is sent away without a word");
+                }
+            }
             Fact::Wrong(why) => return breach(why),
             Fact::Draining => {
                 draining.insert(entry.bridge);
