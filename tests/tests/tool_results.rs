@@ -1,8 +1,11 @@
 //! What the model is told of what a tool did: results of every kind, and every way to fail.
 
-use aibridge_core::{Duration, Secret, api::Api};
-use aibridge_testkit::{Ran, Reply, model, setup::KEYS};
+use std::sync::Arc;
+
+use aibridge_core::{Duration, Secret, api::Api, mcp};
+use aibridge_testkit::{Ran, Reply, Script, model, setup::KEYS, tool_server};
 use desk::{TOOLS, Told, World, adds, as_told, forms, json, results, says};
+use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
 mod desk;
@@ -281,5 +284,32 @@ fn of_a_key_that_a_tool_repeats_a_record_has_the_hint_alone() {
         let (_, error) = told(api, streaming, Ran::Result(result));
         let hint = Secret::new(KEYS[0]).hint();
         assert_eq!(error, Some(format!("no such user: {hint}")));
+    }
+}
+
+/// A server that is not content with what it was shown may say so, and quote it.
+#[test]
+fn of_what_its_server_was_shown_a_failing_tool_tells_the_hint_alone() {
+    let secret = Secret::new("Bearer desk-secret-0123456789");
+    let mut config = desk::config();
+    for server in &mut config.mcp {
+        let known = mcp::Server::clone(server);
+        *server = Arc::new(known.with_header(AUTHORIZATION, &secret).unwrap());
+    }
+    let quoted = "desk-secret-0123456789 is over";
+    for (is_error, shown) in [(true, "desk...6789 is over"), (false, quoted)] {
+        for (api, streaming) in forms() {
+            let turns = [adds(0), says("Done.")];
+            let replies = model::replies(api, streaming, &turns);
+            let ran = Ran::Result(json!({"content": text(quoted), "isError": is_error}));
+            let server = tool_server(TOOLS, move |_, _| ran.clone());
+            let mut world = World::of(config.clone(), Script::in_order(replies), server);
+            world.hear(api, streaming);
+            let told = results(api, &world.bodies()[1]);
+            assert_eq!(told[0].content, as_told(api, shown), "{api:?}");
+            let error = world.sim.records.tools()[0].error.clone();
+            assert_eq!(error, is_error.then(|| shown.to_owned()));
+            world.close();
+        }
     }
 }

@@ -121,7 +121,7 @@ pub(super) struct Tooling {
 struct Running {
     id: ToolCallId,
     call: turns::Call,
-    server: Option<Arc<str>>,
+    server: Option<Arc<mcp::Server>>,
     /// It has not begun.
     waits: Option<Box<ToolCall>>,
     result: Option<CallResult>,
@@ -214,7 +214,7 @@ impl Interception {
             agent.called += 1;
             let id = ToolCallId(agent.called);
             let entry = agent.toolbox.catalog().find(&call.name).cloned();
-            let server = entry.as_ref().map(|entry| Arc::clone(&entry.server.name));
+            let server = entry.as_ref().map(|entry| Arc::clone(&entry.server));
             let refusal = match &entry {
                 None => Some(Failure::UnknownTool),
                 Some(_) if !call.is_sound() => Some(Failure::Arguments),
@@ -223,7 +223,7 @@ impl Interception {
             let result = refusal.map(|failure| {
                 let why = failure.to_string();
                 let result = CallResult::failed(&call, &why);
-                let (call, server) = (call.clone(), server.clone());
+                let (call, server) = (call.clone(), name(server.as_ref()));
                 let why = Some(Trouble::ours(why));
                 self.journal.tool(now, call, server, why, &mut self.out);
                 result
@@ -266,9 +266,10 @@ impl Interception {
                 let Some(running) = running.filter(|running| running.result.is_none()) else {
                     return State::Tooling(tooling);
                 };
-                let (result, trouble) = told(tooling.agent.api, &running.call, done);
+                let server = running.server.as_deref();
+                let (result, trouble) = told(tooling.agent.api, &running.call, server, done);
                 running.result = Some(result);
-                let (call, server) = (running.call.clone(), running.server.clone());
+                let (call, server) = (running.call.clone(), name(running.server.as_ref()));
                 tooling.start(&mut self.out);
                 self.journal.tool(now, call, server, trouble, &mut self.out);
                 self.tools_ran(now, tooling)
@@ -297,7 +298,7 @@ impl Interception {
         self.out.actions.push_back(Action::AbortTools);
         for running in calls.into_iter().filter(|call| call.result.is_none()) {
             let Running { call, server, .. } = running;
-            let why = Some(Trouble::ours(why));
+            let (server, why) = (name(server.as_ref()), Some(Trouble::ours(why)));
             self.journal.tool(now, call, server, why, &mut self.out);
         }
     }
@@ -356,10 +357,16 @@ impl Interception {
     }
 }
 
-/// What the model is told of a tool's result, and what of it went wrong.
+fn name(server: Option<&Arc<mcp::Server>>) -> Option<Arc<str>> {
+    server.map(|server| Arc::clone(&server.name))
+}
+
+/// What the model is told of a tool's result, and what of it went wrong. A tool that fails may say
+/// what its server was shown.
 fn told(
     api: Api,
     call: &turns::Call,
+    server: Option<&mcp::Server>,
     done: Result<ToolResult, Failure>,
 ) -> (CallResult, Option<Trouble>) {
     let result = match done {
@@ -379,11 +386,20 @@ fn told(
         // The OpenAI APIs are given the whole result as JSON.
         content.extend(result.parts().into_iter().map(part));
     }
-    let text = result.text();
     let failed = result.is_error();
+    let mask = |text: String| match server.filter(|_| failed) {
+        Some(server) => server.masked_in(text),
+        None => text,
+    };
+    for part in &mut content {
+        if let Content::Text(text) = part {
+            *text = mask(std::mem::take(text));
+        }
+    }
+    let text = mask(result.text());
     let trouble = failed.then(|| Trouble::theirs(text.clone(), "the tool's result is an error"));
     let told = CallResult {
-        is_error: result.is_error(),
+        is_error: failed,
         ..CallResult::new(call, content, text)
     };
     (told, trouble)

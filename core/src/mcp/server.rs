@@ -7,6 +7,9 @@ use regex_lite::Regex;
 
 use crate::{secret::Secret, target::Target};
 
+/// What is shorter, in bytes, is not looked for in what a server says: it would be found everywhere.
+const TELLING: usize = 8;
+
 /// A server whose tools are offered to the models.
 ///
 /// ```
@@ -67,12 +70,13 @@ impl Server {
     /// A text of the server's, which may have repeated what it was shown: with the hint of each
     /// sensitive field's value in its place, and of what stands after a scheme in it (RFC 9110
     /// §11.4).
-    pub(super) fn masked_in(&self, text: String) -> String {
+    pub(crate) fn masked_in(&self, text: String) -> String {
         let values = self.headers.values().filter(|value| value.is_sensitive());
         let mut shown: Vec<&str> = values
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| [Some(value), value.split_once(' ').map(|(_, token)| token)])
             .flatten()
+            .filter(|shown| shown.len() >= TELLING)
             .collect();
         // One may be part of another.
         shown.sort_by_key(|shown| Reverse(shown.len()));
