@@ -267,6 +267,7 @@ fn excuse(at: Instant, verdict: &Verdict, heard: Option<&Answer>, is_over: bool)
     match (verdict.fate, status) {
         (Fate::Retire(_), Some(401..=403)) => FOR_EVER,
         (Fate::Keep | Fate::Retire(_), _) => NEVER,
+        (_, Some(status)) if is_clients_mistake(status) => NEVER,
         (Fate::Cool(..), Some(429)) => {
             let wait = heard.and_then(|answer| named_wait(at, answer));
             // Twice as long is caution; longer is waste.
@@ -279,10 +280,13 @@ fn excuse(at: Instant, verdict: &Verdict, heard: Option<&Answer>, is_over: bool)
             Some(answer) if is_over && !answer.is_complete() => FOR_EVER,
             _ => NEVER,
         },
-        // The client's own mistake.
-        (Fate::Cool(..), Some(400 | 404..=407 | 409..=428)) => NEVER,
         (Fate::Cool(..), _) => FOR_EVER,
     }
+}
+
+/// Whether a reply blames what was asked, and not who asks.
+fn is_clients_mistake(status: u16) -> bool {
+    matches!(status, 400 | 404..=407 | 409..=428)
 }
 
 /// Whether a reply says that it was the last one for now.
