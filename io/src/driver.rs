@@ -106,7 +106,8 @@ impl<R: Runtime> Driver<R> {
         while let Poll::Ready(phase) = self.running.poll_phase(context, self.phase) {
             self.enter(phase);
         }
-        if let Some(mark) = self.uncommitted {
+        // What is given up has no end that a client could see.
+        if let Some(mark) = self.uncommitted.filter(|_| self.phase != Phase::Stopping) {
             ready!(self.shared.sink.poll_commit(context, mark));
             self.uncommitted = None;
         }

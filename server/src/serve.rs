@@ -16,6 +16,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
+    time::timeout,
 };
 use tracing::{info, warn};
 
@@ -31,6 +32,8 @@ use crate::{
     trace::Traces,
 };
 
+/// How long records and traces may take to be written at the end.
+const CLOSING: Duration = Duration::from_secs(15);
 /// When a client that is turned away because nothing can be recorded is to come back.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -178,8 +181,10 @@ async fn shut_down(
             traces.close();
         }
     });
-    if closed.await.is_err() {
-        warn!("the records were not closed in order");
+    match timeout(CLOSING, closed).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => warn!("the records were not closed in order"),
+        Err(_) => warn!("the disk does not answer: the last records may be lost"),
     }
 }
 

@@ -9,10 +9,12 @@
 //!
 //! Between sessions and thread is a task of the runtime, the [usher](Journal::usher): each is woken
 //! once for all of the others, and only when the sessions that are ready have left what they have.
-//! Each such call is a system call, or two, and at full speed that is what recording costs.
+//! Each such call is a system call, or two, and at full speed that is what recording costs. The usher
+//! also sees to it that nobody waits longer than some seconds: a write that takes as long counts as
+//! failed, until it returns.
 //!
 //! ```text
-//!            append fails                    all that is held is written
+//!       append fails, or hangs               all that is held is written
 //!   Sound ─────────────────▶ Failing ─────────────────────────────────▶ Sound
 //!                  lines are held in memory, up to a limit;
 //!                  beyond it they are lost, and counted
@@ -22,12 +24,13 @@
 //! leisure; then an interception that begins while too much waits to be taken in is not recorded
 //! either.
 
+mod files;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
+    io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
@@ -37,20 +40,20 @@ use std::{
     },
     task::{Context, Poll, Waker},
     thread::{self, JoinHandle, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aibridge_core::{InterceptionId, record::Record};
 use tokio::{
     sync::{Notify, watch},
     task::yield_now,
+    time::timeout,
 };
 use tracing::{error, warn};
 
-use super::{
-    line::{self, Line, Texts},
-    spool::{self, Spool},
-};
+use self::files::Append;
+pub(super) use self::files::Files;
+use super::line::{self, Texts};
 
 /// Bytes held while they cannot be written, above which no interception's beginning is held. What
 /// is known of those that have begun may take as much again.
@@ -61,65 +64,10 @@ const STALLED: usize = 16 << 20;
 const COMPANY: usize = 64 << 10;
 /// How long lines wait for company.
 const TICK: Duration = Duration::from_millis(5);
+/// How long the end of a reply waits for a write that does not return.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long nothing is tried after writing failed.
 const BACKOFF: Duration = Duration::from_millis(500);
-
-/// What lines are appended to.
-#[derive(Debug)]
-pub(super) enum Files {
-    One(File),
-    Series(Spool),
-}
-
-/// Puts a line after others.
-type Append = fn(&Line<'_>, &mut Vec<u8>);
-
-impl Files {
-    /// This file, made if it is not there.
-    ///
-    /// # Errors
-    /// It cannot be opened or written to.
-    pub(super) fn one(path: &Path) -> io::Result<Self> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
-        // A line that a crash cut short is not to spoil the next.
-        if let Ok(len @ 1..) = file.metadata().map(|about| about.len()) {
-            let mut last = [0];
-            file.seek(SeekFrom::Start(len - 1))?;
-            file.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-            }
-        }
-        Ok(Self::One(file))
-    }
-
-    /// How a line becomes bytes of these files.
-    fn form(&self) -> Append {
-        match self {
-            Self::One(_) => |line, held| line.append_json(held),
-            Self::Series(_) => spool::append,
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::One(file) => file.write(bytes),
-            Self::Series(spool) => spool.write(bytes),
-        }
-    }
-
-    /// What was written ends with a whole line.
-    fn line_is_over(&mut self, begin_another: bool) {
-        if let Self::Series(spool) = self {
-            spool.line_is_over(begin_another);
-        }
-    }
-}
 
 /// The journal.
 #[derive(Debug)]
@@ -133,6 +81,8 @@ pub(super) struct Journal {
     thread: Mutex<Option<JoinHandle<()>>>,
     append: Append,
     texts: Texts,
+    /// How long somebody waits for a write.
+    patience: Duration,
     /// Bytes that may wait to be taken in.
     backlog: u64,
     /// Lines taken, ever.
@@ -166,13 +116,21 @@ struct State {
     is_due: bool,
     /// Another file of the series is to be begun.
     begins_another: bool,
-    /// Who waits, and for how many lines to be written.
-    waiting: Vec<(u64, Waker)>,
+    /// Who waits, in the order in which they came.
+    waiting: Vec<Waiting>,
     health: Health,
     /// No line is taken any more, and nobody is to wait.
     ends: bool,
     /// Interceptions whose beginning was lost: what comes of them would make no sense.
     unrecorded: HashSet<InterceptionId>,
+}
+
+/// A session that waits for so many lines to be written.
+#[derive(Debug)]
+struct Waiting {
+    mark: u64,
+    since: Instant,
+    waker: Waker,
 }
 
 /// Whether the last write succeeded.
@@ -239,6 +197,15 @@ impl Journal {
     /// # Errors
     /// The system has no thread left.
     pub(super) fn start(files: Files, texts: Texts, backlog: Option<u64>) -> io::Result<Arc<Self>> {
+        Self::start_with(files, texts, backlog, PATIENCE)
+    }
+
+    fn start_with(
+        files: Files,
+        texts: Texts,
+        backlog: Option<u64>,
+        patience: Duration,
+    ) -> io::Result<Arc<Self>> {
         let journal = Arc::new(Self {
             state: Mutex::default(),
             work: Condvar::new(),
@@ -247,6 +214,7 @@ impl Journal {
             thread: Mutex::default(),
             append: files.form(),
             texts,
+            patience,
             backlog: backlog.unwrap_or(u64::MAX),
             kept: AtomicU64::new(0),
             written: Tally::default(),
@@ -272,6 +240,9 @@ impl Journal {
         let begins = matches!(record, Record::Started(..));
         let ends = matches!(record, Record::Ended(..));
         let mut state = lock(&self.state);
+        if state.ends {
+            return self.lose();
+        }
         if !state.unrecorded.is_empty() && state.unrecorded.contains(&id) {
             if ends {
                 state.unrecorded.remove(&id);
@@ -316,7 +287,11 @@ impl Journal {
         if self.has_written(mark) || state.is_hopeless() {
             return Poll::Ready(());
         }
-        state.waiting.push((mark, context.waker().clone()));
+        state.waiting.push(Waiting {
+            mark,
+            since: Instant::now(),
+            waker: context.waker().clone(),
+        });
         drop(state);
         if self.ushered.load(Relaxed) {
             self.news.notify_one();
@@ -336,7 +311,12 @@ impl Journal {
                 waker.wake();
             }
             self.flush();
-            self.news.notified().await;
+            let news = self.news.notified();
+            if lock(&self.state).waiting.is_empty() {
+                news.await;
+            } else {
+                let _ = timeout(self.patience, news).await;
+            }
             // Sessions that are ready come first.
             yield_now().await;
         }
@@ -360,11 +340,17 @@ impl Journal {
     /// writes.
     fn done(&self) -> Vec<Waker> {
         let mut state = lock(&self.state);
+        let oldest = state.waiting.first().map(|waiting| waiting.since.elapsed());
+        if !state.is_hopeless() && oldest.is_some_and(|oldest| oldest >= self.patience) {
+            state.health = Health::Failing;
+            self.note_fullness(&state);
+            error!("records are not written, and no error is told; replies wait for them no more");
+        }
         let all = state.is_hopeless();
         let done = state
             .waiting
-            .extract_if(.., |(mark, _)| all || self.has_written(*mark));
-        done.map(|(_, waker)| waker).collect()
+            .extract_if(.., |waiting| all || self.has_written(waiting.mark));
+        done.map(|waiting| waiting.waker).collect()
     }
 
     fn has_written(&self, mark: u64) -> bool {

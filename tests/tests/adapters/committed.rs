@@ -7,9 +7,10 @@ use std::{
     },
     task::{Context, Poll, Waker},
     thread,
+    time::Duration,
 };
 
-use aibridge_core::record::Record;
+use aibridge_core::{api::Api, record::Record};
 use aibridge_io::Sink;
 use aibridge_testkit::{
     APIS, Fixture, Script,
@@ -134,4 +135,25 @@ fn a_sink_that_stalls_holds_up_the_end_of_that_reply_and_nothing_else() {
         });
         script.verify();
     }
+}
+
+#[test]
+fn a_sink_that_never_commits_does_not_outlast_the_drain() {
+    let fixture = Fixture::simple(Api::Messages);
+    let script = Script::in_order([fixture.reply(true)]);
+    let upstream = Server::start(&script).unwrap();
+    let sink = Arc::new(Stalling::default());
+    let config = setup::config_at(&upstream.target(), &KEYS[..1]);
+    let builder = Bridge::builder(config).sink(Arc::clone(&sink) as _);
+    let bridge = Arc::new(builder.build().unwrap());
+    let host = Runtime::host();
+    let mut client = Client::connect(gateway::serve(&host, &bridge)).unwrap();
+    client.send(&fixture.ask(true).bytes()).unwrap();
+    while sink.waiting.lock().unwrap().is_none() {
+        thread::yield_now();
+    }
+    Runtime::block_on(&host, bridge.drain(Duration::ZERO));
+    assert_eq!(bridge.connections(), 0);
+    assert!(client.answer().is_err(), "the end was not committed");
+    script.verify();
 }

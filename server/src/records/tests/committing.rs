@@ -13,10 +13,14 @@ fn whoever_waits_is_woken_with_an_usher_or_without() {
     let folder = Folder::new("usher");
     let sound = folder.0.join("records.jsonl");
     for file in [sound.clone(), "/dev/full".into()] {
-        for is_ushered in [true, false] {
+        for (is_ushered, mut builder) in [
+            (true, Builder::new_current_thread()),
+            (true, Builder::new_multi_thread()),
+            (false, Builder::new_multi_thread()),
+        ] {
             let place = Place::Jsonl(file.clone());
             let recorder = Arc::new(Recorder::open(&records(place)).unwrap());
-            let runtime = Builder::new_current_thread().enable_time().build();
+            let runtime = builder.worker_threads(3).enable_time().build();
             runtime.unwrap().block_on(async {
                 if is_ushered {
                     tokio::spawn(recorder.usher());
@@ -43,5 +47,5 @@ fn whoever_waits_is_woken_with_an_usher_or_without() {
         }
     }
     let text = fs::read_to_string(&sound).unwrap();
-    assert_eq!(text.matches(r#"{"ended":"#).count(), 40);
+    assert_eq!(text.matches(r#"{"ended":"#).count(), 60);
 }
