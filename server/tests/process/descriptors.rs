@@ -1,6 +1,12 @@
 //! A machine that has no descriptors left.
 
-use std::{fs, io::Read, net::TcpStream, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::bridge::{Bridge, ask, blocking, folder, provider, question};
 
@@ -69,13 +75,27 @@ fn slow_heads_are_cut_off() {
     let text = "[server]\nclient_header_timeout = \"300ms\"\nclient_idle_timeout = \"300ms\"\n[[provider]]\nname = \"anthropic\"\napi = \"anthropic\"\nbase_url = \"http://127.0.0.1:9\"\nkeys = [\"k\"]\n";
     fs::write(&file, text).unwrap();
     let bridge = Bridge::start(&file, "warn", "");
-    for begin in [&b""[..], b"POST /anthropic/v1/messages HTTP/1.1\r\nhost:"] {
+    for (begin, dribbles) in [
+        (&b""[..], false),
+        (b"POST /anthropic/v1/messages HTTP/1.1\r\nhost:", false),
+        (b"POST /anthropic/v1/messages HTTP/1.1\r\nx-slow: ", true),
+    ] {
         let mut stream = TcpStream::connect(&bridge.clients).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
-        std::io::Write::write_all(&mut stream, begin).unwrap();
+        stream.write_all(begin).unwrap();
         let mut reply = String::new();
+        if dribbles {
+            // It goes on until nobody takes it any more: the lingering end is a second long.
+            let mut stream = stream.try_clone().unwrap();
+            let begun = Instant::now();
+            while stream.write_all(b"x").is_ok() {
+                assert!(begun.elapsed() < Duration::from_secs(15), "it is cut off");
+                thread::sleep(Duration::from_millis(20));
+            }
+            continue;
+        }
         stream.read_to_string(&mut reply).unwrap();
         let expected = if begin.is_empty() { "" } else { "HTTP/1.1 408" };
         assert!(reply.starts_with(expected), "{reply}");

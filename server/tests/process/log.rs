@@ -10,7 +10,7 @@ use std::{
 use crate::bridge::{Bridge, ask, blocking, folder, provider, question};
 
 /// What must not be in the log, and where it comes from.
-const PRIVATE: [&str; 10] = [
+const PRIVATE: [&str; 11] = [
     "the-users-prompt",
     "the-models-answer",
     "the-models-thought",
@@ -21,6 +21,7 @@ const PRIVATE: [&str; 10] = [
     "sk-a-key-of-the-clients",
     "the-token-of-alice",
     "the-token-of-the-admin",
+    "the-token-of-the-server",
 ];
 
 #[test]
@@ -50,7 +51,7 @@ fn the_log_tells_what_happened_and_nothing_that_was_said() {
     });
     let config = folder.join("aibridge.toml");
     let text = format!(
-        "[server]\nadmin_token = \"the-token-of-the-admin\"\n[[client]]\nname = \"alice\"\ntoken = \"the-token-of-alice\"\n[[provider]]\nname = \"anthropic\"\napi = \"anthropic\"\nbase_url = \"http://{upstream}\"\nkeys = [\"sk-pool-key-the-first\", \"sk-pool-key-the-second\"]\n[records]\nsqlite = \"records.db\"\n"
+        "[server]\nadmin_token = \"the-token-of-the-admin\"\n[[client]]\nname = \"alice\"\ntoken = \"the-token-of-alice\"\n[[provider]]\nname = \"anthropic\"\napi = \"anthropic\"\nbase_url = \"http://{upstream}\"\nkeys = [\"sk-pool-key-the-first\", \"sk-pool-key-the-second\"]\n[records]\nsqlite = \"records.db\"\n[[mcp]]\nname = \"nobody\"\nurl = \"http://127.0.0.1:9/mcp\"\nheaders = {{ authorization = \"the-token-of-the-server\" }}\n"
     );
     fs::write(&config, text).unwrap();
     let bridge = Bridge::start(&config, "trace", "");
@@ -90,6 +91,10 @@ fn the_log_tells_what_happened_and_nothing_that_was_said() {
         "{\"model\":\"m\",\"messages\":\"the-users-prompt\"",
     );
     assert_eq!(malformed.unwrap().status(), 400);
+
+    bridge.until("the server is missed", |bridge| {
+        bridge.log().contains("MCP server cannot be used")
+    });
 
     let log = bridge.stop();
     for private in PRIVATE {

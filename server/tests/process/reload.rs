@@ -13,7 +13,12 @@ use crate::bridge::{Bridge, ask, blocking, field, folder, provider, question, st
 
 /// A provider that answers with the key it was shown, as the reply's id.
 fn telling() -> String {
-    provider(Duration::ZERO, |head, body| {
+    telling_at(Duration::ZERO)
+}
+
+/// The same, with a pause between any two events of a stream.
+fn telling_at(pace: Duration) -> String {
+    provider(pace, |head, body| {
         let key = field(head, "x-api-key").unwrap_or_default().to_owned();
         if body.contains("\"stream\":true") {
             return streamed(&key);
@@ -101,7 +106,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
 #[test]
 fn defect_20_a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
     let folder = folder("reloads");
-    let provider = telling();
+    let provider = telling_at(Duration::from_millis(10));
     // Who asks stays, with other limits; other clients, providers, servers and limits come and go.
     let client = |name: &str, limits: &str| {
         format!("[[client]]\nname = \"{name}\"\ntoken = \"token-of-{name}\"\n{limits}\n")
@@ -137,24 +142,37 @@ fn defect_20_a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
     let file = write(&folder, &provider, variants[0].0, &variants[0].1);
     let bridge = Bridge::start(&file, "warn", "");
     let (over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // Reloads, and streams that went on through one.
+    let (reloads, outlasted) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for client in 0..4 {
             let (over, asked, bridge) = (&over, &asked, &bridge);
+            let (reloads, outlasted) = (&reloads, &outlasted);
             scope.spawn(move || {
                 while !over.load(Relaxed) {
+                    let begun = reloads.load(Relaxed);
                     let body = question("Still there?", client % 2 == 0);
                     let token = "x-aibridge-token: token-of-alice\r\n";
                     let seen = ask(&bridge.clients, token, &body).unwrap();
                     assert_eq!((seen.status(), seen.complete), (200, true), "{}", seen.body);
                     assert!(!seen.body.contains("error"), "{}", seen.body);
                     asked.fetch_add(1, Relaxed);
+                    // Another that came in between was whole while this ran.
+                    let is_streamed = client % 2 == 0;
+                    if is_streamed && reloads.load(Relaxed) > begun + 1 {
+                        outlasted.fetch_add(1, Relaxed);
+                    }
                 }
             });
         }
-        for number in 1..=100 {
+        for number in 1..=1_000 {
+            if number > 100 && outlasted.load(Relaxed) >= 10 {
+                break;
+            }
             let (keys, more) = &variants[number % variants.len()];
             write(&folder, &provider, keys, more);
             let reply = bridge.request("POST", "/reload");
+            reloads.fetch_add(1, Relaxed);
             // So that there is load between any two.
             let before = asked.load(Relaxed);
             while asked.load(Relaxed) == before {
@@ -168,6 +186,7 @@ fn defect_20_a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
         over.store(true, Relaxed);
     });
     assert!(asked.load(Relaxed) >= 100);
+    assert!(outlasted.load(Relaxed) >= 10, "{outlasted:?}");
     bridge.stop();
 }
 
