@@ -460,6 +460,9 @@ impl Session {
     }
 
     pub(super) fn time_client(&mut self, now: Instant) {
+        if matches!(self.flow, Flow::Keeping(_) | Flow::Parting) {
+            return; // there is none
+        }
         if self.client.is_stalled(now) {
             // It does not read: as good as gone.
             return self.handle(
