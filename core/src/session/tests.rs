@@ -5,7 +5,14 @@ use std::fmt::Write;
 use bytes::Buf;
 
 use super::*;
-use crate::{api::Vendor, bridge::Bridge, config::Provider, record::Outcome, time::Duration};
+use crate::{
+    api::Vendor,
+    bridge::Bridge,
+    config::Provider,
+    mcp::{News, Terms, Version},
+    record::Outcome,
+    time::Duration,
+};
 
 /// A session, its bridge, and what it wanted done with its client's connection.
 struct Desk {
@@ -244,4 +251,52 @@ fn a_head_as_large_as_its_limit_is_read_and_a_larger_one_refused() {
             "{answer}"
         );
     }
+}
+
+/// The MCP server is told to give up the call, though nobody waits for the client any more.
+#[test]
+fn a_client_that_stalls_while_a_tool_runs_has_it_cancelled_all_the_same() {
+    let target = Target {
+        host: "tools.example".into(),
+        port: 80,
+        tls: false,
+    };
+    let server = Arc::new(mcp::Server::new("desk", target, "/mcp"));
+    let mut config = Config {
+        mcp: vec![Arc::clone(&server)],
+        ..Config::default()
+    };
+    config.timeouts.client_body = Duration::from_secs(5);
+    let mut desk = Desk::new(config);
+    let terms = Terms {
+        version: Version::V20251125,
+        session: None,
+    };
+    let tools = News::Tools {
+        tools: [Arc::new(mcp::Tool::new("look", "", "{}".into()))].into(),
+        refused: vec![],
+    };
+    for news in [tools, News::Up(terms)] {
+        let query = Query::News(Arc::clone(&server), news);
+        desk.bridge.answer(desk.now, query);
+    }
+    desk.receive(ask());
+    let body = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"bmcp_desk_look\",\"input\":{}}}\n\nevent: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\"},\"usage\":{\"output_tokens\":2}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    let reply = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let upstream = desk.called.take().unwrap();
+    desk.tell(Event::Received(upstream, reply.into()));
+    assert!(desk.called.is_some(), "the tool is called");
+    assert!(desk.untaken > 0);
+    desk.pass(Duration::from_secs(5));
+    assert!(desk.is_closed(), "the client is given up");
+    desk.pass(Duration::from_millis(1));
+    let is_over = |desk: &Desk| desk.actions.iter().any(|it| matches!(it, Action::Done));
+    assert!(!is_over(&desk), "the server has not heard it yet");
+    let farewell = desk.called.unwrap();
+    let heard = Bytes::from("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
+    desk.tell(Event::Received(farewell, heard));
+    assert!(is_over(&desk));
 }
