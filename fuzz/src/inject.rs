@@ -5,6 +5,14 @@ use aibridge_core::api::{self, Api, Tool};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
+/// Members that may be put in, or changed.
+const OURS: [&str; 4] = [
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "stream_options",
+];
+
 /// Inspects, prepares and injects into `data` as a request's body, in each API.
 ///
 /// # Panics
@@ -32,32 +40,27 @@ pub fn target(data: &[u8]) {
         if is_double(&body, &before) {
             continue;
         }
-        for (name, value) in &before {
-            if ![
-                "tools",
-                "tool_choice",
-                "parallel_tool_calls",
-                "stream_options",
-            ]
-            .contains(&&**name)
-            {
-                assert_eq!(after.get(name), Some(value), "{name}");
-            }
+        let is_ours = |name: &String| OURS.contains(&&**name);
+        for (name, value) in before.iter().filter(|(name, _)| !is_ours(name)) {
+            assert_eq!(after.get(name), Some(value), "{name}");
         }
+        let mut names = after.keys();
+        assert!(names.all(|name| before.contains_key(name) || is_ours(name)));
         if injected.names.is_empty() {
             assert_eq!(injected.body, prepared);
             continue;
         }
-        let own = before
-            .get("tools")
-            .and_then(Value::as_array)
-            .map_or(0, Vec::len);
-        let all = after
-            .get("tools")
-            .and_then(Value::as_array)
-            .map_or(0, Vec::len);
-        assert_eq!(all, own + injected.names.len());
+        let (own, all) = (tools_of(&before), tools_of(&after));
+        assert_eq!(all.len(), own.len() + injected.names.len());
+        let mut rest = all.iter();
+        let is_kept = |tool: &Value| rest.any(|known| known == tool);
+        assert!(own.iter().all(is_kept), "the client's own, in order");
     }
+}
+
+fn tools_of(body: &Map<String, Value>) -> &[Value] {
+    let tools = body.get("tools").and_then(Value::as_array);
+    tools.map_or(&[], Vec::as_slice)
 }
 
 fn object(text: &[u8]) -> Option<Map<String, Value>> {

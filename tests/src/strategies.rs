@@ -1,7 +1,7 @@
 //! Worlds at random, and their parts, for [`mod@proptest`].
 //!
 //! What is drawn stays meaningful when it is made smaller: fewer clients, requests, keys and
-//! faults, shorter waits, later cuts; and what one part says of another (which provider, which
+//! faults, shorter waits; and what one part says of another (which provider, which
 //! bridge) always holds.
 //!
 //! ```

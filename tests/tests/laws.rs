@@ -34,12 +34,15 @@ fn holds(policy: impl Policy + 'static, checks: Checks) -> Report {
             ("broken connections", report.broken, 5),
             ("calls of tools", report.tool_calls, 20),
             ("next keys", report.failed_over, 30),
+            ("keys of clients' own", report.own_keys, 10),
+            ("traces", report.traced, 3),
         ] {
             assert!(
                 count * 100 >= report.worlds * of_a_hundred,
                 "too few {what}: {report:?}"
             );
         }
+        assert!(report.guarded >= report.worlds / 1_000, "{report:?}");
     }
     report
 }

@@ -127,6 +127,12 @@ pub struct Report {
     pub broken: u64,
     /// Attempts after which the next key was to be tried.
     pub failed_over: u64,
+    /// Requests with a key of the client's own.
+    pub own_keys: u64,
+    /// Worlds in which clients have tokens, there are tools, and somebody brings a key of their own.
+    pub guarded: u64,
+    /// Worlds that were traced.
+    pub traced: u64,
 }
 
 /// The smallest world that was found in which a law does not hold.
@@ -282,9 +288,13 @@ fn smallest(
 impl Report {
     pub(super) fn add(&mut self, history: &History) {
         self.worlds += 1;
+        let before = self.own_keys;
         for entry in &history.entries {
             let counter = match &entry.fact {
-                Fact::Asked(_) => &mut self.requests,
+                Fact::Asked(asked) => {
+                    self.own_keys += u64::from(asked.own_key.is_some());
+                    &mut self.requests
+                }
                 Fact::Broke(..) => &mut self.broken,
                 Fact::Called(called) if called.provider.is_none() => &mut self.tool_calls,
                 Fact::Called(_) => &mut self.calls,
@@ -295,6 +305,10 @@ impl Report {
             };
             *counter += 1;
         }
+        let plan = &history.plan;
+        let is_guarded = plan.tokens && !plan.tools.is_empty() && self.own_keys > before;
+        self.guarded += u64::from(is_guarded);
+        self.traced += u64::from(!history.traces.is_empty());
     }
 }
 
