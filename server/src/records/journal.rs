@@ -20,7 +20,7 @@
 //!                  beyond it they are lost, and counted
 //! ```
 //!
-//! The file is one (JSON Lines), or one of a series ([`spool`]) which a database takes in at its
+//! The file is one (JSON Lines), or one of a series ([spool](super::spool)) which a database takes in at its
 //! leisure; then an interception that begins while too much waits to be taken in is not recorded
 //! either.
 
