@@ -61,8 +61,7 @@ pub fn always() -> Script {
 }
 
 /// Sends these bytes on a connection of their own to a bridge of this configuration, whose upstream
-/// [always](always) replies. Gives the answer, whether the bridge closed after it, and what upstream
-/// saw.
+/// [`always`] replies. Gives the answer, whether the bridge closed after it, and what upstream saw.
 ///
 /// # Panics
 /// No answer comes within a day.

@@ -1,5 +1,5 @@
-//! The laws of failover hold for the shipped policies, each in at least ten thousand worlds, and for
-//! every sequence of up to six outcomes on pools of up to three keys.
+//! The laws of failover hold for the shipped policies, each in at least ten thousand worlds, and
+//! for every sequence of up to six outcomes on pools of up to three keys.
 //!
 //! `AIBRIDGE_CASES=1000000` runs a million worlds for each; `AIBRIDGE_SEED` one world, which a
 //! counterexample names. There is one test for each policy and for each pool, so that they run side

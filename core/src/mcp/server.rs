@@ -7,7 +7,8 @@ use regex_lite::Regex;
 
 use crate::{secret::Secret, target::Target};
 
-/// What is shorter, in bytes, is not looked for in what a server says: it would be found everywhere.
+/// What is shorter, in bytes, is not looked for in what a server says: it would be found
+/// everywhere.
 const TELLING: usize = 8;
 
 /// A server whose tools are offered to the models.

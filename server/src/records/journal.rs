@@ -9,9 +9,9 @@
 //!
 //! Between sessions and thread is a task of the runtime, the [usher](Journal::usher): each is woken
 //! once for all of the others, and only when the sessions that are ready have left what they have.
-//! Each such call is a system call, or two, and at full speed that is what recording costs. The usher
-//! also sees to it that nobody waits longer than some seconds: a write that takes as long counts as
-//! failed, until it returns.
+//! Each such call is a system call, or two, and at full speed that is what recording costs. The
+//! usher also sees to it that nobody waits longer than some seconds: a write that takes as long
+//! counts as failed, until it returns.
 //!
 //! ```text
 //!       append fails, or hangs               all that is held is written
@@ -20,9 +20,9 @@
 //!                  beyond it they are lost, and counted
 //! ```
 //!
-//! The file is one (JSON Lines), or one of a series ([spool](super::spool)) which a database takes in at its
-//! leisure; then an interception that begins while too much waits to be taken in is not recorded
-//! either.
+//! The file is one (JSON Lines), or one of a series ([spool](super::spool)) which a database takes
+//! in at its leisure; then an interception that begins while too much waits to be taken in is not
+//! recorded either.
 
 mod files;
 #[cfg(test)]

@@ -129,7 +129,8 @@ pub struct Report {
     pub failed_over: u64,
     /// Requests with a key of the client's own.
     pub own_keys: u64,
-    /// Worlds in which clients have tokens, there are tools, and somebody brings a key of their own.
+    /// Worlds in which clients have tokens, there are tools, and somebody brings a key of their
+    /// own.
     pub guarded: u64,
     /// Worlds that were traced.
     pub traced: u64,
