@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use aibridge_core::http1::Error;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty};
@@ -17,6 +18,26 @@ use hyper::{
     rt::{Read, ReadBufCursor, Write},
     service::service_fn,
 };
+
+/// What we refuse, and hyper may take and read on: we are strict where two servers could read two
+/// things.
+pub(crate) const STRICTER: [Error; 8] = [
+    // It skips extensions unread.
+    Error::ChunkExtension,
+    // It looks only whether `chunked` is the last of several codings.
+    Error::ChunkedNotLast,
+    Error::UnknownCoding,
+    // To it a length that is given twice is one, if both are the same.
+    Error::ContentLength,
+    // It does without.
+    Error::Host,
+    // It goes by the coding, and drops the length.
+    Error::LengthAndCoding,
+    // To it a bare LF ends a line.
+    Error::LineEnd,
+    // It cuts off a fragment, and takes any form for any method.
+    Error::Target,
+];
 
 /// A message as hyper saw it.
 #[derive(Debug, Default)]

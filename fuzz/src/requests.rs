@@ -4,12 +4,12 @@
 
 use std::iter;
 
-use aibridge_core::http1::{Error, Limits, client::encode_head};
+use aibridge_core::http1::{Limits, client::encode_head};
 use bytes::Buf;
 use http::{HeaderMap, Method};
 
 use crate::{
-    hyper_says,
+    hyper_says::{self, STRICTER},
     messages::{Decoded, requests, tight},
     pieces,
 };
@@ -28,26 +28,6 @@ pub fn target(data: &[u8]) {
     round_trip(&whole);
     compare(&whole, &hyper_says::requests(data));
 }
-
-/// What we refuse, and hyper may take and read on: we are strict where two servers could read two
-/// things.
-const STRICTER: [Error; 8] = [
-    // It skips extensions unread.
-    Error::ChunkExtension,
-    // It looks only whether `chunked` is the last of several codings.
-    Error::ChunkedNotLast,
-    Error::UnknownCoding,
-    // To it a length that is given twice is one, if both are the same.
-    Error::ContentLength,
-    // It does without.
-    Error::Host,
-    // It goes by the coding, and drops the length.
-    Error::LengthAndCoding,
-    // To it a bare LF ends a line.
-    Error::LineEnd,
-    // It cuts off a fragment, and takes any form for any method.
-    Error::Target,
-];
 
 /// Both find the same requests, and where one of them finds no more, neither does the other.
 fn compare(ours: &Decoded, theirs: &[hyper_says::Message]) {
