@@ -312,10 +312,13 @@ impl Journal {
             }
             self.flush();
             let news = self.news.notified();
-            if lock(&self.state).waiting.is_empty() {
-                news.await;
-            } else {
-                let _ = timeout(self.patience, news).await;
+            let oldest = lock(&self.state).waiting.first().map(|it| it.since);
+            match oldest {
+                None => news.await,
+                Some(since) => {
+                    let left = self.patience.saturating_sub(since.elapsed());
+                    let _ = timeout(left, news).await;
+                }
             }
             // Sessions that are ready come first.
             yield_now().await;
@@ -340,8 +343,10 @@ impl Journal {
     /// writes.
     fn done(&self) -> Vec<Waker> {
         let mut state = lock(&self.state);
-        let oldest = state.waiting.first().map(|waiting| waiting.since.elapsed());
-        if !state.is_hopeless() && oldest.is_some_and(|oldest| oldest >= self.patience) {
+        let mut waiting = state.waiting.iter();
+        let oldest = waiting.find(|it| !self.has_written(it.mark));
+        let is_overdue = oldest.is_some_and(|oldest| oldest.since.elapsed() >= self.patience);
+        if is_overdue && !state.is_hopeless() {
             state.health = Health::Failing;
             self.note_fullness(&state);
             error!("records are not written, and no error is told; replies wait for them no more");
