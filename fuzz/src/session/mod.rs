@@ -53,6 +53,8 @@ mod wire;
 const KEYS: [&str; 2] = ["sk-first-secret-0123456789", "sk-second-secret-0123456789"];
 /// What the MCP server is shown.
 const SHOWN: &str = "mcp-secret-0123456789";
+/// Bytes that may wait to be written to a connection, besides what has come.
+const MOST: usize = 256 << 10;
 /// What nobody is to see but whom it is for.
 const SECRETS: [&str; 3] = [KEYS[0], KEYS[1], SHOWN];
 const TOKEN: &str = "client-token-0123456789";
@@ -117,6 +119,8 @@ struct World {
     is_comparable: bool,
     records: Vec<String>,
     written: Written,
+    /// Bytes that came, whether they were wanted or not.
+    received: usize,
     /// Bytes given and not yet said to be sent.
     unsent: BTreeMap<ConnId, usize>,
     /// Interceptions that have begun and not ended.
@@ -237,6 +241,7 @@ impl World {
             is_comparable: true,
             records: Vec::new(),
             written: Written::new(),
+            received: 0,
             unsent: BTreeMap::new(),
             running: BTreeSet::new(),
             ended: BTreeSet::new(),
@@ -291,6 +296,7 @@ impl World {
                 self.is_comparable = false;
                 return;
             }
+            self.received += piece.len();
             self.tell(Event::Received(conn, Bytes::copy_from_slice(piece)));
         }
     }
@@ -355,7 +361,12 @@ impl World {
                     "{conn:?} is not open"
                 );
                 let bytes = frame.copy_to_bytes(frame.remaining());
-                *self.unsent.entry(conn).or_default() += bytes.len();
+                let unsent = self.unsent.entry(conn).or_default();
+                *unsent += bytes.len();
+                assert!(
+                    *unsent <= MOST + self.received,
+                    "{unsent} bytes for {conn} wait"
+                );
                 self.written
                     .entry(conn)
                     .or_default()
