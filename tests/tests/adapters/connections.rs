@@ -1,8 +1,13 @@
 //! What an adapter does with connections: reuse, backpressure, an orderly end.
 
-use std::{net::TcpStream, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
 
-use aibridge_core::{api::Api, record::Outcome};
+use aibridge_core::{Target, api::Api, record::Outcome};
 use aibridge_testkit::{
     APIS, Ask, Fixture, Reply, Script,
     setup::{self, KEYS},
@@ -16,6 +21,20 @@ fn start(script: &Script) -> (Server, Gateway, Client) {
     let gateway = Gateway::start(setup::config_at(&server.target(), &KEYS[..2]));
     let client = Client::connect(gateway.addr()).unwrap();
     (server, gateway, client)
+}
+
+/// An upstream that does this on its one connection.
+fn playing<T: Send + 'static>(
+    play: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (Target, thread::JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = Target {
+        host: "127.0.0.1".into(),
+        port: listener.local_addr().unwrap().port(),
+        tls: false,
+    };
+    let upstream = thread::spawn(move || play(listener.accept().unwrap().0));
+    (target, upstream)
 }
 
 #[test]
@@ -72,11 +91,11 @@ fn draining_finishes_what_runs_and_closes_what_is_idle() {
     running.send(&fixture.ask(true).bytes()).unwrap();
     running.wait_events(1).unwrap();
 
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let drained = scope.spawn(|| gateway.drain(Duration::from_secs(20)));
         assert!(idle.answer().is_err(), "it is told to go");
         while TcpStream::connect(gateway.addr()).is_ok() {
-            std::thread::yield_now(); // until nobody listens any more
+            thread::yield_now(); // until nobody listens any more
         }
         let events = aibridge_testkit::answer::events(&fixture.relayed(true)).len();
         (0..events).for_each(|_| script.confirm());
@@ -96,7 +115,7 @@ fn what_outlasts_the_drain_is_given_up_and_recorded() {
     let (_server, gateway, mut client) = start(&script);
     client.send(&Ask::new(Api::Messages, true).bytes()).unwrap();
     while script.seen().is_empty() {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     gateway.drain(Duration::ZERO);
     assert_eq!(gateway.connections(), 0);
@@ -108,25 +127,16 @@ fn what_outlasts_the_drain_is_given_up_and_recorded() {
 fn an_upstream_that_answers_before_it_has_read_all_is_heard() {
     // It says no to the head, reads no body, and hangs up: what providers' front ends do with
     // bodies they find too large.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let upstream = std::thread::spawn(move || {
-        use std::io::{Read, Write};
-        let (mut stream, _) = listener.accept().unwrap();
+    let (target, upstream) = playing(|mut stream| {
         stream.read_exact(&mut [0; 100]).unwrap();
         stream
             .write_all(
                 b"HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 4\r\n\r\nno.\n",
             )
             .unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
         stream
     });
-    let target = aibridge_core::Target {
-        host: "127.0.0.1".into(),
-        port,
-        tls: false,
-    };
     let gateway = Gateway::start(setup::config_at(&target, &KEYS[..1]));
     let mut client = Client::connect(gateway.addr()).unwrap();
     let text = "x".repeat(8 << 20);
@@ -138,6 +148,25 @@ fn an_upstream_that_answers_before_it_has_read_all_is_heard() {
     drop(upstream.join().unwrap());
 }
 
+/// What always has more to say keeps no deadline from being met.
+#[test]
+fn an_upstream_that_never_stops_talking_is_given_up_in_time() {
+    let (target, upstream) = playing(|mut stream| {
+        let flood = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(10_000);
+        let begun = Instant::now();
+        while stream.write_all(&flood).is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it is given up");
+        }
+    });
+    let mut config = setup::config_at(&target, &KEYS[..1]);
+    config.timeouts.header = Duration::from_millis(300);
+    let gateway = Gateway::start(config);
+    let mut client = Client::connect(gateway.addr()).unwrap();
+    let answer = client.ask(&Ask::new(Api::Messages, true)).unwrap();
+    assert_eq!(answer.status, 504);
+    upstream.join().unwrap();
+}
+
 #[test]
 fn many_clients_at_once_get_each_their_own() {
     let script = Script::choosing(|seen| {
@@ -147,7 +176,7 @@ fn many_clients_at_once_get_each_their_own() {
         Reply::json(200, format!(r#"{{"id":"for {number}"}}"#))
     });
     let (_server, gateway, _) = start(&script);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for thread in 0..8 {
             let addr = gateway.addr();
             scope.spawn(move || {
