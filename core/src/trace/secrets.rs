@@ -179,8 +179,10 @@ impl std::fmt::Debug for Secrets {
 /// JSON. To replace `messages` wherever it stands would change what a request means.
 fn is_sought(secret: &[u8]) -> bool {
     let is_mark = |byte: &u8| matches!(byte, b'-' | b'_' | b'.' | b'~' | b'+' | b'=');
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || is_mark(byte) || *byte == b'/';
-    let is_no_word = |byte: &u8| byte.is_ascii_digit() || is_mark(byte);
+    let is_plain = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || is_mark(byte) || *byte == b'/' || !byte.is_ascii()
+    };
+    let is_no_word = |byte: &u8| byte.is_ascii_digit() || is_mark(byte) || !byte.is_ascii();
     secret.len() >= MIN && secret.iter().all(is_plain) && secret.iter().any(is_no_word)
 }
 
@@ -188,45 +190,42 @@ fn is_sought(secret: &[u8]) -> bool {
 /// the number and a word, and what is beyond ASCII by as much of that; all else, which is white
 /// space or punctuation and means something to parsers, stays. A text stays one.
 fn placeholder(secret: &[u8], number: usize) -> Vec<u8> {
-    let is_hidden = |it: char| !it.is_ascii() || it.is_ascii_alphanumeric();
-    // The fill may by chance be what stands there: that of the next number is not.
-    for number in number..number + 2 {
-        let fill = format!("{number}{FILL}");
-        let mut fill = fill.chars().cycle();
-        let mut hide = |it: char| match it.len_utf8() {
-            _ if it.is_whitespace() => it,
-            1 if it.is_ascii_alphanumeric() => fill.next().unwrap_or('x'),
-            1 => it,
-            2 => 'ÿ',
-            3 => '\u{fffd}',
-            _ => '\u{10ffff}',
+    // The fill may by chance be what stands there: that of the next number is not. Where there is
+    // nothing to hide, neither changes anything.
+    let mut tries = (number..number + 2).map(|number| hidden(secret, number));
+    let other = tries.find(|hidden| hidden != secret);
+    other.unwrap_or_else(|| secret.to_vec())
+}
+
+fn hidden(secret: &[u8], number: usize) -> Vec<u8> {
+    let fill = format!("{number}{FILL}");
+    let mut fill = fill.chars().cycle();
+    let mut hide = |it: char| match it.len_utf8() {
+        _ if it.is_whitespace() => it,
+        1 if it.is_ascii_alphanumeric() => fill.next().unwrap_or('x'),
+        1 => it,
+        2 => 'ÿ',
+        3 => '\u{fffd}',
+        _ => '\u{10ffff}',
+    };
+    let Ok(text) = str::from_utf8(secret) else {
+        let hide = |byte: &u8| match byte {
+            0x80.. => 0xff,
+            _ => u8::try_from(hide(char::from(*byte))).unwrap_or(*byte),
         };
-        let Ok(text) = str::from_utf8(secret) else {
-            let hide = |byte: u8| match byte {
-                0x80.. => 0xff,
-                _ => u8::try_from(hide(char::from(byte))).unwrap_or(byte),
-            };
-            return secret.iter().copied().map(hide).collect();
-        };
-        let hint = Secret::new(text).hint();
-        let shown = hint
-            .find("...")
-            .map_or(0, |end| hint[..end].chars().count());
-        let end = text.chars().count().saturating_sub(shown);
-        let chars = text.chars().enumerate();
-        let hidden = chars.map(|(at, it)| {
-            if (shown..end).contains(&at) {
-                hide(it)
-            } else {
-                it
-            }
-        });
-        let out: String = hidden.collect();
-        if out != text || !text.contains(is_hidden) {
-            return out.into_bytes();
-        }
-    }
-    secret.to_vec()
+        return secret.iter().map(hide).collect();
+    };
+    let hint = Secret::new(text).hint();
+    let shown = hint
+        .find("...")
+        .map_or(0, |end| hint[..end].chars().count());
+    let end = text.chars().count().saturating_sub(shown);
+    let hide = |(at, it)| match at {
+        _ if (shown..end).contains(&at) => hide(it),
+        _ => it,
+    };
+    let hidden: String = text.chars().enumerate().map(hide).collect();
+    hidden.into_bytes()
 }
 
 #[cfg(test)]
@@ -266,6 +265,17 @@ mod tests {
             "sk-a2s-ecret-2secefgh"
         );
         assert_eq!(secrets.placeholder_text("aibridge"), "aibridge");
+    }
+
+    #[test]
+    fn a_secret_with_letters_beyond_ascii_is_found_too() {
+        for secret in ["sk-schlüssel-0123".as_bytes(), b"sk-schl\xfcssel-0123"] {
+            let mut secrets = Secrets::default();
+            secrets.placeholder(secret);
+            let mut bytes = [b"said: ", secret, b"."].concat();
+            assert!(secrets.scrub(&mut bytes));
+            assert!(!bytes.windows(secret.len()).any(|part| part == secret));
+        }
     }
 
     /// Found by the fuzzer, as an endless loop.
