@@ -1,6 +1,6 @@
 //! Secrets: values that can be sent and compared but not printed.
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Reverse, fmt, sync::Arc};
 
 use hmac_sha256::Hash;
 use zeroize::Zeroizing;
@@ -106,6 +106,14 @@ impl Secret {
     pub fn digest(&self) -> Digest {
         Digest::of(self.0.as_bytes())
     }
+}
+
+/// A text with each of these [masked](Secret::masked_in), the longest first: one may be part of
+/// another.
+pub(crate) fn mask(text: String, mut secrets: Vec<&Secret>) -> String {
+    secrets.sort_by_key(|secret| Reverse(secret.expose().len()));
+    let masked = |text, secret: &Secret| secret.masked_in(text);
+    secrets.into_iter().fold(text, masked)
 }
 
 /// The SHA-256 of a secret: enough to know it when it is shown, and nothing to show in its place.

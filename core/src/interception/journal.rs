@@ -1,6 +1,6 @@
 //! What an interception leaves behind: its records, each handed out when its facts are known.
 
-use std::{borrow::Cow, cmp::Reverse, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use http::{StatusCode, header::USER_AGENT};
 
@@ -11,7 +11,7 @@ use crate::{
     id::InterceptionId,
     keypool::{Exhausted, NextStep, Transition},
     record::{Attempt, Ended, Outcome, Passthrough, Record, Started, TokenUsage, ToolUsage},
-    secret::Secret,
+    secret::{self, Secret},
     time::{Duration, Instant},
 };
 
@@ -368,11 +368,7 @@ impl Journal {
         let Some(Trouble { said, class }) = trouble else {
             return (None, None);
         };
-        let mut secrets: Vec<_> = self.secrets.iter().collect();
-        // One may be the beginning of another.
-        secrets.sort_by_key(|secret| Reverse(secret.expose().len()));
-        let mask = |text, secret: &Secret| secret.masked_in(text);
-        let said = secrets.into_iter().fold(said.into_owned(), mask);
+        let said = secret::mask(said.into_owned(), self.secrets.iter().collect());
         (Some(clip(said)), Some(class))
     }
 }

@@ -1,11 +1,14 @@
 //! One configured server.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::InvalidHeaderValue};
 use regex_lite::Regex;
 
-use crate::{secret::Secret, target::Target};
+use crate::{
+    secret::{self, Secret},
+    target::Target,
+};
 
 /// What is shorter, in bytes, is not looked for in what a server says: it would be found
 /// everywhere.
@@ -73,16 +76,14 @@ impl Server {
     /// §11.4).
     pub(crate) fn masked_in(&self, text: String) -> String {
         let values = self.headers.values().filter(|value| value.is_sensitive());
-        let mut shown: Vec<&str> = values
+        let shown: Vec<_> = values
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| [Some(value), value.split_once(' ').map(|(_, token)| token)])
             .flatten()
             .filter(|shown| shown.len() >= TELLING)
+            .map(Secret::new)
             .collect();
-        // One may be part of another.
-        shown.sort_by_key(|shown| Reverse(shown.len()));
-        let mask = |text, shown: &str| Secret::new(shown).masked_in(text);
-        shown.into_iter().fold(text, mask)
+        secret::mask(text, shown.iter().collect())
     }
 
     /// Whether a tool of this name, as the server calls it, is offered.
