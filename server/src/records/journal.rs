@@ -10,12 +10,13 @@
 //! Between sessions and thread is a task of the runtime, the [usher](Journal::usher): each is woken
 //! once for all of the others, and only when the sessions that are ready have left what they have.
 //! Each such call is a system call, or two, and at full speed that is what recording costs. The
-//! usher also sees to it that nobody waits longer than some seconds: a write that takes as long
-//! counts as failed, until it returns.
+//! usher also sees to it that nobody waits longer than some seconds for a write that hangs.
 //!
 //! ```text
-//!       append fails, or hangs               all that is held is written
-//!   Sound ─────────────────▶ Failing ─────────────────────────────────▶ Sound
+//!             append fails                  all that is held is written
+//!   Sound ────────────────────▶ Failing ─────────────────────────────────▶ Sound
+//!             append hangs                  it returns
+//!   Sound ────────────────────▶ Hanging ─────────────────────────────────▶ Sound, or Failing
 //!                  lines are held in memory, up to a limit;
 //!                  beyond it they are lost, and counted
 //! ```
@@ -133,10 +134,13 @@ struct Waiting {
     waker: Waker,
 }
 
-/// Whether the last write succeeded.
+/// How the last write went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Health {
+    /// It failed.
     Failing,
+    /// It has not returned for longer than anybody is to wait.
+    Hanging,
     #[default]
     Sound,
 }
@@ -175,14 +179,14 @@ impl State {
     fn has_no_room(&self, begins: bool) -> bool {
         let limit = match self.health {
             Health::Failing => HELD,
-            Health::Sound => STALLED,
+            Health::Hanging | Health::Sound => STALLED,
         };
         self.unwritten() > if begins { limit } else { 2 * limit }
     }
 
     /// Whether what is held cannot be written now, or nobody will.
     fn is_hopeless(&self) -> bool {
-        self.health == Health::Failing || self.ends
+        self.health != Health::Sound || self.ends
     }
 
     fn unwritten(&self) -> usize {
@@ -278,7 +282,8 @@ impl Journal {
         self.kept.load(Acquire)
     }
 
-    /// Ready once so many lines are written, or cannot be.
+    /// Ready once so many lines are written, or cannot be. How long a write that hangs is waited
+    /// for, the [usher](Self::usher) says.
     pub(super) fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
         if self.has_written(mark) {
             return Poll::Ready(());
@@ -347,7 +352,7 @@ impl Journal {
         let oldest = waiting.find(|it| !self.has_written(it.mark));
         let is_overdue = oldest.is_some_and(|oldest| oldest.since.elapsed() >= self.patience);
         if is_overdue && !state.is_hopeless() {
-            state.health = Health::Failing;
+            state.health = Health::Hanging;
             self.note_fullness(&state);
             error!("records are not written, and no error is told; replies wait for them no more");
         }
@@ -546,7 +551,7 @@ impl Journal {
             None => Health::Sound,
             Some(_) => Health::Failing,
         };
-        let was_failing = std::mem::replace(&mut state.health, health) == Health::Failing;
+        let before = std::mem::replace(&mut state.health, health);
         self.note_fullness(&state);
         let is_awaited = !state.waiting.is_empty();
         drop(state);
@@ -557,11 +562,11 @@ impl Journal {
         }
         self.wake_importer();
         match fault {
-            Some(error) if !was_failing => error!(
+            Some(error) if before != Health::Failing => error!(
                 %error,
                 "records cannot be written; the latest are held in memory, and beyond 1 MiB lost"
             ),
-            None if was_failing => {
+            None if before != Health::Sound => {
                 let lost = self.lost.load(Relaxed);
                 warn!(lost, "records can be written again");
             }
@@ -571,10 +576,10 @@ impl Journal {
 
     fn note_fullness(&self, state: &State) {
         let is_behind = self.waiting() > self.backlog;
-        let is_failing = state.health == Health::Failing;
-        let is_stalled = !is_failing && state.unwritten() > STALLED;
+        let is_sound = state.health == Health::Sound;
+        let is_stalled = is_sound && state.unwritten() > STALLED;
         let changed = self.full.send_if_modified(|full| {
-            let now = is_failing || is_behind || is_stalled;
+            let now = !is_sound || is_behind || is_stalled;
             std::mem::replace(full, now) != now
         });
         if changed && is_behind {

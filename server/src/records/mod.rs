@@ -192,7 +192,8 @@ impl Recorder {
         })
     }
 
-    /// Has committed at once what sessions wait for, for ever. Only spares them much of the cost.
+    /// Has committed at once what sessions wait for, for ever, and lets nobody wait who waits in
+    /// vain.
     pub(crate) fn usher(&self) -> impl Future<Output = ()> + use<> {
         let journal = self.journal().map(Arc::clone);
         async move {
