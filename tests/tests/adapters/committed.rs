@@ -51,6 +51,12 @@ impl Sink for Deferring {
     }
 }
 
+/// A bridge before this upstream, whose records go there.
+fn before(upstream: &Server, sink: Arc<impl Sink + 'static>) -> Arc<Bridge> {
+    let config = setup::config_at(&upstream.target(), &KEYS[..1]);
+    Arc::new(Bridge::builder(config).sink(sink as _).build().unwrap())
+}
+
 #[test]
 fn what_a_client_has_seen_complete_was_committed_before() {
     const REQUESTS: u64 = 20;
@@ -59,9 +65,7 @@ fn what_a_client_has_seen_complete_was_committed_before() {
         let script = Script::in_order((0..REQUESTS).map(|_| fixture.reply(streaming)));
         let upstream = Server::start(&script).unwrap();
         let sink = Arc::new(Deferring::default());
-        let config = setup::config_at(&upstream.target(), &KEYS[..1]);
-        let builder = Bridge::builder(config).sink(Arc::clone(&sink) as _);
-        let bridge = Arc::new(builder.build().unwrap());
+        let bridge = before(&upstream, Arc::clone(&sink));
         let host = Runtime::host();
         let mut client = Client::connect(gateway::serve(&host, &bridge)).unwrap();
         for asked in 1..=REQUESTS {
@@ -83,6 +87,15 @@ struct Stalling {
     ended: AtomicU64,
     let_go: AtomicBool,
     waiting: Mutex<Option<Waker>>,
+}
+
+impl Stalling {
+    /// Until somebody waits.
+    fn wait_for_one(&self) {
+        while self.waiting.lock().unwrap().is_none() {
+            thread::yield_now();
+        }
+    }
 }
 
 impl Sink for Stalling {
@@ -113,9 +126,7 @@ fn a_sink_that_stalls_holds_up_the_end_of_that_reply_and_nothing_else() {
         let script = Script::in_order((0..2).map(|_| fixture.reply(true)));
         let upstream = Server::start(&script).unwrap();
         let sink = Arc::new(Stalling::default());
-        let config = setup::config_at(&upstream.target(), &KEYS[..1]);
-        let builder = Bridge::builder(config).sink(Arc::clone(&sink) as _);
-        let bridge = Arc::new(builder.build().unwrap());
+        let bridge = before(&upstream, Arc::clone(&sink));
         let host = Runtime::host();
         let address = gateway::serve(&host, &bridge);
         let ask = || {
@@ -124,9 +135,7 @@ fn a_sink_that_stalls_holds_up_the_end_of_that_reply_and_nothing_else() {
         };
         thread::scope(|scope| {
             let stalled = scope.spawn(ask);
-            while sink.waiting.lock().unwrap().is_none() {
-                thread::yield_now();
-            }
+            sink.wait_for_one();
             let other = ask();
             assert!(!stalled.is_finished(), "{api:?}");
             sink.let_go.store(true, Ordering::SeqCst);
@@ -143,15 +152,11 @@ fn a_sink_that_never_commits_does_not_outlast_the_drain() {
     let script = Script::in_order([fixture.reply(true)]);
     let upstream = Server::start(&script).unwrap();
     let sink = Arc::new(Stalling::default());
-    let config = setup::config_at(&upstream.target(), &KEYS[..1]);
-    let builder = Bridge::builder(config).sink(Arc::clone(&sink) as _);
-    let bridge = Arc::new(builder.build().unwrap());
+    let bridge = before(&upstream, Arc::clone(&sink));
     let host = Runtime::host();
     let mut client = Client::connect(gateway::serve(&host, &bridge)).unwrap();
     client.send(&fixture.ask(true).bytes()).unwrap();
-    while sink.waiting.lock().unwrap().is_none() {
-        thread::yield_now();
-    }
+    sink.wait_for_one();
     Runtime::block_on(&host, bridge.drain(Duration::ZERO));
     assert_eq!(bridge.connections(), 0);
     assert!(client.answer().is_err(), "the end was not committed");
