@@ -107,6 +107,7 @@ fn framing_changes_nothing() {
             for framed in [reply.clone().until_close(), reply.clone().with_length()] {
                 let got = whole(&ask, framed.cut(Cut::Every(7)));
                 assert_eq!(got.0.body, expected.0.body, "{}", fixture.name);
+                assert_eq!(got.0.progress, expected.0.progress, "{}", fixture.name);
                 assert_eq!(got.1, expected.1, "{}", fixture.name);
             }
         }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use aibridge_core::{Duration, api::Api, record::Outcome};
 use aibridge_testkit::{
-    APIS, Answer, Ask, Fixture, Reply, Script, Sim, grammar,
+    APIS, Answer, Ask, Cut, Fixture, Reply, Script, Sim, grammar,
     setup::{self, KEYS},
 };
 
@@ -116,6 +116,24 @@ fn a_silent_upstream_is_bridged_by_keep_alives() {
             assert_eq!(text, expected, "{api:?}");
         }
         assert_eq!(sim.records.ended().outcome, Outcome::Ok);
+        script.verify();
+    }
+}
+
+#[test]
+fn a_stream_of_a_declared_length_has_room_for_what_the_bridge_adds() {
+    for api in APIS {
+        let fixture = Fixture::simple(api);
+        let reply = fixture.reply(true).with_length();
+        let script = Script::in_order([reply.pausing(Duration::from_secs(16))]);
+        let answer = sim(&script).ask(&fixture.ask(true));
+        assert!(answer.is_complete(), "{api:?}");
+        let upstreams = String::from_utf8(fixture.relayed(true).to_vec()).unwrap();
+        let count = |text: &str| text.matches(keep_alive(api)).count();
+        assert!(count(answer.text()) > count(&upstreams), "{api:?}");
+        let without = |text: &str| text.replace(keep_alive(api), "");
+        assert_eq!(without(answer.text()), without(&upstreams), "{api:?}");
+        assert_eq!(answer.header("content-length"), None);
         script.verify();
     }
 }
@@ -314,7 +332,7 @@ fn a_blocking_reply_that_breaks_off_has_no_proper_end() {
         let fixture = Fixture::simple(api);
         for reply in [
             fixture.reply(false),
-            fixture.reply(false).cut(aibridge_testkit::Cut::Every(100)),
+            fixture.reply(false).cut(Cut::Every(100)),
         ] {
             let at = reply.bytes().len() - 30;
             for broken in [reply.clone().reset_at(at), reply.clone().end_at(at)] {
@@ -391,7 +409,7 @@ fn a_client_that_does_not_read_slows_its_upstream() {
             "x".repeat(1000)
         );
     }
-    let reply = Reply::sse(&stream).cut(aibridge_testkit::Cut::Every(16 << 10));
+    let reply = Reply::sse(&stream).cut(Cut::Every(16 << 10));
     let script = Script::in_order([reply]);
     let mut sim = sim(&script).quiet();
     let client = sim.connect();

@@ -73,15 +73,16 @@ fn encoded(name: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// Upstream's header fields as the client gets them, and the declared length of the body.
+/// Upstream's header fields as the client gets them, and the length of the body where it is known.
+///
+/// That of an event stream is not: the bridge may add to it, and withhold some of it.
 pub(super) fn to_client(
     headers: &mut HeaderMap,
     id: InterceptionId,
     is_stream: bool,
 ) -> Option<u64> {
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok());
+    let declared = headers.get(CONTENT_LENGTH).filter(|_| !is_stream);
+    let length = declared.and_then(|length| length.to_str().ok()?.parse().ok());
     // `alt-svc` says where else upstream's origin is served, which does not hold for ours.
     strip_hop_by_hop(headers, |name| {
         matches!(name, "alt-svc" | "content-length" | "set-cookie")
@@ -233,7 +234,8 @@ mod tests {
             ("content-type", "text/event-stream"),
         ]);
         let id = InterceptionId::draw(&mut Rng::new(1));
-        assert_eq!(to_client(&mut headers, id, true), Some(12));
+        assert_eq!(to_client(&mut headers.clone(), id, false), Some(12));
+        assert_eq!(to_client(&mut headers, id, true), None);
         assert_eq!(
             names(&headers),
             [
