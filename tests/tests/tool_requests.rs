@@ -5,7 +5,7 @@ use aibridge_core::{
     api::Api,
     record::{Outcome, Record},
 };
-use aibridge_testkit::{Cut, Reply, Script, Turn, grammar, tool_server};
+use aibridge_testkit::{Cut, Reply, Script, Turn, grammar, model, tool_server};
 use desk::{
     ADD, TOOLS, World, add, adds, config, forms, json, list, read, results, says, with_member,
 };
@@ -13,16 +13,23 @@ use serde_json::{Value, json};
 
 mod desk;
 
+/// A tool of the client's own, by this name.
+fn own_tool(api: Api, name: &str) -> Value {
+    match api {
+        Api::ChatCompletions => json!({"type": "function", "function": {"name": name}}),
+        Api::Messages => json!({"name": name, "input_schema": {"type": "object"}}),
+        Api::Responses => json!({"type": "function", "name": name}),
+    }
+}
+
+/// Also where the server has a tool more, which is injected.
 #[test]
 fn the_clients_own_tool_of_that_name_wins() {
-    for (api, streaming) in forms() {
+    let servers: [&[&str]; 2] = [TOOLS, &["add", "subtract"]];
+    for ((api, streaming), tools) in forms().flat_map(|form| servers.map(|tools| (form, tools))) {
         let turn = Turn::new().calls("call_a", ADD, r#"{"a":1}"#);
-        let mut world = World::adding(api, streaming, &[turn]);
-        let tool = match api {
-            Api::ChatCompletions => json!({"type": "function", "function": {"name": ADD}}),
-            Api::Messages => json!({"name": ADD, "input_schema": {"type": "object"}}),
-            Api::Responses => json!({"type": "function", "name": ADD}),
-        };
+        let mut world = World::new(model::replies(api, streaming, &[turn]), tools, add);
+        let tool = own_tool(api, ADD);
         let asked = with_member(api, streaming, &format!(r#""tools":[{tool}]"#));
         let answer = world.sim.ask(&asked);
         let reply = if streaming {
@@ -33,11 +40,20 @@ fn the_clients_own_tool_of_that_name_wins() {
         assert_eq!((&*reply.calls[0].name, reply.calls.len()), (ADD, 1));
         assert_eq!(world.ran(), 0);
         let sent = world.upstream.only_call().body;
-        assert_eq!(sent, asked.body, "nothing is injected");
-        let warned = world.sim.records.0.iter().any(
+        assert_eq!(sent == asked.body, tools == TOOLS, "nothing is injected");
+        let offered = json(&sent)["tools"].as_array().unwrap().len();
+        assert_eq!(offered, tools.len(), "one of them is the client's");
+        let records = &world.sim.records;
+        let warned = records.0.iter().any(
             |record| matches!(record, Record::Warning(_, what) if what.contains("the client's own")),
         );
         assert!(warned);
+        let called = records.tools();
+        let called: Vec<_> = called
+            .iter()
+            .map(|it| (&*it.call.id, it.injected))
+            .collect();
+        assert_eq!(called, [("call_a", false)], "{api:?} {streaming}");
         world.close();
     }
 }
@@ -290,11 +306,7 @@ fn a_forced_call_of_an_injected_tool_is_forced_once() {
 #[test]
 fn a_forced_choice_with_tools_of_the_clients_stands() {
     for (api, streaming) in forms() {
-        let own = match api {
-            Api::ChatCompletions => json!({"type": "function", "function": {"name": "own"}}),
-            Api::Messages => json!({"name": "own", "input_schema": {"type": "object"}}),
-            Api::Responses => json!({"type": "function", "name": "own"}),
-        };
+        let own = own_tool(api, "own");
         let choice = match api {
             Api::Messages => json!({"type": "any"}),
             Api::ChatCompletions | Api::Responses => json!("required"),

@@ -386,7 +386,7 @@ fn the_clients_reply_has_one_id_and_upstreams_headers() {
     }
 }
 
-/// BEHAVIOUR §7: one interception, one prompt, an attempt and tokens per turn, a record per call,
+/// One interception, one prompt, an attempt and tokens per turn, a record per call,
 /// each thought.
 #[test]
 fn a_loop_leaves_one_interception_with_all_its_turns() {

@@ -32,7 +32,7 @@ pub(super) struct Request<'a> {
     options: StreamOptions,
 }
 
-/// What is to be done that `stream_options.include_usage` be true.
+/// How to make `stream_options.include_usage` true.
 #[derive(Debug, Default)]
 enum StreamOptions {
     /// There are none.

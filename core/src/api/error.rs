@@ -227,13 +227,20 @@ impl ApiError {
         Self::new(status, ErrorKind::Overloaded, message).retry_after(retry_after)
     }
 
-    /// What a codec refused, with the status it hints at: 400, 413, 414, 431, ….
+    /// What a codec refused, with the status it hints at: 400, 413, 414, 431, …; or what upstream
+    /// answered, with the status it did.
     pub fn http(status: StatusCode, message: impl Into<String>) -> Self {
-        let kind = match status {
-            StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::TooLarge,
-            StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => ErrorKind::Timeout,
-            status if status.is_server_error() => ErrorKind::Api,
+        let kind = match status.as_u16() {
+            401 => ErrorKind::Authentication,
+            403 => ErrorKind::Permission,
+            404 => ErrorKind::NotFound,
+            408 | 504 => ErrorKind::Timeout,
+            413 => ErrorKind::TooLarge,
+            429 => ErrorKind::RateLimit,
+            501 => ErrorKind::Unsupported,
+            // Anthropic's own.
+            529 => ErrorKind::Overloaded,
+            500.. => ErrorKind::Api,
             _ => ErrorKind::InvalidRequest,
         };
         Self::new(status, kind, message)

@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use bytes::Bytes;
 
 use crate::{
-    api::{ApiError, read},
+    api::ApiError,
     json::{self, Kind, Scanner, Str},
 };
 
@@ -26,8 +26,6 @@ pub struct Inspected {
     pub usage_wanted: bool,
     /// Responses: `background: true`.
     pub background: bool,
-    /// Names of the tools that the client defined itself, as they come.
-    pub tools: Vec<String>,
     /// What [`prepare`](super::prepare) replaces, and by what.
     pub(crate) edit: Option<(Range<usize>, &'static str)>,
     /// Where [`inject`](super::inject) puts tools.
@@ -141,7 +139,6 @@ pub(super) fn inspect<'a, R: Request<'a>>(body: &'a [u8]) -> Result<Inspected, I
     let mut request = R::default();
     let mut model = None;
     let mut stream = Some(false);
-    let mut tools = Vec::new();
     scan.object()?;
     let mut slots = Slots {
         first_member: scan.position(),
@@ -155,7 +152,7 @@ pub(super) fn inspect<'a, R: Request<'a>>(body: &'a [u8]) -> Result<Inspected, I
                 stream = Some(false);
             }
             "stream" => stream = scan.bool_or_skip()?,
-            "tools" => slots.tools = ToolsSlot::read(&mut scan, &mut tools)?,
+            "tools" => slots.tools = ToolsSlot::read(&mut scan)?,
             "tool_choice" => slots.tool_choice = Some(scan.skip()?),
             "parallel_tool_calls" => slots.parallel_tool_calls = Some(scan.skip()?),
             "n" => slots.many_choices = scan.u64_or_skip()?.is_some_and(|n| n > 1),
@@ -169,10 +166,6 @@ pub(super) fn inspect<'a, R: Request<'a>>(body: &'a [u8]) -> Result<Inspected, I
             .filter(|model| !model.is_empty())
             .ok_or(Invalid::Model)?,
         stream: stream.ok_or(Invalid::Stream)?,
-        tools: tools
-            .iter()
-            .map(|name| name.decode().into_owned())
-            .collect(),
         ..Inspected::default()
     };
     request.finish(slots.first_member, &mut inspected);
@@ -181,9 +174,7 @@ pub(super) fn inspect<'a, R: Request<'a>>(body: &'a [u8]) -> Result<Inspected, I
 }
 
 impl ToolsSlot {
-    /// A tool has its name under `name`, in the Chat Completions API within `function` or `custom`.
-    fn read<'a>(scan: &mut Scanner<'a>, names: &mut Vec<Str<'a>>) -> Result<Self, json::Error> {
-        names.clear();
+    fn read(scan: &mut Scanner<'_>) -> Result<Self, json::Error> {
         match scan.kind()? {
             Kind::Array => {}
             Kind::Null => return scan.skip().map(Self::Null),
@@ -195,16 +186,7 @@ impl ToolsSlot {
         let mut has_any = false;
         while scan.element()? {
             has_any = true;
-            read::object(scan, |scan, name| match name {
-                "name" => scan.string_or_skip().map(|name| names.extend(name)),
-                "function" | "custom" => read::object(scan, |scan, name| match name {
-                    "name" => scan.string_or_skip().map(|name| names.extend(name)),
-                    _ => read::skip(scan),
-                })
-                .map(drop),
-                _ => read::skip(scan),
-            })?;
-            end = scan.position();
+            end = scan.skip()?.end;
         }
         Ok(Self::Array(start..end, has_any))
     }

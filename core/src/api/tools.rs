@@ -6,7 +6,7 @@
 //! `additionalProperties` and all, but for two things that providers refuse: an empty `required`,
 //! and (OpenAI's) an object schema without `properties`.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
@@ -163,8 +163,9 @@ pub struct Injected {
 /// );
 /// ```
 pub fn inject(api: Api, body: Bytes, inspected: &Inspected, tools: &[Tool]) -> Injected {
-    let is_shadowed = |tool: &&Tool| inspected.tools.iter().any(|own| **own == **tool.name());
-    let (shadowed, offered): (Vec<_>, Vec<_>) = tools.iter().partition(is_shadowed);
+    let own = shadowed(&body, inspected, tools);
+    let (shadowed, offered): (Vec<_>, Vec<_>) =
+        tools.iter().partition(|tool| own.contains(&**tool.name()));
     let slots = &inspected.slots;
     let is_possible = slots.tools != ToolsSlot::Odd && !slots.many_choices;
     let names_of = |tools: &[&Tool]| tools.iter().map(|tool| tool.name().clone()).collect();
@@ -193,6 +194,39 @@ pub fn inject(api: Api, body: Bytes, inspected: &Inspected, tools: &[Tool]) -> I
         names: names_of(&offered),
         shadowed,
     }
+}
+
+/// Names of tools that the client has given to tools of its own. A tool has its name under `name`,
+/// in the Chat Completions API within `function` or `custom`.
+fn shadowed<'a>(body: &[u8], inspected: &Inspected, tools: &'a [Tool]) -> BTreeSet<&'a str> {
+    let mut shadowed = BTreeSet::new();
+    let ToolsSlot::Array(range, true) = &inspected.slots.tools else {
+        return shadowed;
+    };
+    let names: BTreeSet<&str> = tools.iter().map(|tool| &**tool.name()).collect();
+    let mut look = |scan: &mut Scanner<'_>| {
+        if let Some(own) = scan.string_or_skip()? {
+            shadowed.extend(names.get(&*own.decode()));
+        }
+        Ok(())
+    };
+    let Some(Ok(mut scan)) = body.get(range.start - 1..range.end).map(Scanner::new) else {
+        return shadowed;
+    };
+    // That it ends before its bracket is the one error there can be: the body was read before.
+    let _ = read::array(&mut scan, |scan| {
+        read::object(scan, |scan, name| match name {
+            "name" => look(scan),
+            "function" | "custom" => read::object(scan, |scan, name| match name {
+                "name" => look(scan),
+                _ => read::skip(scan),
+            })
+            .map(drop),
+            _ => read::skip(scan),
+        })
+        .map(drop)
+    });
+    shadowed
 }
 
 fn put_tools(api: Api, inspected: &Inspected, tools: &[&Tool], edits: &mut Edits) {

@@ -75,7 +75,7 @@ impl Interception {
         if let Some(at) = first_byte {
             self.journal.first_byte(at);
         }
-        self.journal.told(now, told, |_| false, &mut self.out);
+        self.journal.told(now, told, &mut self.out);
     }
 
     /// There is no key for this request.

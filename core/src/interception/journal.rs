@@ -6,7 +6,7 @@ use http::{StatusCode, header::USER_AGENT};
 
 use super::{Outbox, intake::Intake, program, route::Route};
 use crate::{
-    api::{Api, Inspected, Told, ToolCall, turns::Call},
+    api::{Api, Inspected, Told, ToolCall},
     fault::Fault,
     id::InterceptionId,
     keypool::{Exhausted, NextStep, Transition},
@@ -153,9 +153,7 @@ impl Journal {
             actor: Arc::clone(&intake.caller.actor),
             client: program.name,
             session_id: program.session,
-            user_agent: agent
-                .and_then(|agent| agent.to_str().ok())
-                .map(str::to_owned),
+            user_agent: agent.map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned()),
             credential_kind: intake.caller.credential.kind(),
             correlating_tool_call_id: inspected.tool_result.take(),
             at: self.started,
@@ -256,14 +254,9 @@ impl Journal {
         self.first_byte.get_or_insert(at);
     }
 
-    /// A turn's reply is over: what it told. Calls of injected tools have records of their own.
-    pub(super) fn told(
-        &self,
-        now: Instant,
-        told: Told,
-        is_injected: impl Fn(&str) -> bool,
-        out: &mut Outbox,
-    ) {
+    /// A turn's reply is over: what it told. Calls of injected tools are not among that, and have
+    /// records of their own.
+    pub(super) fn told(&self, now: Instant, told: Told, out: &mut Outbox) {
         if self.kind != Kind::Bridged {
             return;
         }
@@ -276,8 +269,7 @@ impl Journal {
             };
             out.emit(Record::TokenUsage(self.id, usage));
         }
-        let own = told.tool_calls.into_iter();
-        for call in own.filter(|call| !is_injected(&call.name)) {
+        for call in told.tool_calls {
             let usage = ToolUsage {
                 turn: self.turn,
                 call,
@@ -303,24 +295,15 @@ impl Journal {
     pub(super) fn tool(
         &self,
         now: Instant,
-        call: Call,
+        call: impl Into<ToolCall>,
         server: Option<Arc<str>>,
         trouble: Option<Trouble>,
         out: &mut Outbox,
     ) {
         let (error, class) = self.told_of(trouble);
-        let Call {
-            id,
-            name,
-            arguments,
-        } = call;
         let usage = ToolUsage {
             turn: self.turn,
-            call: ToolCall {
-                id,
-                name,
-                arguments,
-            },
+            call: call.into(),
             injected: true,
             server,
             error,

@@ -1,7 +1,7 @@
 //! Which program is calling, and which of its sessions: a guess for the records, never trusted for
 //! access.
 
-use http::{HeaderMap, header::USER_AGENT};
+use http::{HeaderMap, HeaderValue, header::USER_AGENT};
 
 /// A guess at the program, and its session where it tells one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,14 +71,15 @@ const PROGRAMS: &[(&[Mark], &str, &[&str])] = &[
 /// Guesses. `in_body` is the session that the request's body tells.
 pub(super) fn guess(headers: &HeaderMap, in_body: Option<String>) -> Program {
     let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let agent = field(USER_AGENT.as_str()).unwrap_or_default();
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    let agent = String::from_utf8_lossy(agent.unwrap_or_default());
     let begins = |text: &str, mark: &str| {
         text.get(..mark.len())
             .is_some_and(|head| head.eq_ignore_ascii_case(mark))
     };
     let known = PROGRAMS.iter().find(|(marks, _, _)| {
         marks.iter().any(|mark| match mark {
-            Agent(prefix) => begins(agent, prefix),
+            Agent(prefix) => begins(&agent, prefix),
             Field(name, prefix) => field(name).is_some_and(|value| begins(value, prefix)),
         })
     });

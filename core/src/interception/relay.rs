@@ -376,7 +376,7 @@ impl Whole {
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_ENCODING)
-        .is_some_and(|coding| coding != "identity")
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// By what upstream says; where it says nothing, by what was asked for.

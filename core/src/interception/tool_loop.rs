@@ -103,10 +103,6 @@ impl Agent {
     pub(super) fn rest(&mut self, now: Instant) {
         self.ping = after(now, self.silence);
     }
-
-    pub(super) fn is_injected(&self, name: &str) -> bool {
-        self.toolbox.catalog().find(name).is_some()
-    }
 }
 
 /// Tools that are running.
@@ -308,10 +304,11 @@ impl Interception {
         &mut self,
         now: Instant,
         agent: &Agent,
-        calls: Vec<turns::Call>,
+        calls: Vec<impl Into<api::ToolCall>>,
         why: &'static str,
     ) {
         for call in calls {
+            let call = call.into();
             let entry = agent.toolbox.catalog().find(&call.name);
             let server = entry.map(|entry| Arc::clone(&entry.server.name));
             let why = Some(Trouble::ours(why));

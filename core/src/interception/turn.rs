@@ -1,7 +1,7 @@
 //! One turn of the agentic loop: a reply that may call injected tools, followed to its end.
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::{
     Action, Event, Interception, Outbox, Reply,
@@ -53,8 +53,26 @@ enum Follow {
     Error(BytesMut),
     Events(Box<Sieve>),
     Whole(BytesMut),
-    /// Behind the start of the client's reply, one that cannot be its continuation, and why.
-    Unreadable(&'static str),
+}
+
+impl Follow {
+    /// For the reply of this head; or why it cannot be followed.
+    fn new(status: StatusCode, headers: &HeaderMap, agent: &Agent) -> Result<Self, &'static str> {
+        if !status.is_success() {
+            return Ok(Self::Error(BytesMut::new()));
+        }
+        if is_encoded(headers) {
+            return Err("upstream's reply is encoded");
+        }
+        if is_stream(status, headers, agent.streaming) {
+            return Ok(Self::Events(Box::new(Sieve::new())));
+        }
+        // What was asked to stream did not, and what the client has is a stream.
+        if agent.started {
+            return Err("upstream's reply is no stream");
+        }
+        Ok(Self::Whole(BytesMut::new()))
+    }
 }
 
 impl Turn {
@@ -111,17 +129,13 @@ impl Interception {
     pub(super) fn begin_turn(
         &mut self,
         now: Instant,
-        request: Box<Request>,
+        mut request: Box<Request>,
         mut agent: Box<Agent>,
         call: &Call,
         reply: Pending,
         rest: Rest,
     ) -> State {
-        let Pending {
-            status, headers, ..
-        } = &reply;
-        let is_encoded = is_encoded(headers);
-        if !agent.started && (is_encoded || !status.is_success()) {
+        if !agent.started && !reply.status.is_success() {
             return self.begin_plain_relay(now, &request, call, reply, rest);
         }
         let Pending {
@@ -130,15 +144,17 @@ impl Interception {
             body,
             ..
         } = reply;
-        let is_stream = is_stream(status, &headers, agent.streaming);
-        let follow = match is_stream {
-            _ if !status.is_success() => Follow::Error(BytesMut::new()),
-            _ if is_encoded => Follow::Unreadable("upstream's reply is encoded"),
-            true => Follow::Events(Box::new(Sieve::new())),
-            // What was asked to stream did not, and what the client has is a stream.
-            false if agent.started => Follow::Unreadable("upstream's reply is no stream"),
-            false => Follow::Whole(BytesMut::new()),
+        let follow = match Follow::new(status, &headers, &agent) {
+            Ok(follow) => follow,
+            Err(why) => {
+                if rest == Rest::Coming {
+                    self.out.actions.push_back(Action::Abort(call.id));
+                }
+                request.agent = Some(agent);
+                return self.loop_failed(now, &request, &ApiError::loop_failed(why));
+            }
         };
+        let is_stream = matches!(follow, Follow::Events(_));
         let mut head = None;
         if !agent.started {
             headers::to_client(&mut headers, self.journal.id, is_stream);
@@ -223,7 +239,6 @@ impl Interception {
                 return self.loop_failed(now, &request, &error);
             }
             Follow::Whole(body) => body.extend_from_slice(&bytes),
-            Follow::Unreadable(_) => {}
         }
         State::Turning(turn)
     }
@@ -246,7 +261,8 @@ impl Interception {
         self.out.actions.push_back(Action::Abort(turn.call));
         let is_complete = turn.agent.turns.is_complete();
         let end = is_complete.then(|| turn.agent.turns.end().1);
-        let ending = self.turn_told(now, &mut turn);
+        let not_run = (!is_complete).then_some("not run: the client has left");
+        let ending = self.turn_told(now, &mut turn, not_run);
         if let Some(TurnEnd::Refused { calls, why }) = end {
             self.refused_calls(now, &turn.agent, calls, why);
         }
@@ -255,7 +271,7 @@ impl Interception {
 
     /// Leaves a turn where it stands. Gives the request back: its client is still to be told.
     fn abandon(&mut self, now: Instant, mut turn: Turn) -> Box<Request> {
-        self.turn_told(now, &mut turn);
+        self.turn_told(now, &mut turn, Some("not run: the turn broke off"));
         let Turn {
             mut request, agent, ..
         } = turn;
@@ -263,18 +279,28 @@ impl Interception {
         request
     }
 
-    /// Records what a turn told; gives what it amounts to.
-    fn turn_told(&mut self, now: Instant, turn: &mut Turn) -> Ending {
-        let told = turn.agent.turns.told();
+    /// Records what a turn told; gives what it amounts to. `not_run` is why nothing more becomes of
+    /// its calls of injected tools; else these are recorded when they are over.
+    fn turn_told(
+        &mut self,
+        now: Instant,
+        turn: &mut Turn,
+        not_run: Option<&'static str>,
+    ) -> Ending {
+        let turns = &mut turn.agent.turns;
+        let mut told = turns.told();
+        let is_injected = |call: &mut api::ToolCall| turns.is_injected(&call.name);
+        let injected: Vec<_> = told.tool_calls.extract_if(.., is_injected).collect();
         let finished = Finished {
             fault: None,
             complete: told.complete,
             told,
         };
         let ending = ending(turn.status, &finished);
-        let is_injected = |name: &str| turn.agent.is_injected(name);
-        self.journal
-            .told(now, finished.told, is_injected, &mut self.out);
+        self.journal.told(now, finished.told, &mut self.out);
+        if let Some(why) = not_run {
+            self.not_run(now, &turn.agent, injected, why);
+        }
         ending
     }
 
@@ -306,13 +332,9 @@ impl Interception {
                 turn.agent.turns.end()
             }
             Follow::Whole(body) => turn.agent.turns.body(body.split().freeze()),
-            Follow::Unreadable(why) => {
-                let error = ApiError::loop_failed(*why);
-                let request = self.abandon(now, *turn);
-                return self.loop_failed(now, &request, &error);
-            }
         };
-        let ending = self.turn_told(now, &mut turn);
+        let not_run = (end == TurnEnd::TooLong).then_some("not run: the turn is too long");
+        let ending = self.turn_told(now, &mut turn, not_run);
         match end {
             TurnEnd::Calls(calls) => {
                 let Turn {

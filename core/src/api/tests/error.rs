@@ -159,6 +159,22 @@ fn every_error_has_its_status_and_its_type_in_both_vendors_words() {
             "big",
         ),
         (
+            ApiError::http(http::StatusCode::REQUEST_TIMEOUT, "slow"),
+            408,
+            "timeout_error",
+            "timeout_error",
+            Some("timeout"),
+            "slow",
+        ),
+        (
+            ApiError::http(http::StatusCode::TOO_MANY_REQUESTS, "many"),
+            429,
+            "rate_limit_error",
+            "rate_limit_error",
+            Some("rate_limit_exceeded"),
+            "many",
+        ),
+        (
             ApiError::http(http::StatusCode::BAD_GATEWAY, "bad"),
             502,
             "api_error",

@@ -61,8 +61,8 @@ use http::StatusCode;
 
 use crate::{
     api::{
-        Api, ApiError, Inspected, Stream, Told, edits::Edits, read, read_body, reply::NOTED,
-        request::ToolsSlot,
+        Api, ApiError, Inspected, Stream, Told, ToolCall, edits::Edits, read, read_body,
+        reply::NOTED, request::ToolsSlot,
     },
     id::InterceptionId,
     sse,
@@ -119,6 +119,21 @@ impl Call {
     /// How many bytes it has.
     fn len(&self) -> usize {
         self.id.len() + self.name.len() + self.arguments.len()
+    }
+}
+
+impl From<Call> for ToolCall {
+    fn from(call: Call) -> Self {
+        let Call {
+            id,
+            name,
+            arguments,
+        } = call;
+        Self {
+            id,
+            name,
+            arguments,
+        }
     }
 }
 
@@ -226,6 +241,11 @@ impl Turns {
         }
     }
 
+    /// Whether a tool of this name was injected into this request, and is not one of the client's.
+    pub fn is_injected(&self, name: &str) -> bool {
+        self.turn.is_injected(name)
+    }
+
     /// Takes the next item of a streamed turn, in order, and says what becomes of it.
     pub fn item(&mut self, item: &sse::Item) -> Passed {
         let swallows_lf = std::mem::take(&mut self.swallows_lf);
@@ -286,8 +306,9 @@ impl Turns {
     /// The body of the next request: the one before, and after its conversation the turn's own
     /// messages as received and the results. Where the client insisted on a tool and only injected
     /// ones can be meant, the model is free from here on. Of a `conversation` that the provider
-    /// keeps, only the results are new. `results` answer the calls of [`TurnEnd::Calls`], in their
-    /// order. The next turn begins.
+    /// keeps, only the results are new; where it stores nothing, thoughts that are not in the reply
+    /// itself are left out. `results` answer the calls of [`TurnEnd::Calls`], in their order. The
+    /// next turn begins.
     pub fn continuation(&mut self, results: &[CallResult]) -> Bytes {
         let turn = &mut self.turn;
         if turn.nth == 0 {
@@ -299,6 +320,8 @@ impl Turns {
         let is_kept = self.request.is_kept();
         if is_kept {
             added.clear();
+        } else if self.request.is_forgotten() {
+            added = responses::without_bare_thoughts(added);
         }
         result::append(self.api, results, &mut added);
         let body = if is_kept {

@@ -61,16 +61,33 @@ impl Request {
     /// Whether the provider keeps the conversation: it has the turn's input and output already and
     /// would have them twice.
     pub(super) fn is_kept(&self) -> bool {
-        let mut is_kept = false;
+        self.says("conversation", |scan| {
+            scan.kind().map(|kind| kind != Kind::Null)
+        })
+    }
+
+    /// Whether the provider stores nothing, so that it knows no item by its id alone.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.says("store", |scan| {
+            scan.bool_or_skip().map(|store| store == Some(false))
+        })
+    }
+
+    /// Whether `says` is true of a member of the request. Only the Responses API has state.
+    fn says(&self, member: &str, says: impl Fn(&mut Scanner<'_>) -> Result<bool, Error>) -> bool {
+        let mut is_said = false;
+        if self.list != "input" {
+            return is_said;
+        }
         read::document(&self.body, |scan| {
             read::object(scan, |scan, name| {
-                if name == "conversation" {
-                    is_kept = self.list == "input" && scan.kind()? != Kind::Null;
+                if name == member {
+                    is_said = says(&mut scan.clone())?;
                 }
                 read::skip(scan)
             })
         });
-        is_kept
+        is_said
     }
 
     /// Puts elements in the place of the input.

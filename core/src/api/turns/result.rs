@@ -151,10 +151,11 @@ impl Content {
         }
     }
 
-    /// As a content block of Anthropic's; none for an empty text, which is refused there.
+    /// As a content block of Anthropic's; none for a text of white space alone, which is refused
+    /// there.
     fn block(&self, is_error: &mut bool) -> Option<String> {
         match self {
-            Self::Text(text) if text.is_empty() => None,
+            Self::Text(text) if text.trim().is_empty() => None,
             Self::Text(text) => Some(text_block(text)),
             Self::Image { mime, data } if IMAGES.contains(&mime.as_str()) => Some(format!(
                 "{{\"type\":\"image\",\"source\":{{\"type\":\"base64\",\"media_type\":{},\"data\":{}}}}}",

@@ -285,6 +285,20 @@ fn an_error_answer_to_a_later_turn_keeps_what_the_provider_said() {
     let event = turns.upstream_error_event(status, body, id);
     let expected = [b"event: error\ndata: ", &body[..], b"\n\n"].concat();
     assert_eq!(event, expected);
-    let event = turns.upstream_error_event(status, b"<html>", id);
-    assert!(event.starts_with(b"event: error\ndata: {\"type\":\"error\""));
+    for (status, kind) in [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (403, "permission_error"),
+        (404, "not_found_error"),
+        (413, "request_too_large"),
+        (429, "rate_limit_error"),
+        (500, "api_error"),
+        (529, "overloaded_error"),
+    ] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let event = turns.upstream_error_event(status, b"<html>", id);
+        let start =
+            format!("event: error\ndata: {{\"type\":\"error\",\"error\":{{\"type\":\"{kind}\"");
+        assert!(event.starts_with(start.as_bytes()), "{event:?}");
+    }
 }

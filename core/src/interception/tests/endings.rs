@@ -105,6 +105,20 @@ fn second_turn(after: Duration) -> Run {
     run
 }
 
+/// Calls of injected tools that came to nothing: in which turn, and why.
+fn not_run(run: &Run) -> Vec<(u32, &str)> {
+    let mut not_run = Vec::new();
+    for record in &run.records {
+        if let Record::ToolUsage(_, call) = record
+            && let Some(error) = call.error.as_deref()
+            && call.injected
+        {
+            not_run.push((call.turn, error));
+        }
+    }
+    not_run
+}
+
 #[test]
 fn a_stream_whose_last_event_lacks_only_its_end_is_complete() {
     for (api, whole) in WHOLE {
@@ -171,6 +185,7 @@ fn a_client_that_leaves_between_turns_has_cancelled() {
         (run.outcome(), run.usage()),
         (Outcome::Cancelled, vec![(1, 1000)])
     );
+    assert_eq!(not_run(&run), [(1, "not run: the client has left")]);
 }
 
 #[test]
@@ -179,11 +194,52 @@ fn calls_that_are_not_run_are_recorded_also_where_the_client_leaves_at_the_end()
     run.bytes([START, CALL, CUT_SHORT].concat().as_bytes());
     run.tell(Event::ClientGone);
     assert_eq!(run.outcome(), Outcome::Ok);
-    let not_run = run
-        .records
-        .iter()
-        .filter(|it| matches!(it, Record::ToolUsage(_, it) if it.error.is_some()));
-    assert_eq!(not_run.count(), 1);
+    assert_eq!(
+        not_run(&run),
+        [(1, "not run: the turn ended before its time")]
+    );
+}
+
+#[test]
+fn calls_of_a_turn_that_breaks_off_are_recorded_as_not_run() {
+    let reset = |run: &mut Run| run.tell(Event::UpstreamFailed(run.call(), Fault::Reset));
+    let falls_silent = |run: &mut Run| run.pass(Duration::from_secs(600));
+    let leaves = |run: &mut Run| run.tell(Event::ClientGone);
+    let ends: [(fn(&mut Run), _); 3] = [
+        (reset, "not run: the turn broke off"),
+        (falls_silent, "not run: the turn broke off"),
+        (leaves, "not run: the client has left"),
+    ];
+    for (end, why) in ends {
+        let mut run = with_tools(provider(Vendor::Anthropic), Api::Messages);
+        run.bytes([START, CALL].concat().as_bytes());
+        end(&mut run);
+        assert_ne!(run.outcome(), Outcome::Ok);
+        assert_eq!(not_run(&run), [(1, why)]);
+    }
+    let mut run = second_turn(Duration::from_secs(590));
+    run.bytes([START, CALL].concat().as_bytes());
+    run.pass(Duration::from_secs(10));
+    assert_eq!(run.outcome(), Outcome::Timeout);
+    assert_eq!(not_run(&run)[1..], [(2, "not run: the turn broke off")]);
+}
+
+#[test]
+fn calls_of_a_turn_that_is_too_long_are_recorded_as_not_run() {
+    let open = r#"data: {"type":"content_block_start","index":9,"content_block":{"type":"text","text":""}}"#;
+    let word = "x".repeat(1 << 20);
+    let word = format!(
+        r#"data: {{"type":"content_block_delta","index":9,"delta":{{"type":"text_delta","text":"{word}"}}}}"#
+    );
+    let mut run = with_tools(provider(Vendor::Anthropic), Api::Messages);
+    run.bytes([START, open, "\n\n"].concat().as_bytes());
+    for _ in 0..=32 {
+        run.bytes([&word, "\n\n"].concat().as_bytes());
+    }
+    run.bytes([CALL, USES].concat().as_bytes());
+    run.end();
+    assert_eq!(run.outcome(), Outcome::Internal);
+    assert_eq!(not_run(&run), [(1, "not run: the turn is too long")]);
 }
 
 #[test]

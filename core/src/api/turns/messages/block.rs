@@ -36,7 +36,7 @@ pub(super) fn message(blocks: &[Block]) -> Vec<u8> {
     let mut is_first = true;
     for block in blocks {
         let block = block.whole();
-        if is_empty_text(&block) {
+        if is_blank(&block) {
             continue;
         }
         if !std::mem::take(&mut is_first) {
@@ -146,20 +146,26 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Anthropic sends text blocks that stay empty, and refuses to take them back.
-pub(super) fn is_empty_text(block: &[u8]) -> bool {
-    let (mut is_text, mut is_empty) = (false, false);
+/// The text of a block of text.
+pub(super) fn text(block: &[u8]) -> Option<Cow<'_, str>> {
+    let (mut is_text, mut text) = (false, None);
     read::document(block, |scan| {
         read::object(scan, |scan, name| {
             match name {
                 "type" => is_text = scan.string_or_skip()?.is_some_and(|kind| kind.is("text")),
-                "text" => is_empty = scan.string_or_skip()?.is_some_and(|it| it.raw().is_empty()),
+                "text" => text = scan.string_or_skip()?,
                 _ => skip(scan)?,
             }
             Ok(())
         })
     });
-    is_text && is_empty
+    text.filter(|_| is_text).map(|text| text.decode())
+}
+
+/// Anthropic sends blocks of text that stay empty, or have nothing but white space, and refuses to
+/// take them back.
+pub(super) fn is_blank(block: &[u8]) -> bool {
+    text(block).is_some_and(|text| text.trim().is_empty())
 }
 
 /// A block of the model's calling a tool that is not the provider's to run.

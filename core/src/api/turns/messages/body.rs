@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{
     Merge,
-    block::{Members, ToolUse, is_empty_text, sound},
+    block::{ToolUse, is_blank, sound, text},
     end_edits,
 };
 use crate::api::{
@@ -43,7 +43,7 @@ impl Merge {
             let kept: Vec<_> = blocks
                 .iter()
                 .copied()
-                .filter(|it| !is_empty_text(it))
+                .filter(|it| !is_blank(it))
                 .map(sound)
                 .collect();
             elements.extend_from_slice(&kept.join(&b","[..]));
@@ -51,7 +51,8 @@ impl Merge {
             (elements.len() <= MAX_TURN).then_some(elements)
         });
         if turn.goes_on() {
-            for block in blocks.iter().filter(|it| is_text(it) && !is_empty_text(it)) {
+            let has_text = |block: &[u8]| text(block).is_some_and(|text| !text.is_empty());
+            for block in blocks.iter().filter(|it| has_text(it)) {
                 self.texts.extend_from_slice(block);
                 self.texts.push(b',');
             }
@@ -72,12 +73,6 @@ impl Merge {
         }
         edits.apply(&body)
     }
-}
-
-fn is_text(block: &[u8]) -> bool {
-    let members = Members::read(block);
-    let mut kinds = members.0.iter().filter(|(name, _, _)| name.is("type"));
-    kinds.any(|(_, _, kind)| kind.is_some_and(|kind| kind.is("text")))
 }
 
 /// A whole message.

@@ -57,6 +57,8 @@ pub(super) struct Item<'a> {
     pub(super) name: Option<Str<'a>>,
     pub(super) arguments: Option<Str<'a>>,
     pub(super) phase: Option<Str<'a>>,
+    /// What it has to say is in it, for the provider alone to read.
+    is_sealed: bool,
 }
 
 impl<'a> Item<'a> {
@@ -68,6 +70,7 @@ impl<'a> Item<'a> {
             name: None,
             arguments: None,
             phase: None,
+            is_sealed: false,
         };
         read::document(text, |scan| {
             read::object(scan, |scan, name| {
@@ -77,6 +80,7 @@ impl<'a> Item<'a> {
                     "name" => item.name = scan.string_or_skip()?,
                     "arguments" => item.arguments = scan.string_or_skip()?,
                     "phase" => item.phase = scan.string_or_skip()?,
+                    "encrypted_content" => item.is_sealed = scan.string_or_skip()?.is_some(),
                     _ => skip(scan)?,
                 }
                 Ok(())
@@ -88,6 +92,11 @@ impl<'a> Item<'a> {
     pub(super) fn is_injected(&self, turn: &Turn) -> bool {
         self.kind.is_some_and(|kind| kind.is("function_call"))
             && turn.is_injected(&decoded(self.name))
+    }
+
+    /// Its id is all that there is of it.
+    pub(super) fn is_bare_thought(&self) -> bool {
+        !self.is_sealed && self.kind.is_some_and(|kind| kind.is("reasoning"))
     }
 
     pub(super) fn note(&self, turn: &mut Turn) {

@@ -12,8 +12,12 @@ use bytes::Bytes;
 
 use event::{Event, Item, Response};
 
-use super::{MAX_TURN, Passed, Turn, edited, whole};
-use crate::{api::edits::Edits, codec::Step, sse};
+use super::{MAX_TURN, Passed, Turn, edited, element::Element, whole};
+use crate::{
+    api::{edits::Edits, read},
+    codec::Step,
+    sse,
+};
 
 mod body;
 mod event;
@@ -283,4 +287,18 @@ impl Merge {
         edits.replace(range, (index - before as u64).to_string());
         Passed::Replace(edited(event, edits))
     }
+}
+
+/// The items of a turn as they may stand in a request to a provider that stores nothing: it would
+/// look in vain for a thought that comes by its id alone, and refuse the request.
+pub(in crate::api::turns) fn without_bare_thoughts(items: Vec<u8>) -> Vec<u8> {
+    let array = [b"[", &*items, b"]"].concat();
+    let read = read::document(&array, Element::read_all).flatten();
+    let Some((_, elements)) = read else {
+        return items;
+    };
+    let texts = elements.iter().map(|it| &array[it.value.clone()]);
+    let is_bare = |text: &&[u8]| Item::read(text).is_some_and(|item| item.is_bare_thought());
+    let kept: Vec<_> = texts.filter(|text| !is_bare(text)).collect();
+    kept.join(&b","[..])
 }

@@ -436,6 +436,33 @@ fn blocking_turns_are_one_message() {
     assert_eq!(played.told[1].usage.as_ref().unwrap().output, 7);
 }
 
+/// Anthropic refuses to take it back. The client has it nevertheless.
+#[test]
+fn text_of_white_space_alone_is_left_out_of_the_history() {
+    for blank in ["", " ", r"\n\n", r"\u0020\t\u00a0"] {
+        let call = tool_use(1, "a", "bmcp_t", &["{}"]);
+        let uses = end("tool_use", "{}");
+        let first = turn(start("msg_1", 10), &[text(0, &[blank]), call, uses]);
+        let streamed = stream(Api::Messages, REQUEST, &[&first, &final_turn()]);
+        let shown = text(0, &[blank]);
+        let shown: Vec<_> = shown.iter().map(String::as_str).collect();
+        assert!(streamed.client.contains(&named(&shown)));
+
+        let said = format!(r#"{{"type":"text","text":"{blank}"}}"#);
+        let call = r#"{"type":"tool_use","id":"a","name":"bmcp_t","input":{}}"#;
+        let first = format!(r#"{{"id":"1","content":[{said},{call}],"stop_reason":"tool_use"}}"#);
+        let last = r#"{"id":"2","content":[],"stop_reason":"end_turn"}"#;
+        let blocking = block(Api::Messages, REQUEST, &[&first, last]);
+        assert_eq!(blocking.client.contains(&said), !blank.is_empty());
+
+        let alone = format!(r#"{{"role":"assistant","content":[{call}]}}"#);
+        for played in [streamed, blocking] {
+            let sent = &played.requests[1];
+            assert!(sent.contains(&alone), "{sent}");
+        }
+    }
+}
+
 #[test]
 fn blocking_calls_that_are_not_run_are_cut_out() {
     let request = r#"{"messages":[],"model":"m"}"#;

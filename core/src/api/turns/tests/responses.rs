@@ -270,3 +270,46 @@ fn blocking_turns_are_one_response() {
         assert_eq!(played.client, body(&shown, status, 1, 1));
     }
 }
+
+/// A provider that stores nothing knows no item by its id alone.
+#[test]
+fn thoughts_that_nobody_keeps_are_left_out_of_the_next_request() {
+    let sealed = THOUGHT;
+    let open = r#"{"type":"reasoning","id":"rs_1","summary":[]}"#;
+    let null = r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":null}"#;
+    let item = call_item("a", "bmcp_t", "{}");
+    for (store, is_kept) in [
+        ("", true),
+        (r#""store":true,"#, true),
+        (r#""store":null,"#, true),
+        (r#""store":false,"#, false),
+    ] {
+        for (thought, is_sealed) in [(sealed, true), (open, false), (null, false)] {
+            let first = stream_of(&[
+                created("r1"),
+                done(0, thought),
+                done(1, MESSAGE),
+                done(2, &item),
+                end("completed", &format!("{thought},{MESSAGE},{item}"), 10),
+            ]);
+            let request = REQUEST.replacen('{', &format!("{{{store}"), 1);
+            let streamed = stream(Api::Responses, &request, &[&first, &last(20)]);
+            let body =
+                |output: &str| format!(r#"{{"id":"r","status":"completed","output":[{output}]}}"#);
+            let first = body(&format!("{thought},\n {MESSAGE},{item}"));
+            let blocking = block(Api::Responses, &request, &[&first, &body(MESSAGE)]);
+            for played in [streamed, blocking] {
+                let history = if is_kept || is_sealed {
+                    format!("{thought},{MESSAGE},{item}")
+                } else {
+                    format!("{MESSAGE},{item}")
+                };
+                let expected = format!(
+                    r#","content":"hi"}},{history},{{"type":"function_call_output","call_id":"a""#
+                );
+                let sent = &played.requests[1];
+                assert!(sent.contains(&expected), "{sent}");
+            }
+        }
+    }
+}

@@ -58,6 +58,12 @@ fn results_are_told_in_each_apis_way() {
             r#","content":[{"type":"text","text":"Error: no valid tool result content"}],"is_error":true"#,
             raw,
         ),
+        (
+            vec![Content::Text(" \n".into()), Content::Text(" a ".into())],
+            false,
+            r#","content":[{"type":"text","text":" a "}]"#,
+            " \n\n a ",
+        ),
         // Nothing to say is no failure; but one without words is refused there.
         (vec![Content::Text(String::new())], false, "", ""),
         (
@@ -65,6 +71,18 @@ fn results_are_told_in_each_apis_way() {
             true,
             r#","content":[{"type":"text","text":"Error: no valid tool result content"}],"is_error":true"#,
             "",
+        ),
+        (
+            vec![Content::Text("\t\u{a0}\n".into())],
+            false,
+            "",
+            "\t\u{a0}\n",
+        ),
+        (
+            vec![Content::Text(" ".into())],
+            true,
+            r#","content":[{"type":"text","text":"Error: no valid tool result content"}],"is_error":true"#,
+            " ",
         ),
     ] {
         let result = CallResult {
