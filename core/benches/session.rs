@@ -151,7 +151,7 @@ impl World {
     fn new() -> Self {
         let config = config();
         let mut bridge = Bridge::new(Arc::clone(&config), 1).expect("good keys");
-        let session = Session::new(NOW, config, bridge.fork_rng());
+        let session = bridge.connected(NOW);
         Self {
             bridge,
             session,
@@ -208,7 +208,7 @@ fn session_of_100_events(bencher: Bencher<'_, '_>) {
     let chunks: Vec<_> = events()
         .iter()
         .map(|event| {
-            let mut chunk = aibridge_core::Frame::chunk(event.clone());
+            let mut chunk = aibridge_core::Frame::chunked(event.clone());
             chunk.copy_to_bytes(chunk.remaining())
         })
         .chain([Bytes::from_static(b"0\r\n\r\n")])

@@ -14,6 +14,9 @@ use crate::{
     time::Duration,
 };
 
+/// What a client shows where its SDK insists on a key: it counts as none.
+pub const PLACEHOLDER: &str = "aibridge";
+
 /// The whole configuration. By default without providers, and with the limits and timeouts of the
 /// shipped server.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +46,7 @@ pub struct Client {
     pub token: Digest,
     /// How many of its requests may run at a time.
     pub max_in_flight: Option<u32>,
-    /// How many requests it may begin in a minute.
+    /// How many requests it may begin at once, and then in every minute, evenly spread.
     pub requests_per_minute: Option<u32>,
     /// What providers with [`send_actor`](Provider::send_actor) are told of it besides its name, as
     /// whole header fields.
@@ -181,7 +184,11 @@ pub struct Provider {
 impl Provider {
     /// A provider with the default policy, no keys, and BYOK allowed.
     pub fn new(name: &str, vendor: Vendor, target: Target, base_path: &str) -> Self {
-        let failover = Failover::default();
+        let Failover {
+            default_cooldown,
+            max_cooldown,
+            ..
+        } = Failover::default();
         Self {
             name: name.into(),
             vendor,
@@ -190,9 +197,9 @@ impl Provider {
             keys: Vec::new(),
             byok: true,
             send_actor: false,
-            policy: Arc::new(failover),
-            default_cooldown: failover.default_cooldown,
-            max_cooldown: failover.max_cooldown,
+            policy: Arc::new(Failover::default()),
+            default_cooldown,
+            max_cooldown,
             breaker: None,
         }
     }
@@ -202,6 +209,15 @@ impl Provider {
     pub fn is_same_origin(&self, other: &Self) -> bool {
         let origin = |p: &Self| (p.vendor, p.target.clone(), Arc::clone(&p.base_path));
         self.name == other.name && origin(self) == origin(other)
+    }
+
+    /// The same with the shipped policy, so configured, and its cooldowns.
+    #[must_use]
+    pub fn with_failover(mut self, failover: Failover) -> Self {
+        self.default_cooldown = failover.default_cooldown;
+        self.max_cooldown = failover.max_cooldown;
+        self.policy = Arc::new(failover);
+        self
     }
 
     /// The same with these keys.
@@ -218,9 +234,9 @@ impl Provider {
 /// How far the loop of turns and tools goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToolLimits {
-    /// Turns of one request.
+    /// How often the model is called for one request, the first call included.
     pub turns: u32,
-    /// One call of a tool.
+    /// How long one call of a tool may take. Unlike other limits of time, zero is no time at all.
     pub call: Duration,
     /// The whole loop, from the first call of a tool: a reply that calls none is no loop. Zero
     /// means no limit.

@@ -20,7 +20,7 @@ const NO_HEAD: u8 = 18;
 /// use aibridge_core::Frame;
 /// use bytes::{Buf, Bytes};
 ///
-/// let mut frame = Frame::chunk(Bytes::from_static(b"hello"));
+/// let mut frame = Frame::chunked(Bytes::from_static(b"hello"));
 /// assert_eq!(frame.remaining(), 10);
 /// assert_eq!(frame.copy_to_bytes(10), "5\r\nhello\r\n");
 /// ```
@@ -55,7 +55,7 @@ impl Frame {
 
     /// One chunk of a chunked body (RFC 9112 §7.1). Of an empty `body` it is an empty frame: an
     /// empty chunk would end the whole body.
-    pub fn chunk(body: Bytes) -> Self {
+    pub fn chunked(body: Bytes) -> Self {
         if body.is_empty() {
             return Self::raw(body);
         }
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_chunk_reads_the_same_in_any_steps() {
-        let frame = Frame::chunk(Bytes::from(vec![b'x'; 300]));
+        let frame = Frame::chunked(Bytes::from(vec![b'x'; 300]));
         let whole = drained(frame.clone(), 1000);
         assert!(whole.starts_with(b"12c\r\nxxx") && whole.ends_with(b"x\r\n"));
         for step in 1..10 {
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn advancing_crosses_pieces() {
-        let mut frame = Frame::chunk(Bytes::from_static(b"abc"));
+        let mut frame = Frame::chunked(Bytes::from_static(b"abc"));
         frame.advance(7);
         assert_eq!(frame.chunk(), b"\n");
         assert_eq!(frame.remaining(), 1);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_empty_chunk_writes_nothing() {
-        assert!(!Frame::chunk(Bytes::new()).has_remaining());
+        assert!(!Frame::chunked(Bytes::new()).has_remaining());
     }
 
     #[test]

@@ -14,6 +14,8 @@
 //! Beside either stands one [`Bridge`], which holds what they share: the configuration in force,
 //! key pools, idle upstream connections, the tools of MCP servers, circuit breakers, and what is
 //! counted to admit requests. It is never touched from within: they ask, and are answered at once.
+//! What bounds a client, a body or all requests together, and circuit breakers, is asked for by a
+//! session; who drives interceptions has limits of its own.
 //!
 //! # The contract
 //!
@@ -24,6 +26,12 @@
 //! 3. when neither has anything, look at `poll_timeout` (and, of a session, `wants_read` for each
 //!    connection);
 //! 4. wait for one thing, tell it, repeat.
+//!
+//! A session comes from [`Bridge::connected`]. When it is over, or is dropped as it is, tell
+//! [`Bridge::disconnected`]: what it holds of limits is free only then. After each call of the
+//! bridge's, close the idle connections that [`Bridge::poll_close`] names, and call
+//! [`Bridge::handle_timeout`] when [`Bridge::poll_timeout`] says. Where MCP servers are configured,
+//! run the sessions of [`Bridge::keepers`] too, at the start and after each reload.
 //!
 //! To answer the queries first gives right results too, but a connection that has just come free is
 //! not yet lent again.

@@ -10,8 +10,11 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// One record. All of an interception carry its id; `Started` comes first, `Ended` last and exactly
-/// once.
+/// One record.
+///
+/// Those of a bridged request carry its id: `Started` comes first, `Ended` last and exactly once. A
+/// passthrough has one `Passthrough`, and a request that was refused one `TurnedAway`. `Exhausted`,
+/// `KeyChanged` and `ToolServer` tell of what requests share, and have no id.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Record {

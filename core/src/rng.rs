@@ -1,7 +1,8 @@
 //! Randomness as a value: a small seeded generator, forked for each thing that needs one.
 //!
 //! It serves identifiers and jitter, never keys or nonces. The generator is `SplitMix64` (Steele,
-//! Lea and Flood, 2014): 64 bits of state, full period, and any two seeds give unrelated sequences.
+//! Lea and Flood, 2014). All seeds walk one cycle of 2⁶⁴ states, from places that are as good as
+//! random. Whoever has seen one identifier can tell the next: they are names, not secrets.
 
 /// A deterministic random generator. Not for cryptography.
 ///

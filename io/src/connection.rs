@@ -107,6 +107,8 @@ impl<R: Runtime> Connection<R> {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = self.unsent.chunks_vectored(&mut slices);
             match stream.poll_write(context, &slices[..filled]) {
+                // It would be tried for ever.
+                Poll::Ready(Ok(0)) => self.broken = Some(Fault::Reset),
                 Poll::Ready(Ok(count)) => {
                     self.unsent.advance(count);
                     self.unflushed = true;
@@ -211,7 +213,7 @@ mod tests {
         for step in 1..20 {
             let mut unsent = Unsent::default();
             for text in ["head", "", "a body", "tail"] {
-                unsent.frames.push_back(Frame::chunk(Bytes::from(text)));
+                unsent.frames.push_back(Frame::chunked(Bytes::from(text)));
             }
             let mut written = Vec::new();
             while unsent.has_remaining() {

@@ -5,13 +5,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use aibridge_core::api::Vendor;
+use aibridge_core::{api::Vendor, config::PLACEHOLDER};
 
 use crate::config::{Provider, Settings};
-
-/// Who shows this uses the bridge's keys where no clients are configured. Clients insist on some
-/// key.
-pub(crate) const PLACEHOLDER: &str = "aibridge";
 
 /// What to do where the clients' listener speaks TLS: an address is hardly what its certificate was
 /// made for.

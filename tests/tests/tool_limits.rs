@@ -182,6 +182,45 @@ fn a_later_turn_that_cannot_be_followed_is_an_error() {
     }
 }
 
+/// What is encoded cannot be looked into: it might show the client a call of an injected tool.
+#[test]
+fn an_encoded_reply_is_an_error_in_any_turn_and_at_once() {
+    for ((api, streaming), nth) in forms().flat_map(|form| [(form, 0), (form, 1)]) {
+        let last = adds(nth).reply(api, streaming, nth);
+        let last = last.header("content-encoding", "gzip");
+        let half = last.bytes().len() - 20;
+        for (stalls, last) in [(false, last.clone()), (true, last.stall_at(half))] {
+            let before = (0..nth).map(|nth| adds(nth).reply(api, streaming, nth));
+            let mut world = World::new(before.chain([last]), TOOLS, add);
+            let began = world.sim.now;
+            let answer = world.sim.ask(&ask(api, streaming));
+            assert_eq!(world.sim.now, began, "{api:?} {streaming} {nth}");
+            assert!(!stalls || world.sim.open_connections() == 0, "given up");
+            let has_begun = streaming && nth > 0;
+            assert_failed(api, has_begun, &answer, "upstream's reply is encoded");
+            assert!(!answer.text().contains("bmcp_"), "{}", answer.text());
+            assert_eq!(answer.header("content-encoding"), None);
+            let ended = world.sim.records.ended();
+            assert_eq!(ended.outcome, Outcome::Internal);
+            assert_eq!(ended.status, Some(answer.status));
+            assert_eq!(world.ran(), nth);
+            world.close();
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_is_encoded_as_itself_is_read() {
+    for (api, streaming) in forms() {
+        let turns = [adds(0), says("3.")];
+        let replies = model::replies(api, streaming, &turns);
+        let replies = replies.map(|it| it.header("content-encoding", "Identity"));
+        let mut world = World::new(replies, TOOLS, add);
+        assert_eq!(world.hear(api, streaming).text, "3.");
+        world.close();
+    }
+}
+
 #[test]
 fn an_upstream_that_falls_silent_in_a_later_turn_is_given_up() {
     for (api, streaming) in forms() {
@@ -218,5 +257,30 @@ fn an_upstream_that_falls_silent_in_a_later_turn_is_given_up() {
             assert_eq!(world.ran(), 1);
             world.close();
         }
+    }
+}
+
+/// What tools return is sent to upstream with the request, and takes as much memory.
+#[test]
+fn what_a_loop_adds_to_a_request_is_counted_while_it_is_held() {
+    const LEN: usize = 100 << 10;
+    for (api, streaming) in forms() {
+        let turns = [adds(0), says("done")];
+        let replies =
+            model::replies(api, streaming, &turns).map(|reply| reply.after(Duration::from_secs(1)));
+        let mut world = World::new(replies, TOOLS, |_, _| Ran::Text("x".repeat(LEN)));
+        let client = world.sim.connect();
+        world.sim.send(client, ask(api, streaming).bytes());
+        world.sim.settle();
+        let before = world.sim.bridge.load().buffered;
+        assert!(before < LEN as u64, "{api:?} {streaming}: {before}");
+
+        world.sim.advance(Duration::from_millis(1500));
+        assert_eq!(world.ran(), 1);
+        let held = world.sim.bridge.load().buffered;
+        assert!(held > LEN as u64, "{api:?} {streaming}: {held}");
+        assert_eq!(world.sim.take_answer(client).status, 200);
+        assert_eq!(world.sim.bridge.load().buffered, 0);
+        world.close();
     }
 }

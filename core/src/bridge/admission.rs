@@ -97,16 +97,21 @@ impl Admission {
         bytes: u64,
         config: &Config,
     ) -> Result<(), Refused> {
-        let Some(running) = self.running.get_mut(&ticket) else {
-            return Ok(());
-        };
-        let held = (self.held - running.bytes).saturating_add(bytes);
-        if bytes > running.bytes && held > config.capacity.buffered {
+        let before = self.running.get(&ticket).map_or(0, |running| running.bytes);
+        let held = (self.held - before).saturating_add(bytes);
+        if held > config.capacity.buffered {
             return Err(Refused::Busy(RETRY_AFTER));
         }
-        self.held = held;
-        running.bytes = bytes;
+        self.held(ticket, bytes);
         Ok(())
+    }
+
+    /// The request holds so many bytes now.
+    pub(super) fn held(&mut self, ticket: Ticket, bytes: u64) {
+        if let Some(running) = self.running.get_mut(&ticket) {
+            self.held = (self.held - running.bytes).saturating_add(bytes);
+            running.bytes = bytes;
+        }
     }
 
     /// The request is this client's, and goes through this circuit.

@@ -107,6 +107,8 @@ pub struct Load {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Invalid {
+    /// Several providers have this name. Requests would be given one's keys and sent to the other.
+    Provider(Arc<str>),
     /// The keys of this provider do not make a pool.
     Keys(Arc<str>, PoolError),
     /// The tools of MCP servers could not be told apart.
@@ -116,6 +118,7 @@ pub enum Invalid {
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Provider(name) => write!(f, "several providers are named {name}"),
             Self::Keys(provider, error) => write!(f, "provider {provider}: {error}"),
             Self::Tools(error) => error.fmt(f),
         }
@@ -131,8 +134,8 @@ impl Bridge {
     /// A bridge with every key valid. `seed` decides all identifiers.
     ///
     /// # Errors
-    /// A provider's keys do not make a pool, or MCP servers' names do not go together. A provider
-    /// without keys has no pool, and that is no error.
+    /// Two providers have one name, a provider's keys do not make a pool, or MCP servers' names do
+    /// not go together. A provider without keys has no pool, and that is no error.
     pub fn new(config: Arc<Config>, seed: u64) -> Result<Self, Invalid> {
         let pools = reload::pools(&config, |_| None)?;
         let rng = Rng::new(seed);
@@ -206,6 +209,10 @@ impl Bridge {
             }
             Query::Hold { ticket, bytes } => {
                 Answer::Granted(self.admission.hold(ticket, bytes, &self.config))
+            }
+            Query::Held { ticket, bytes } => {
+                self.admission.held(ticket, bytes);
+                Answer::Told(None)
             }
             Query::Interception(query) => {
                 Answer::Interception(self.answer_interception(now, query))

@@ -46,6 +46,14 @@ pub enum Query {
         /// Bytes, those granted before included.
         bytes: u64,
     },
+    /// It holds so many bytes now. They are counted whatever there is already: a request that runs
+    /// is not turned away.
+    Held {
+        /// The request.
+        ticket: Ticket,
+        /// Bytes, those granted before included.
+        bytes: u64,
+    },
     /// An interception's own question.
     Interception(interception::Query),
     /// What upstream answered to a request that entered through a breaker.

@@ -5,7 +5,10 @@
 //! takes nothing away at once. What only the earlier configuration had (keys of a provider that is
 //! gone, an MCP server) stays until the last request from then is over.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Bridge, Invalid};
 use crate::{
@@ -114,6 +117,10 @@ pub(super) fn pools<'a>(
     config: &Config,
     former: impl Fn(&Provider) -> Option<(&'a Pool, Renewal)>,
 ) -> Result<BTreeMap<Arc<str>, Pool>, Invalid> {
+    let mut names = BTreeSet::new();
+    if let Some(other) = config.providers.iter().find(|p| !names.insert(&p.name)) {
+        return Err(Invalid::Provider(Arc::clone(&other.name)));
+    }
     let mut pools = BTreeMap::new();
     for provider in config.providers.iter().filter(|p| !p.keys.is_empty()) {
         let keys = provider.keys.clone();

@@ -176,6 +176,18 @@ fn bad_keys_are_named_with_their_provider() {
 }
 
 #[test]
+fn providers_of_one_name_are_refused() {
+    let provider = Arc::new(Provider::new("p", Vendor::OpenAi, target(), "/v1"));
+    let config = Arc::new(Config {
+        providers: vec![Arc::clone(&provider), provider],
+        ..Config::default()
+    });
+    let error = Bridge::new(Arc::clone(&config), 1).unwrap_err();
+    assert_eq!(error, Invalid::Provider("p".into()));
+    assert_eq!(bridge(&["k"]).reload(NOW, config), Err(error));
+}
+
+#[test]
 fn equal_seeds_name_equally() {
     let draw = |bridge: &mut Bridge| (bridge.fork_rng().next_u64(), bridge.fork_rng().next_u64());
     let (mut one, mut other) = (bridge(&["k0"]), bridge(&["k0"]));

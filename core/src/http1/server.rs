@@ -113,8 +113,7 @@ impl Decoder {
         }
     }
 
-    /// Whether the client has begun a request that has not come to its end, or cannot be read to
-    /// it.
+    /// Whether a request has begun and is not complete, one that is malformed included.
     pub fn is_within_message(&self) -> bool {
         match &self.state {
             State::Body(_) | State::Failed(_) => true,
@@ -283,7 +282,7 @@ impl Encoder {
     /// empty frame. What exceeds a known length is dropped: it would be read as the next response.
     pub fn body(&mut self, mut data: Bytes) -> Frame {
         match &mut self.framing {
-            Framing::Chunks if !data.is_empty() => Frame::chunk(data),
+            Framing::Chunks if !data.is_empty() => Frame::chunked(data),
             Framing::Known(left) => {
                 data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= data.len() as u64;

@@ -1,4 +1,10 @@
-//! Who is calling, and whose key is used: the four rules of CONTRACT.
+//! Who is calling, and whose key is used.
+//!
+//! 1. A token in `X-Aibridge-Token` names the client; a key beside it is the client's own.
+//! 2. A token in place of a key names the client too, and the pool pays.
+//! 3. Where clients are configured, nobody else is let in.
+//! 4. Where none are, everybody is: a key is the caller's own, and without one, or with the
+//!    placeholder, the pool pays.
 
 use std::sync::Arc;
 
@@ -6,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use crate::{
     api::{ApiError, Vendor},
-    config::{Client, Config, Metadata, Provider},
+    config::{Client, Config, Metadata, PLACEHOLDER, Provider},
     record::CredentialKind,
     secret::{Digest, Secret},
 };
@@ -15,8 +21,6 @@ use crate::{
 pub(super) const TOKEN: HeaderName = HeaderName::from_static("x-aibridge-token");
 /// Anthropic's field for an API key.
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// What a client puts where its SDK insists on a key.
-const PLACEHOLDER: &str = "aibridge";
 /// The actor where no clients are configured.
 const LOCAL: &str = "local";
 

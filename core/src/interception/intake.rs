@@ -46,7 +46,6 @@ impl Intake {
         target: &Uri,
         headers: HeaderMap,
     ) -> Result<Self, Refusal> {
-        let named = route::named(config, target);
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let upgrade = headers
             .get(UPGRADE)
@@ -56,6 +55,7 @@ impl Intake {
             route,
             path,
         } = route::find(config, &method, target, host, upgrade).map_err(|refusal| {
+            let named = route::named(config, target);
             // A stranger is not told which routes there are.
             let stranger = named
                 .and_then(|provider| caller::authenticate(config, provider.vendor, &headers).err());

@@ -189,6 +189,9 @@ pub struct Interception {
 
 impl Interception {
     /// Begins with a client's whole request. `id` is a fresh one.
+    ///
+    /// The size of the body, limits of clients, [`Config::capacity`] and circuit breakers are kept
+    /// by a [`Session`](crate::Session): without one, enforce what you need of them before this.
     pub fn new(now: Instant, config: &Config, id: InterceptionId, request: Request<Bytes>) -> Self {
         let (parts, body) = request.into_parts();
         match Intake::new(config, parts.method, &parts.uri, parts.headers) {

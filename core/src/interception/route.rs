@@ -1,4 +1,4 @@
-//! From a request's target to a provider and a route: CONTRACT's table of client-facing routes.
+//! From a request's target to a provider and a route: what is bridged, what is passed through, and what is refused.
 //!
 //! Paths are matched after normalising (RFC 3986 §6.2.2): percent-encoded unreserved characters are
 //! decoded. What could mean one path to us and another to upstream is refused: dot segments, and
@@ -114,7 +114,9 @@ fn is_same_host(scheme: Option<&str>, authority: &str, host: Option<&str>) -> bo
 /// The provider that a target names, whether there is a route or not: what is wrong with the rest
 /// of the path is told in its shape.
 pub(super) fn named<'a>(config: &'a Config, target: &Uri) -> Option<&'a Provider> {
-    let name = target.path().strip_prefix('/')?.split('/').next()?;
+    let path = normalise(target.path());
+    let path = path.as_deref().unwrap_or_else(|_| target.path());
+    let name = path.strip_prefix('/')?.split('/').next()?;
     let mut providers = config.providers.iter();
     providers.find(|it| &*it.name == name).map(|it| &**it)
 }
@@ -131,6 +133,8 @@ fn route(vendor: Vendor, path: &str) -> Option<Route> {
         (Vendor::Anthropic, "/v1/messages") => Some(Api::Messages),
         (Vendor::OpenAi, "/chat/completions") => Some(Api::ChatCompletions),
         (Vendor::OpenAi, "/responses") => Some(Api::Responses),
+        // Some providers take it for the one above, which would not be recorded then.
+        (Vendor::OpenAi, "/responses/") => return None,
         _ => None,
     };
     if let Some(api) = bridged {
@@ -327,6 +331,7 @@ mod tests {
             ("/anthropic/v1/modelsx", 404, anthropic),
             ("/openai/v1", 404, openai),
             ("/openai/v1x/responses", 404, openai),
+            ("/openai/v1/responses/", 404, openai),
             ("/anthropic/v1/../v1/messages", 400, None),
             ("/anthropic/v1/models/%2e%2E/x", 400, None),
             ("/anthropic/v1/models/x/..%2F..%5Cadmin", 400, None),

@@ -11,13 +11,14 @@ use super::{Action, Answer, Event, Interception, Query, Reply, Toolbox, Upstream
 use crate::{
     api::Vendor,
     bridge::Bridge,
-    config::{Config, Provider},
+    config::{Client, Config, Provider},
     fault::Fault,
     id::{CallId, InterceptionId},
     keypool::{Attempt, Failover, Fate, NextStep, Outcome as Came, Policy, Reason, Scope, Verdict},
     mcp::ToolCallId,
     record::{Outcome, Reason as Turned, Record},
     rng::Rng,
+    secret::Secret,
     target::Target,
     time::{Duration, Instant},
 };
@@ -472,6 +473,28 @@ fn a_refused_request_is_answered_in_the_apis_shape_and_leaves_word_of_it_alone()
 }
 
 #[test]
+fn a_stranger_is_not_told_which_routes_there_are() {
+    let config = || Config {
+        clients: vec![Client::new("alice", Secret::new("alice-token").digest())],
+        providers: vec![Arc::new(provider(Vendor::Anthropic))],
+        ..Config::default()
+    };
+    for path in [
+        "/p/v1/nothing",
+        "/%70/v1/nothing",
+        "/p/v1/messages",
+        "/p/v1/files",
+    ] {
+        let request = Request::get(path).body(Bytes::new()).unwrap();
+        assert_eq!(
+            Run::of(config(), Arc::default(), request).status(),
+            401,
+            "{path}"
+        );
+    }
+}
+
+#[test]
 fn whatever_is_wrong_with_a_path_a_providers_prefix_decides_the_errors_shape() {
     for (path, status, reason) in [
         ("/p", 404, Turned::NotFound),
@@ -506,6 +529,24 @@ fn a_malformed_body_is_a_recorded_400() {
     assert_eq!((run.status(), run.outcome()), (400, Outcome::BadRequest));
     assert!(run.calls.is_empty());
     assert!(run.text().contains("invalid_request_error"));
+}
+
+#[test]
+fn a_user_agent_beyond_ascii_is_recorded_and_recognised() {
+    for (agent, recorded) in [
+        ("claude-cli/2.0 (café)".as_bytes(), "claude-cli/2.0 (café)"),
+        (b"claude-cli/2.0 (caf\xe9)", "claude-cli/2.0 (caf\u{fffd})"),
+    ] {
+        let mut request = messages(false);
+        let agent = HeaderValue::from_bytes(agent).unwrap();
+        request.headers_mut().insert("user-agent", agent);
+        let run = Run::new(provider(Vendor::Anthropic), request);
+        let Some(Record::Started(_, started)) = run.records.first() else {
+            panic!("{:?}", run.records);
+        };
+        assert_eq!(started.user_agent.as_deref(), Some(recorded));
+        assert_eq!(started.client, "Claude Code");
+    }
 }
 
 const CHUNK: &str = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}],\"usage\":null}\n\n";

@@ -59,7 +59,10 @@ pub trait Policy: fmt::Debug + Send + Sync {
     }
 
     /// Which of the candidates (valid now, not tried in this iteration, configured order) goes
-    /// next. By default the first one after the last one tried: a walk moves forward only.
+    /// next: its position in [`candidates`](Offer::candidates), which is not its
+    /// [`index`](Candidate::index). `None`, or a position that is not there, ends the walk, and the
+    /// client is told that there is no key. By default the first one after the last one tried: a
+    /// walk moves forward only.
     fn pick(&self, offer: &Offer<'_>) -> Option<usize> {
         offer
             .candidates
@@ -208,11 +211,12 @@ pub struct Candidate<'a> {
     pub index: usize,
     /// What may be shown of it.
     pub hint: &'a str,
-    /// When its last cooldown ended or will end; the epoch if it never had one.
+    /// When its last cooldown ended, those of single models left out; the epoch if it never had one.
     pub limited_until: Instant,
 }
 
-/// The policy of the reference, with the knobs of `[provider.failover]`.
+/// The shipped policy: a 429 cools the key, a 401 or 403 retires it or cools it, and the next one is
+/// tried; all else is relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failover {
     /// What a 401 does to the key.
@@ -221,7 +225,9 @@ pub struct Failover {
     pub forbidden: Rejected,
     /// The cooldown of a 429 that names none.
     pub default_cooldown: Duration,
-    /// The longest cooldown, whatever the provider says.
+    /// The longest cooldown, whatever the provider says. Beyond
+    /// [`Provider::max_cooldown`](crate::config::Provider::max_cooldown) nothing cools, whatever a
+    /// policy says: [`with_failover`](crate::config::Provider::with_failover) sets both.
     pub max_cooldown: Duration,
 }
 

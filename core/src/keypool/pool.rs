@@ -395,10 +395,4 @@ impl Pool {
             state: key.state(now),
         })
     }
-
-    /// Number of keys.
-    #[expect(clippy::len_without_is_empty, reason = "a pool is never empty")]
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
 }

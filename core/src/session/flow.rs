@@ -65,6 +65,9 @@ pub(super) struct Running {
     /// Some of the body, on its way to the encoder.
     gather: Gather,
     keep_alive: bool,
+    /// The bytes of the request that the bridge counts: its body as it came, or the largest that
+    /// was made of it.
+    held: u64,
     /// The reply has broken off.
     broken: bool,
     /// Upstream's first answer is still to be told to the bridge, for a circuit breaker.
@@ -230,13 +233,14 @@ impl Session {
             ..
         } = *upload;
         let id = InterceptionId::draw(&mut self.rng);
+        let held = body.capacity() as u64;
         let has_breaker = |intake: &Intake| intake.provider().breaker.is_some();
         let breaker = intake.as_ref().is_ok_and(has_breaker);
         let interception = match intake {
             Ok(intake) => Interception::admitted(now, &config, id, intake, body.freeze()),
             Err(refusal) => Interception::refused(now, refusal, id),
         };
-        self.run(now, interception, &reply, breaker);
+        self.run(now, interception, &reply, held, breaker);
     }
 
     /// What came is no HTTP that we speak.
@@ -260,11 +264,24 @@ impl Session {
 
     pub(super) fn refuse(&mut self, now: Instant, refusal: Refusal, reply: &ReplyTo) {
         let id = InterceptionId::draw(&mut self.rng);
-        self.run(now, Interception::refused(now, refusal, id), reply, false);
+        self.run(
+            now,
+            Interception::refused(now, refusal, id),
+            reply,
+            0,
+            false,
+        );
     }
 
     /// Serves a request.
-    fn run(&mut self, now: Instant, interception: Interception, reply: &ReplyTo, breaker: bool) {
+    fn run(
+        &mut self,
+        now: Instant,
+        interception: Interception,
+        reply: &ReplyTo,
+        held: u64,
+        breaker: bool,
+    ) {
         let encoder = Encoder::new(reply.version, &reply.method);
         self.client.in_head = false;
         self.client.awaits(now, Await::Nothing);
@@ -273,6 +290,7 @@ impl Session {
             encoder,
             gather: Gather::default(),
             keep_alive: reply.keep_alive,
+            held,
             broken: false,
             unjudged: breaker,
         }));
@@ -314,6 +332,7 @@ impl Session {
             interception::Action::Abort(call) => self.abort_exchange(Whose::Upstream(call)),
             interception::Action::AbortTools => self.abort_tools(now),
             interception::Action::Call(call, request) => {
+                self.tell_size(request.body.len() as u64);
                 let wanted = Wanted::Upstream(Box::new(request));
                 self.begin_exchange(Whose::Upstream(call), wanted);
             }
@@ -339,6 +358,18 @@ impl Session {
         None
     }
 
+    /// What is sent to upstream may be larger than what came: it has tools in it, and what was said
+    /// of them.
+    fn tell_size(&mut self, bytes: u64) {
+        if let Flow::Running(running) = &mut self.flow
+            && let Some(ticket) = self.ticket
+            && bytes > running.held
+        {
+            running.held = bytes;
+            self.ask(Asked::Told, Query::Held { ticket, bytes });
+        }
+    }
+
     fn begin_reply(&mut self, reply: &interception::Reply) -> Option<Frame> {
         let Flow::Running(running) = &mut self.flow else {
             return None;
@@ -348,8 +379,8 @@ impl Session {
             && !running.interception.holds_request()
         {
             // What may take long from here on holds nothing that counts.
-            self.asked.push_back(Asked::Hold);
-            let query = Query::Hold { ticket, bytes: 0 };
+            self.asked.push_back(Asked::Told);
+            let query = Query::Held { ticket, bytes: 0 };
             self.out.queries.push_back(query);
         }
         let length = reply.length.map_or(BodyLength::Chunked, BodyLength::Known);

@@ -126,7 +126,7 @@ const SEND_WINDOW: usize = 128 << 10;
 ///
 /// let mut bridge = Bridge::new(Arc::new(Config::default()), 1).unwrap();
 /// let now = Instant::from_secs(1);
-/// let mut session = Session::new(now, Arc::clone(bridge.config()), bridge.fork_rng());
+/// let mut session = bridge.connected(now);
 ///
 /// let request = Bytes::from_static(b"GET /nowhere HTTP/1.1\r\nhost: bridge\r\n\r\n");
 /// session.handle(now, Event::Received(ConnId::CLIENT, request));
@@ -150,6 +150,9 @@ const SEND_WINDOW: usize = 128 << 10;
 /// }
 /// assert!(written.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
 /// assert!(session.wants_read(ConnId::CLIENT));
+///
+/// // The client has left.
+/// bridge.disconnected(&session);
 /// ```
 #[derive(Debug)]
 pub struct Session {
@@ -191,10 +194,9 @@ struct Outbox {
 }
 
 impl Session {
-    /// A session at the start of its connection, under the configuration in force
-    /// ([`Bridge::config`](crate::Bridge::config)). Get `rng` from
-    /// [`Bridge::fork_rng`](crate::Bridge::fork_rng).
-    pub fn new(now: Instant, config: Arc<Config>, rng: Rng) -> Self {
+    /// A session at the start of its connection, under the configuration in force.
+    /// [`Bridge::connected`](crate::Bridge::connected) makes one that is counted.
+    pub(crate) fn new(now: Instant, config: Arc<Config>, rng: Rng) -> Self {
         Self {
             client: Client::new(now, &config),
             config,
@@ -254,15 +256,15 @@ impl Session {
 
     /// The request that is in, as the bridge knows it. One that has ended is still in while the
     /// bridge has not been told, which it never is if the session is over with that.
-    pub fn ticket(&self) -> Option<Ticket> {
-        let told_last = || {
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        let untold_release = || {
             let mut untold = self.out.queries.iter();
             untold.find_map(|query| match query {
                 Query::Release(ticket) => Some(*ticket),
                 _ => None,
             })
         };
-        self.ticket.or_else(told_last)
+        self.ticket.or_else(untold_release)
     }
 
     /// A session without a client, which keeps an MCP server: connected, and its tools known. It

@@ -26,15 +26,23 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Tools {
     calls: Calls,
-    /// What a running call is named here, and by the interception.
-    names: Vec<(ToolCallId, ToolCallId)>,
+    running: Vec<Names>,
+}
+
+/// What a running call is named.
+#[derive(Debug)]
+struct Names {
+    /// By [`Calls`].
+    ours: ToolCallId,
+    /// By the interception.
+    theirs: ToolCallId,
 }
 
 impl Tools {
     fn new(limits: CallLimits, rng: &mut Rng) -> Self {
         Self {
             calls: Calls::new(limits, rng),
-            names: Vec::new(),
+            running: Vec::new(),
         }
     }
 
@@ -100,14 +108,17 @@ impl Session {
         tools.calls.set_limits(limits);
         let (server, tool) = (&call.entry.server, &call.entry.tool);
         let name = tools.calls.begin(now, server, terms, tool, &call.arguments);
-        tools.names.push((name, id));
+        tools.running.push(Names {
+            ours: name,
+            theirs: id,
+        });
         self.pump_tools(now);
     }
 
     /// The interception wants nothing more of its tools.
     pub(super) fn abort_tools(&mut self, now: Instant) {
         if let Some(tools) = &mut self.tools {
-            tools.names.clear();
+            tools.running.clear();
             tools.calls.cancel_all(now);
             self.pump_tools(now);
         }
@@ -155,8 +166,8 @@ impl Session {
             }
             let (server, word) = match tools.calls.poll_event() {
                 Some(CallEvent::Done(name, result)) => {
-                    let at = tools.names.iter().position(|(own, _)| *own == name);
-                    if let Some((_, id)) = at.map(|at| tools.names.swap_remove(at)) {
+                    let at = tools.running.iter().position(|call| call.ours == name);
+                    if let Some(id) = at.map(|at| tools.running.swap_remove(at).theirs) {
                         self.tell(now, interception::Event::ToolDone(id, result));
                     }
                     continue;

@@ -205,7 +205,7 @@ impl Session {
     /// The bridge has said whether so many bytes may be held.
     pub(super) fn held(&mut self, now: Instant, granted: Result<(), Refused>) {
         let Flow::Body(upload) = &mut self.flow else {
-            return; // less is held, which is always granted, or the client has left
+            return; // the client has left
         };
         upload.asked = false;
         match granted {

@@ -157,7 +157,7 @@ fn takes_every_line_end() {
     }
 }
 
-/// BEHAVIOUR §9, defect 13: comments are no broken events.
+/// Comments are no broken events.
 #[test]
 fn gives_out_what_is_no_event_as_raw() {
     for stream in [

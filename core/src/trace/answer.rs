@@ -202,7 +202,7 @@ impl Answer {
             Query::Interception(Inner::Lease { .. }) => matches!(self, Self::Lease(_)),
             Query::Interception(Inner::Report { .. }) => matches!(self, Self::Reported(_)),
             Query::Interception(Inner::Tools) => matches!(self, Self::Tools(_)),
-            Query::Judged { .. } | Query::Release(_) | Query::Tell(..) => {
+            Query::Held { .. } | Query::Judged { .. } | Query::Release(_) | Query::Tell(..) => {
                 matches!(self, Self::Told)
             }
             Query::Terms(_) => matches!(self, Self::Terms(_)),

@@ -167,6 +167,7 @@ fn asked(query: &Query) -> (String, String) {
             let detail = format!("{client:?} {circuit:?}");
             (format!("enter {}", ticket.0), detail)
         }
+        Query::Held { ticket, bytes } => said(format!("{} holds {bytes} bytes", ticket.0)),
         Query::Hold { ticket, bytes } => said(format!("hold {bytes} bytes for {}", ticket.0)),
         Query::Interception(interception::Query::Lease {
             provider,

@@ -6,14 +6,15 @@ use memchr::memmem::Finder;
 use zeroize::Zeroizing;
 
 use super::heads;
-use crate::secret::{Digest, Secret};
+use crate::{
+    config::PLACEHOLDER,
+    secret::{Digest, Secret},
+};
 
 /// Shorter ones are not looked for in contents: they would be found everywhere.
 const MIN: usize = 8;
 /// Shorter ones are not looked for where words mean something to HTTP.
 const MIN_STRONG: usize = 16;
-/// What SDKs are given where they insist on a key. It opens nothing.
-const NO_SECRET: &[u8] = b"aibridge";
 /// What placeholders are filled with.
 const FILL: &str = "secret";
 
@@ -57,7 +58,7 @@ impl Secrets {
     /// What stands in a secret's place.
     pub(super) fn placeholder(&mut self, secret: &[u8]) -> &[u8] {
         let at = self.add(secret);
-        at.map_or(NO_SECRET, |at| &self.known[at].placeholder)
+        at.map_or(PLACEHOLDER.as_bytes(), |at| &self.known[at].placeholder)
     }
 
     /// The same, of a text.
@@ -146,7 +147,7 @@ impl Secrets {
 
     /// The place of a secret, which is added if it is new; none if it is no secret.
     fn add(&mut self, secret: &[u8]) -> Option<usize> {
-        if secret == NO_SECRET || secret.is_empty() {
+        if secret == PLACEHOLDER.as_bytes() || secret.is_empty() {
             return None;
         }
         let same = |known: &Known| known.secret[..] == *secret || known.placeholder == secret;
