@@ -13,7 +13,7 @@ use std::{
     error::Error,
     io,
     net::{SocketAddr, TcpListener},
-    process::{self, ExitCode},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
@@ -66,12 +66,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         providers: vec![Arc::new(provider)],
         ..Config::default()
     };
-    // Ids of interceptions are drawn from the seed, so it is another one each time.
-    let seed = process::id().into();
-    let server = Server::builder(config)
-        .seed(seed)
-        .sink(Arc::new(Stdout))
-        .build()?;
+    let server = Server::builder(config).sink(Arc::new(Stdout)).build()?;
 
     smol::block_on(async {
         let listener = Async::<TcpListener>::bind(listen)?;

@@ -15,14 +15,14 @@
 //! let provider = Provider::new("anthropic", Vendor::Anthropic, target, "").with_keys(["key-one", "key-two"]);
 //! let config = Config { providers: vec![Arc::new(provider)], ..Config::default() };
 //!
-//! let server = Server::builder(config).seed(42).build()?;
+//! let server = Server::builder(config).build()?;
 //! server.serve(TcpListener::bind("127.0.0.1:8787").await?).await;
 //! # Ok(()) }
 //! ```
 
 mod runtime;
 
-pub use aibridge_io::{BuildError, Identity, InvalidIdentity, Roots, Sink};
+pub use aibridge_io::{BuildError, Identity, InvalidIdentity, InvalidPem, Roots, Sink};
 pub use runtime::Tokio;
 
 /// A bridge that serves clients, on tokio.

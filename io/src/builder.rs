@@ -1,6 +1,10 @@
 //! How a server is put together.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
 
 use aibridge_core::{
     Bridge, bridge::Invalid, config::Config, proxy::Proxies, record::Record, trace::Tracer,
@@ -38,7 +42,7 @@ impl<R: Runtime> Builder<R> {
         Self {
             runtime,
             config,
-            seed: 0,
+            seed: RandomState::new().hash_one("aibridge"),
             sink: Arc::new(Nowhere),
             tracer: None,
             roots: Roots::default(),
@@ -46,8 +50,8 @@ impl<R: Runtime> Builder<R> {
         }
     }
 
-    /// What all identifiers derive from. Two servers with one seed give the same ids: draw it at
-    /// random.
+    /// What all identifiers derive from, for tests and replays: two servers with one seed give the
+    /// same ids. By default it is drawn at random.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -87,7 +91,7 @@ impl<R: Runtime> Builder<R> {
     /// The server, ready to serve.
     ///
     /// # Errors
-    /// A provider's keys do not make a pool, or TLS cannot be set up.
+    /// The configuration makes no [`Bridge`], or TLS cannot be set up.
     pub fn build(self) -> Result<Server<R>, BuildError> {
         let bridge = Bridge::new(Arc::new(self.config), self.seed).map_err(BuildError::Config)?;
         let tls = self.roots.client_config().map_err(BuildError::Tls)?;
@@ -127,11 +131,4 @@ impl fmt::Display for BuildError {
     }
 }
 
-impl std::error::Error for BuildError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Config(error) => Some(error),
-            Self::Tls(error) => Some(error),
-        }
-    }
-}
+impl std::error::Error for BuildError {}

@@ -126,6 +126,9 @@ async fn write_all<R: Runtime>(stream: &mut R::Stream, mut bytes: Bytes) -> io::
     while bytes.has_remaining() {
         let written =
             poll_fn(|context| R::poll_write(stream, context, &[IoSlice::new(&bytes)])).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         bytes.advance(written);
     }
     Ok(())

@@ -32,7 +32,7 @@ mod tls;
 
 pub use builder::{BuildError, Builder};
 pub use identity::{Identity, InvalidIdentity};
-pub use roots::Roots;
+pub use roots::{InvalidPem, Roots};
 pub use runtime::Runtime;
 pub use server::Server;
 pub use shared::Sink;

@@ -53,7 +53,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Whether the wait is over.
     fn poll_sleep(sleep: &mut Self::Sleep, context: &mut Context<'_>) -> Poll<()>;
 
-    /// Has a wait, over or not, end at another time.
+    /// Moves a wait, whether it is over or not, to another instant.
     fn reset_sleep(sleep: &mut Self::Sleep, at: Instant);
 
     /// Sends what is written without waiting for more (`TCP_NODELAY`).
@@ -62,7 +62,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Those of the system.
     fn set_nodelay(stream: &Self::Stream) -> io::Result<()>;
 
-    /// Has the connection be reset when it is dropped, unsent bytes lost (`SO_LINGER` of no time).
+    /// Makes dropping the connection reset it; unsent bytes are lost (`SO_LINGER` of zero).
     ///
     /// # Errors
     /// Those of the system.
@@ -79,7 +79,8 @@ pub trait Runtime: Send + Sync + 'static {
         room: &mut BytesMut,
     ) -> Poll<io::Result<usize>>;
 
-    /// Sends from the front of the slices as much as goes out now, and tells how much.
+    /// Sends from the front of the slices as much as goes out now, and tells how much: never 0,
+    /// as there are bytes in them.
     ///
     /// # Errors
     /// The connection is broken.

@@ -4,8 +4,8 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    sync::{Arc, Once},
-    task::{Context, Poll},
+    sync::{Arc, Once, Weak},
+    task::Poll,
     time::{self, Duration},
 };
 
@@ -39,7 +39,8 @@ pub struct Server<R: Runtime> {
     clients: Arc<Sessions>,
     /// They outlast the clients, whose calls of tools run in what they keep.
     keepers: Arc<Sessions>,
-    keepers_begun: Once,
+    /// Whether what runs beside the clients does.
+    begun: Once,
 }
 
 impl<R: Runtime> Server<R> {
@@ -56,7 +57,7 @@ impl<R: Runtime> Server<R> {
             shared: Arc::new(shared),
             clients: Arc::default(),
             keepers: Arc::default(),
-            keepers_begun: Once::new(),
+            begun: Once::new(),
         }
     }
 
@@ -77,16 +78,14 @@ impl<R: Runtime> Server<R> {
     }
 
     async fn accept(&self, listener: R::Listener, begin: impl Fn(R::Stream)) {
-        self.start_keepers();
+        self.begin();
         let runtime = &*self.shared.runtime;
         let mut watcher = self.clients.watch();
-        let mut housekeeping = runtime.sleep_until(time::Instant::now());
         loop {
             let next = poll_fn(|context| {
                 if watcher.poll_phase(context, Phase::Serving).is_ready() {
                     return Poll::Ready(None);
                 }
-                self.poll_housekeeping(&mut housekeeping, context);
                 runtime.poll_accept(&listener, context).map(Some)
             });
             match next.await {
@@ -99,14 +98,6 @@ impl<R: Runtime> Server<R> {
                     poll_fn(|context| R::poll_sleep(&mut rest, context)).await;
                 }
             }
-        }
-    }
-
-    fn poll_housekeeping(&self, due: &mut R::Sleep, context: &mut Context<'_>) {
-        while R::poll_sleep(due, context).is_ready() {
-            let now = self.now();
-            self.shared.with_bridge(|bridge| bridge.handle_timeout(now));
-            R::reset_sleep(due, time::Instant::now() + HOUSEKEEPING);
         }
     }
 
@@ -125,14 +116,19 @@ impl<R: Runtime> Server<R> {
     }
 
     fn run(&self, client: Connection<R>) {
-        self.start_keepers();
+        self.begin();
         let driver = Driver::new(Arc::clone(&self.shared), self.clients.begin(), client);
         self.shared.runtime.spawn(driver.run());
     }
 
-    /// Begins the sessions that have no client, once.
-    fn start_keepers(&self) {
-        self.keepers_begun.call_once(|| self.run_keepers());
+    /// Begins what runs beside the clients, once.
+    fn begin(&self) {
+        self.begun.call_once(|| {
+            self.run_keepers();
+            let runtime = Arc::clone(&self.shared.runtime);
+            let housekeeping = keep_house(runtime, Arc::downgrade(&self.shared));
+            self.shared.runtime.spawn(housekeeping);
+        });
     }
 
     fn run_keepers(&self) {
@@ -152,7 +148,7 @@ impl<R: Runtime> Server<R> {
         let now = self.now();
         self.shared
             .with_bridge(|bridge| bridge.reload(now, Arc::new(config)))?;
-        if self.keepers_begun.is_completed() && self.clients.phase() == Phase::Serving {
+        if self.begun.is_completed() && self.clients.phase() == Phase::Serving {
             self.run_keepers();
         }
         Ok(())
@@ -198,6 +194,19 @@ impl<R: Runtime> fmt::Debug for Server<R> {
             .field("phase", &self.clients.phase())
             .field("connections", &self.connections())
             .finish_non_exhaustive()
+    }
+}
+
+/// Lets go of idle connections whose time is over, as long as there is a server.
+async fn keep_house<R: Runtime>(runtime: Arc<R>, shared: Weak<Shared<R>>) {
+    loop {
+        let mut rest = runtime.sleep_until(time::Instant::now() + HOUSEKEEPING);
+        poll_fn(|context| R::poll_sleep(&mut rest, context)).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let now = shared.clock.now();
+        shared.with_bridge(|bridge| bridge.handle_timeout(now));
     }
 }
 
