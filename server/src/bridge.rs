@@ -1,7 +1,6 @@
 //! The bridge, running: the one place that knows the adapter.
 
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -69,7 +68,6 @@ impl Running {
                 .map_err(|error| Failure::Runtime(format!("{}: {error}", path.display())))?;
         }
         let mut builder = Server::builder(config)
-            .seed(RandomState::new().hash_one("aibridge"))
             .sink(sink)
             .roots(roots)
             .proxies(links.proxies);

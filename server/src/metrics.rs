@@ -287,13 +287,14 @@ impl Metrics {
 
     /// All of it, in Prometheus's text format, version 0.0.4.
     pub(crate) fn text(&self, keys: &[ProviderKeys], bridge: &Snapshot, counts: Counts) -> Vec<u8> {
-        self.asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .catch_up(keys, bridge, counts);
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.catch_up(keys, bridge, counts);
+        // Before it is unlocked: whoever catches up next clears some of it first.
+        let gathered = self.registry.gather();
+        drop(asked);
         let mut text = Vec::new();
         // Fails only where a metric has no name or no value.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        let _ = TextEncoder::new().encode(&gathered, &mut text);
         text
     }
 }

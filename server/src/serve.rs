@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     thread,
     time::Duration,
@@ -26,7 +27,7 @@ use crate::{
     bridge::{Identity, Links, Running},
     cli::ServeArgs,
     clients,
-    config::{self, OnFull, Overrides, Place, Settings},
+    config::{self, OnFull, Overrides, Place, Records, Settings},
     records::Recorder,
     reload::Reloader,
     trace::Traces,
@@ -89,9 +90,9 @@ async fn serve(
 ) -> Result<(), Failure> {
     // Signals first: from here on none of them kills us.
     let mut signals = Signals::new()?;
-    let recorder = Recorder::open(&settings.records)
-        .map_err(|error| Failure::Runtime(format!("records: {error}")))?;
-    let recorder = Arc::new(recorder);
+    let Some(recorder) = open_records(&settings.records, &mut signals.stop).await? else {
+        return Ok(());
+    };
     tokio::spawn(recorder.usher());
     let traces = open_traces(&settings)?;
     let admin_listener = bind(settings.admin, "--admin").await?;
@@ -132,18 +133,44 @@ async fn serve(
     );
     info!(%address, admin = %admin_address, "ready");
 
-    signals.stop(&reloader).await;
+    signals.stopped(&reloader).await;
     admin.set_phase(Phase::Draining);
     let limit = reloader.drain_timeout();
     info!(
         limit_s = limit.as_secs_f64(),
         "stopping: running interceptions may finish"
     );
-    tokio::select! {
-        () = shut_down(&running, limit, recorder, traces) => info!("stopped"),
-        () = signals.stop(&reloader) => return Err(Failure::Runtime("stopped at once by a second signal".to_owned())),
-    }
+    let shut_down = async {
+        running.drain(limit).await;
+        close(recorder, traces).await;
+    };
+    unless_stopped(signals.stopped(&reloader), shut_down).await?;
+    info!("stopped");
     Ok(())
+}
+
+/// Opens the records, which takes a while where a crash has left much. `None` if a signal came
+/// meanwhile; then they were opened to the end nevertheless, and closed in order.
+async fn open_records(
+    records: &Records,
+    stop: &mut Stop,
+) -> Result<Option<Arc<Recorder>>, Failure> {
+    let records = records.clone();
+    let opening = tokio::task::spawn_blocking(move || Recorder::open(&records));
+    let mut opening = pin!(async {
+        let opened = opening.await.unwrap_or_else(|panic| Err(panic.to_string()));
+        let recorder = opened.map_err(|error| Failure::Runtime(format!("records: {error}")))?;
+        Ok(Arc::new(recorder))
+    });
+    tokio::select! {
+        opened = &mut opening => return opened.map(Some),
+        () = stop.next() => info!("stopping as soon as the records are open"),
+    }
+    let end = async {
+        close(opening.await?, None).await;
+        Ok(None)
+    };
+    unless_stopped(stop.next(), end).await?
 }
 
 /// Begins to answer administrators.
@@ -167,14 +194,19 @@ fn start_admin(
     admin
 }
 
-/// Lets what runs finish, and puts records and traces where they belong.
-async fn shut_down(
-    running: &Running,
-    limit: Duration,
-    recorder: Arc<Recorder>,
-    traces: Option<Arc<Traces>>,
-) {
-    running.drain(limit).await;
+/// Goes on to the end, unless it is told to stop at once.
+pub(crate) async fn unless_stopped<T>(
+    stopped: impl Future<Output = ()>,
+    goes_on: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = goes_on => Ok(done),
+        () = stopped => Err(Failure::Runtime("stopped at once by a second signal".to_owned())),
+    }
+}
+
+/// Puts records and traces where they belong.
+async fn close(recorder: Arc<Recorder>, traces: Option<Arc<Traces>>) {
     let closed = tokio::task::spawn_blocking(move || {
         recorder.close();
         if let Some(traces) = traces {
@@ -223,11 +255,34 @@ async fn bind(address: SocketAddr, option: &str) -> Result<TcpListener, Failure>
     })
 }
 
+/// The signals that end a process: the first in order, a second at once.
+pub(crate) struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    /// From here on none of them kills us.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 /// The signals that the bridge heeds.
 struct Signals {
     hang_up: Signal,
-    interrupt: Signal,
-    terminate: Signal,
+    stop: Stop,
     /// A reload that is under way. It may hang, on a file of a secret for one, and the other
     /// signals are heeded nevertheless.
     reloading: Option<JoinHandle<()>>,
@@ -237,19 +292,17 @@ impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             hang_up: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
+            stop: Stop::new()?,
             reloading: None,
         })
     }
 
     /// Waits to be told to stop, and reloads when told so: one reload at a time, and one more if it
     /// was told so meanwhile.
-    async fn stop(&mut self, reloader: &Arc<Reloader>) {
+    async fn stopped(&mut self, reloader: &Arc<Reloader>) {
         loop {
             tokio::select! {
-                _ = self.interrupt.recv() => return,
-                _ = self.terminate.recv() => return,
+                () = self.stop.next() => return,
                 _ = self.hang_up.recv(), if self.reloading.is_none() => {
                     let reloader = Arc::clone(reloader);
                     let reload = move || {

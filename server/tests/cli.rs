@@ -454,11 +454,13 @@ fn the_demo_goes_as_it_should() {
 
 #[test]
 fn files_named_in_the_configuration_are_found_beside_it_and_looked_into() {
-    file(
-        "ca.pem",
-        "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
-    );
+    let good = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let good = good.cert.pem();
+    file("ca.pem", &good);
     file("empty.pem", "\n");
+    let broken = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+    file("broken.pem", &format!("{good}{broken}"));
+    file("cut.pem", &good[..good.len() / 2]);
     let check = |name: &str, server: &str, keys: &str| {
         let path = file(name, &format!("[server]\n{server}\n{PROVIDER}{keys}\n"));
         run(&["check", "--config", path.to_str().unwrap()])
@@ -474,6 +476,18 @@ fn files_named_in_the_configuration_are_found_beside_it_and_looked_into() {
             && err.contains("empty.pem has no certificate in it; give a PEM file"),
         "{err}"
     );
+
+    for (name, number) in [("broken", 2), ("cut", 1)] {
+        let upstream_ca = format!("upstream_ca = \"{name}.pem\"");
+        let (code, _, err) = check(&format!("ca-{name}.toml"), &upstream_ca, "");
+        assert_eq!(code, 2);
+        let what =
+            format!("{name}.pem has a certificate in it that cannot be used (number {number}: ");
+        assert!(
+            err.contains(":2: server: upstream_ca: ") && err.contains(&what),
+            "{err}"
+        );
+    }
 
     let (code, _, err) = check("key-empty.toml", "", "keys = [\"file:empty.pem\"]");
     assert_eq!(code, 2);

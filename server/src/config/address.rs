@@ -1,6 +1,6 @@
 //! Addresses: where the bridge listens, and where a provider is.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use aibridge_core::Target;
 use http::Uri;
@@ -25,12 +25,31 @@ pub(crate) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
 
 /// A provider's base URL, as origin and path. The path is kept, without a slash at its end.
 ///
-/// A malformed one may carry a password or a token, so complaints do not repeat it.
+/// A malformed one may carry a password or a token, so complaints do not repeat it. `listen` is
+/// where the bridge itself is, if that is known.
 ///
 /// # Errors
 /// What is wrong, and how it would be right.
-pub(super) fn base_url(text: &str) -> Result<(Target, String), String> {
-    url(text, "keys")
+pub(super) fn base_url(text: &str, listen: Option<SocketAddr>) -> Result<(Target, String), String> {
+    let (target, path) = url(text, "keys")?;
+    if listen.is_some_and(|listen| points_at(&target, listen)) {
+        return Err(format!(
+            "{target} is the bridge itself; name the provider's own URL"
+        ));
+    }
+    Ok((target, path))
+}
+
+/// Whether a connection to `target` ends up at our own listener.
+fn points_at(target: &Target, listen: SocketAddr) -> bool {
+    let local = match target.host.parse::<IpAddr>() {
+        Ok(ip) => ip == listen.ip() || ip.is_loopback() && listen.ip().is_unspecified(),
+        Err(_) => {
+            &*target.host == "localhost"
+                && (listen.ip().is_loopback() || listen.ip().is_unspecified())
+        }
+    };
+    local && target.port == listen.port() && listen.port() != 0
 }
 
 /// Any URL, whose credential belongs into this key and not into it.
@@ -116,7 +135,7 @@ mod tests {
             ("http://[::1]:9/a/b", "http://[::1]:9", "/a/b"),
             ("https://[::1]", "https://[::1]", ""),
         ] {
-            let (target, rest) = base_url(text).unwrap();
+            let (target, rest) = base_url(text, None).unwrap();
             assert_eq!((target.to_string().as_str(), rest.as_str()), (origin, path));
         }
     }
@@ -139,7 +158,7 @@ mod tests {
             ("https://host:0", "name the provider's port"),
             ("https://host/a/../b", "write the path out"),
         ] {
-            let error = base_url(text).unwrap_err();
+            let error = base_url(text, None).unwrap_err();
             assert!(error.contains(fix), "{text}: {error}");
             assert!(!error.contains("pass"), "{error}");
         }

@@ -1,8 +1,12 @@
 //! The checks of the repeated tables: clients, providers, and what providers consist of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use aibridge_core::{
+    Duration,
     api::Vendor,
     config::Metadata,
     keypool::{Failover, Rejected},
@@ -11,9 +15,13 @@ use aibridge_core::{
 use toml::Spanned;
 
 use super::{
-    Client, Credential, Provider, Token, address, error::shown, raw, resolve::Check, units,
+    Client, Credential, Provider, Token, address,
+    error::{shown, span_of},
+    raw,
+    resolve::Check,
+    units,
 };
-use crate::clients::PLACEHOLDER;
+use aibridge_core::config::PLACEHOLDER;
 
 impl Check<'_, '_> {
     pub(super) fn clients(
@@ -91,7 +99,12 @@ impl Check<'_, '_> {
         metadata
     }
 
-    pub(super) fn providers(&mut self, written: Vec<Spanned<raw::Provider>>) -> Vec<Provider> {
+    /// `listen` is where the bridge itself is, if that is known.
+    pub(super) fn providers(
+        &mut self,
+        written: Vec<Spanned<raw::Provider>>,
+        listen: Option<SocketAddr>,
+    ) -> Vec<Provider> {
         let mut names = BTreeSet::new();
         let mut providers = Vec::with_capacity(written.len());
         for provider in written {
@@ -115,12 +128,12 @@ impl Check<'_, '_> {
                     ),
                 );
             }
-            providers.extend(self.provider(provider));
+            providers.extend(self.provider(provider, listen));
         }
         providers
     }
 
-    fn provider(&mut self, written: raw::Provider) -> Option<Provider> {
+    fn provider(&mut self, written: raw::Provider, listen: Option<SocketAddr>) -> Option<Provider> {
         let name = written.name.get_ref().clone();
         let of = |key: &str| format!("provider \"{}\": {key}", name.escape_debug());
         let vendor = match written.api.get_ref().as_str() {
@@ -136,7 +149,7 @@ impl Check<'_, '_> {
                 None
             }
         };
-        let base = address::base_url(written.base_url.get_ref())
+        let base = address::base_url(written.base_url.get_ref(), listen)
             .map_err(|what| {
                 self.problems.add(
                     written.base_url.span(),
@@ -192,8 +205,12 @@ impl Check<'_, '_> {
 
     fn failover(&mut self, written: raw::Failover, what: &str) -> Failover {
         let default = Failover::default();
-        let max_span = written.max_cooldown.as_ref().map(Spanned::span);
-        let default_span = written.default_cooldown.as_ref().map(Spanned::span);
+        let max_span = span_of(written.max_cooldown.as_ref());
+        let spans = [
+            span_of(written.unauthorized.as_ref()),
+            span_of(written.forbidden.as_ref()),
+            span_of(written.default_cooldown.as_ref()),
+        ];
         let failover = Failover {
             unauthorized: self
                 .rejected(
@@ -220,15 +237,19 @@ impl Check<'_, '_> {
                 )
                 .unwrap_or(default.max_cooldown),
         };
-        if failover.default_cooldown > failover.max_cooldown {
-            self.problems.add(
-                max_span.or(default_span).unwrap_or(0..0),
-                format_args!(
-                    "{what}: default_cooldown {} is longer than max_cooldown {}; change one",
-                    units::show_duration(failover.default_cooldown),
-                    units::show_duration(failover.max_cooldown),
-                ),
-            );
+        let cooldowns = [
+            ("unauthorized", cooldown(failover.unauthorized)),
+            ("forbidden", cooldown(failover.forbidden)),
+            ("default_cooldown", failover.default_cooldown),
+        ];
+        for ((key, cooldown), span) in cooldowns.into_iter().zip(spans) {
+            if cooldown > failover.max_cooldown {
+                let [cooldown, max] = [cooldown, failover.max_cooldown].map(units::show_duration);
+                let what = format_args!(
+                    "{what}: {key} {cooldown} is longer than max_cooldown {max}; change one"
+                );
+                self.problems.add_together(&[span, max_span.clone()], what);
+            }
         }
         failover
     }
@@ -265,6 +286,14 @@ impl Check<'_, '_> {
             ),
         );
         None
+    }
+}
+
+/// How long a rejected key cools down; zero if it does not.
+fn cooldown(rejected: Rejected) -> Duration {
+    match rejected {
+        Rejected::Cool(wait) => wait,
+        Rejected::Relay | Rejected::Retire => Duration::ZERO,
     }
 }
 

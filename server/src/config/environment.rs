@@ -18,7 +18,7 @@ use super::{
     records::Records,
     resolve::{ADMIN, LISTEN},
     secret::{self, Credential},
-    whole,
+    whole::{self, Listener},
 };
 
 /// What stands where a file's name would.
@@ -28,6 +28,11 @@ const ORIGIN: &str = "environment";
 /// own.
 pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, Error> {
     let mut problems = Problems::new(ORIGIN, "");
+    // Where there is no file, the command line is the place to change them.
+    let (listen, admin) = (
+        overrides.listen.unwrap_or(LISTEN),
+        overrides.admin.unwrap_or(ADMIN),
+    );
     let vendors = [
         (
             "anthropic",
@@ -49,7 +54,7 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
             let variable = format!("{prefix}_BASE_URL");
             let url = value(sources, &variable, &mut problems);
             let url = url.as_ref().map_or(default_url, |url| url.as_str());
-            let (target, base_path) = address::base_url(url)
+            let (target, base_path) = address::base_url(url, Some(listen))
                 .map_err(|what| problems.add(0..0, format_args!("{variable}: {what}")))
                 .ok()?;
             Some(Provider {
@@ -73,10 +78,10 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
                 .to_owned(),
         );
     }
-    let settings = Settings {
+    let mut settings = Settings {
         origin: ORIGIN.to_owned(),
-        listen: overrides.listen.unwrap_or(LISTEN),
-        admin: overrides.admin.unwrap_or(ADMIN),
+        listen,
+        admin,
         admin_token: None,
         tls: None,
         admin_tls: None,
@@ -95,9 +100,11 @@ pub(super) fn read(sources: &Sources, overrides: Overrides) -> Result<Settings, 
         trace: None,
         warnings,
     };
-    let settings = whole::check(settings, 0..0, 0..0, &mut problems);
+    let listen = Listener::of_command_line("--listen", listen);
+    let admin = Listener::of_command_line("--admin", admin);
+    whole::check(&mut settings, &listen, &admin, &mut problems);
     problems.into_result()?;
-    settings.ok_or_else(|| Error::new(ORIGIN, "is not a configuration"))
+    Ok(settings)
 }
 
 /// The keys of a comma-separated list; a comma too many does no harm.

@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range};
 
 use aibridge_core::Secret;
+use toml::Spanned;
 
 use super::secret::SHORT;
 
@@ -36,7 +37,10 @@ pub(super) struct Problems<'a> {
     origin: &'a str,
     /// The file's text, to count lines in.
     text: &'a str,
+    /// Lines and what is said of them.
     found: Vec<(usize, String)>,
+    /// The places of values that were complained about, each for itself.
+    rejected: Vec<Range<usize>>,
 }
 
 impl<'a> Problems<'a> {
@@ -45,11 +49,27 @@ impl<'a> Problems<'a> {
             origin,
             text,
             found: Vec::new(),
+            rejected: Vec::new(),
         }
     }
 
     /// A complaint about what stands at `span`; an empty span at 0 stands for the file as a whole.
     pub(super) fn add(&mut self, span: Range<usize>, what: impl fmt::Display) {
+        self.push(&span, what);
+        self.rejected.push(span);
+    }
+
+    /// A complaint about values that do not go together, at the first of them that is written. None
+    /// if one of them was rejected: they were compared with its default then.
+    pub(super) fn add_together(&mut self, spans: &[Range<usize>], what: impl fmt::Display) {
+        let mut written = spans.iter().filter(|span| !span.is_empty());
+        if written.clone().any(|span| self.rejected.contains(span)) {
+            return;
+        }
+        self.push(written.next().unwrap_or(&(0..0)), what);
+    }
+
+    fn push(&mut self, span: &Range<usize>, what: impl fmt::Display) {
         let line = if span.is_empty() {
             0
         } else {
@@ -131,6 +151,11 @@ fn table_at(text: &str, at: usize) -> Option<&str> {
     let heads = lines.map(str::trim).filter(|line| line.starts_with('['));
     let head = heads.last()?;
     head.rfind(']').map(|end| &head[..=end])
+}
+
+/// Where a value stands; an empty span if it is not written.
+pub(super) fn span_of<T>(value: Option<&Spanned<T>>) -> Range<usize> {
+    value.map_or(0..0, Spanned::span)
 }
 
 /// A value as a complaint may repeat it: of what could be a secret in the wrong place, the hint.

@@ -7,34 +7,35 @@ use aibridge_core::{
 };
 use toml::Spanned;
 
-use super::{DRAIN_TIMEOUT, raw, resolve::Check, units};
+use super::{DRAIN_TIMEOUT, error::span_of, raw, resolve::Check, units};
 
 impl Check<'_, '_> {
-    /// Bytes of a client's request body.
-    pub(super) fn max_body(&mut self, raw: &mut raw::Server) -> u64 {
-        self.quantity("server: max_body", raw.max_body.take(), units::size)
-            .unwrap_or_else(|| Limits::default().body)
-    }
-
-    pub(super) fn capacity(&mut self, raw: &mut raw::Server, max_body: u64) -> Capacity {
+    /// Bytes of a client's request body, and how much the bridge takes on at a time.
+    pub(super) fn capacity(&mut self, raw: &mut raw::Server) -> (u64, Capacity) {
         let default = Capacity::default();
-        let span = raw.max_buffered.as_ref().map_or(0..0, Spanned::span);
+        let spans = [
+            span_of(raw.max_buffered.as_ref()),
+            span_of(raw.max_body.as_ref()),
+        ];
+        let max_body = self.quantity("server: max_body", raw.max_body.take(), units::size);
+        let max_body = max_body.unwrap_or_else(|| Limits::default().body);
         let connections = self.count("server: max_connections", raw.max_connections.take());
         let buffered = self.quantity("server: max_buffered", raw.max_buffered.take(), units::size);
         let buffered = buffered.unwrap_or(default.buffered);
         if buffered < max_body {
             let [held, body] = [buffered, max_body].map(units::show_size);
-            self.problems.add(
-                span,
+            self.problems.add_together(
+                &spans,
                 format_args!(
                     "server: max_buffered {held} is less than max_body {body}, so the largest requests could never be served; change one"
                 ),
             );
         }
-        Capacity {
+        let capacity = Capacity {
             connections: connections.map_or(default.connections, |count| count as usize),
             buffered,
-        }
+        };
+        (max_body, capacity)
     }
 
     pub(super) fn timeouts(&mut self, raw: &mut raw::Server) -> Timeouts {

@@ -5,6 +5,7 @@
 //! is made. Complaints are collected, so that one run names all that is wrong.
 
 mod address;
+mod authority;
 mod entries;
 mod environment;
 mod error;
@@ -46,6 +47,7 @@ use http::HeaderName;
 use zeroize::Zeroizing;
 
 pub(crate) use address::socket_addr;
+pub(crate) use authority::Authority;
 pub(crate) use error::Error;
 pub(crate) use identity::Tls;
 pub(crate) use records::{OnFull, Place, Records};
@@ -131,13 +133,6 @@ pub(crate) struct ToolServer {
     pub(crate) deny: Option<Matching>,
 }
 
-/// Certificates that upstreams may be signed by, besides the platform's.
-#[derive(Debug)]
-pub(crate) struct Authority {
-    pub(crate) path: PathBuf,
-    pub(crate) pem: Vec<u8>,
-}
-
 /// What the command line says in place of the configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Overrides {
@@ -177,7 +172,7 @@ impl Settings {
     ) -> Result<Self, Error> {
         let mut problems = error::Problems::new(origin, text);
         let settings = read::file(text, &mut problems)
-            .and_then(|file| resolve::file(origin, file, sources, overrides, &mut problems));
+            .map(|file| resolve::file(origin, file, sources, overrides, &mut problems));
         problems.into_result()?;
         let settings = settings.ok_or_else(|| Error::new(origin, "is not a configuration"))?;
         settings.with_proxies(sources)
@@ -270,20 +265,18 @@ impl Client {
 
 impl Provider {
     fn core(&self) -> CoreProvider {
+        let provider = CoreProvider::new(
+            &self.name,
+            self.vendor,
+            self.target.clone(),
+            &self.base_path,
+        );
         CoreProvider {
             keys: self.keys.iter().map(|key| key.secret.clone()).collect(),
             byok: self.byok,
             send_actor: self.send_actor,
-            policy: Arc::new(self.failover),
-            default_cooldown: self.failover.default_cooldown,
-            max_cooldown: self.failover.max_cooldown,
             breaker: self.breaker,
-            ..CoreProvider::new(
-                &self.name,
-                self.vendor,
-                self.target.clone(),
-                &self.base_path,
-            )
+            ..provider.with_failover(self.failover)
         }
     }
 }

@@ -60,7 +60,7 @@ fn proxy(url: &str) -> Result<Proxy, String> {
         Some((user, rest)) => (Some(user), rest),
         None => (None, rest),
     };
-    let (target, _) = address::base_url(&format!("http://{rest}"))
+    let (target, _) = address::base_url(&format!("http://{rest}"), None)
         .map_err(|_| "is not a proxy's address; write it as \"http://host:port\"".to_owned())?;
     let authorization = user.map(|user| {
         let user: Vec<u8> = percent_decode_str(user).collect();

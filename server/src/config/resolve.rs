@@ -1,15 +1,16 @@
 //! From what is written to what is meant: checks every value and follows the references to secrets.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use aibridge_core::proxy::Proxies;
 use toml::Spanned;
 
 use super::{
-    Authority, Credential, Overrides, Settings, Sources, Token, address,
-    error::Problems,
+    Credential, Overrides, Settings, Sources, Token, address,
+    error::{Problems, span_of},
     raw::{self, Quantity},
-    records, whole,
+    records,
+    whole::{self, Listener},
 };
 
 /// Where the bridge listens by default.
@@ -17,26 +18,26 @@ pub(super) const LISTEN: SocketAddr = local(8787);
 /// Where the admin endpoints listen by default.
 pub(super) const ADMIN: SocketAddr = local(8788);
 
-/// Checks and resolves a whole file. `None` only if there is a complaint.
+/// Checks and resolves a whole file. Where there is a complaint, the settings are not to be used.
 pub(super) fn file(
     origin: &str,
     file: raw::File,
     sources: &Sources,
     overrides: Overrides,
     problems: &mut Problems<'_>,
-) -> Option<Settings> {
+) -> Settings {
     let mut check = Check { sources, problems };
     let mut raw = file.server;
-    let listen_span = raw.listen.as_ref().map_or(0..0, Spanned::span);
-    let admin_span = raw.admin.as_ref().map_or(0..0, Spanned::span);
-
-    let listen = check.address(
-        "server: listen",
-        raw.listen.take(),
-        overrides.listen,
-        LISTEN,
-    );
-    let admin = check.address("server: admin", raw.admin.take(), overrides.admin, ADMIN);
+    let mut listen = match overrides.listen {
+        Some(address) => Listener::of_command_line("--listen", address),
+        None => check.listener("server: listen", raw.listen.take(), LISTEN),
+    };
+    listen.is_guarded = !file.client.is_empty();
+    let mut admin = match overrides.admin {
+        Some(address) => Listener::of_command_line("--admin", address),
+        None => check.listener("server: admin", raw.admin.take(), ADMIN),
+    };
+    admin.is_guarded = raw.admin_token.is_some();
     let admin_token = raw
         .admin_token
         .take()
@@ -45,8 +46,7 @@ pub(super) fn file(
     let tls = check.tls("tls", raw.tls.take());
     let admin_tls = check.tls("admin_tls", raw.admin_tls.take());
     let admin_hosts = check.hosts(std::mem::take(&mut raw.admin_hosts));
-    let max_body = check.max_body(&mut raw);
-    let capacity = check.capacity(&mut raw, max_body);
+    let (max_body, capacity) = check.capacity(&mut raw);
     let timeouts = check.timeouts(&mut raw);
     let drain_timeout = check.drain_timeout(&mut raw);
     let upstream_ca = raw
@@ -54,7 +54,7 @@ pub(super) fn file(
         .take()
         .and_then(|path| check.authority(&path));
     let clients = check.clients(file.client, admin_token.as_ref());
-    let providers = check.providers(file.provider);
+    let providers = check.providers(file.provider, listen.address);
     let tool_servers = check.tool_servers(file.mcp);
     let tools = check.tool_limits(file.tools);
     let records = records::resolve(file.records, &sources.folder, &mut check);
@@ -63,10 +63,10 @@ pub(super) fn file(
         .dir
         .and_then(|dir| check.folder("trace: dir", &dir));
 
-    let settings = Settings {
+    let mut settings = Settings {
         origin: origin.to_owned(),
-        listen,
-        admin,
+        listen: listen.address.unwrap_or(LISTEN),
+        admin: admin.address.unwrap_or(ADMIN),
         admin_token,
         tls,
         admin_tls,
@@ -85,7 +85,8 @@ pub(super) fn file(
         trace,
         warnings: Vec::new(),
     };
-    whole::check(settings, listen_span, admin_span, problems)
+    whole::check(&mut settings, &listen, &admin, problems);
+    settings
 }
 
 /// The checks of single values.
@@ -95,24 +96,24 @@ pub(super) struct Check<'a, 'p> {
 }
 
 impl Check<'_, '_> {
-    fn address(
+    fn listener(
         &mut self,
-        key: &str,
+        key: &'static str,
         written: Option<Spanned<String>>,
-        command_line: Option<SocketAddr>,
         default: SocketAddr,
-    ) -> SocketAddr {
-        if let Some(address) = command_line {
-            return address;
-        }
-        let Some(written) = written else {
-            return default;
-        };
-        address::socket_addr(written.get_ref()).unwrap_or_else(|what| {
+    ) -> Listener {
+        let span = span_of(written.as_ref());
+        let address = written.map_or(Ok(default), |it| address::socket_addr(it.get_ref()));
+        if let Err(what) = &address {
             self.problems
-                .add(written.span(), format_args!("{key}: {what}"));
-            default
-        })
+                .add(span.clone(), format_args!("{key}: {what}"));
+        }
+        Listener {
+            address: address.ok(),
+            key,
+            span,
+            is_guarded: false,
+        }
     }
 
     pub(super) fn secret(
@@ -196,27 +197,6 @@ impl Check<'_, '_> {
             .add(written.span(), format_args!("{key}: {what}"));
         None
     }
-
-    fn authority(&mut self, written: &Spanned<String>) -> Option<Authority> {
-        let path = self.sources.folder.join(written.get_ref());
-        let shown = path.display();
-        let fault = match fs::read(&path) {
-            Ok(pem) if find(&pem, b"-----BEGIN CERTIFICATE-----") => {
-                return Some(Authority { path, pem });
-            }
-            Ok(_) => format!("{shown} has no certificate in it; give a PEM file"),
-            Err(error) => format!("{shown} cannot be read ({error}); check the path"),
-        };
-        self.problems
-            .add(written.span(), format_args!("server: upstream_ca: {fault}"));
-        None
-    }
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
 }
 
 const fn local(port: u16) -> SocketAddr {

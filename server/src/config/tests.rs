@@ -154,7 +154,7 @@ fn every_complaint_names_file_line_key_and_fix() {
         ),
         (
             provider("a", "openai", "http://localhost:8787/v1"),
-            "aibridge.toml: provider \"a\": base_url: http://localhost:8787 is the bridge itself; name the provider's own URL",
+            "aibridge.toml:4: provider \"a\": base_url: http://localhost:8787 is the bridge itself; name the provider's own URL",
         ),
         (
             with("", "keys = [\n  \"env:KEY_1\",\n  \"env:KEY_3\",\n]"),
@@ -326,7 +326,7 @@ fn defaults_are_those_of_the_reference() {
 #[test]
 fn configured_values_reach_the_core() {
     let server = "max_body = \"1MiB\"\nheader_timeout = \"20m\"\nidle_timeout = 0\ndrain_timeout = \"5s\"\nclient_idle_timeout = \"7s\"\nmax_connections = 9\nmax_buffered = \"2MiB\"";
-    let provider = "byok = false\nsend_actor = true\nkeys = [\"env:KEY_2\", \"env:KEY_1\"]\n[provider.failover]\nunauthorized = \"10m\"\nforbidden = \"relay\"\ndefault_cooldown = \"5s\"\nmax_cooldown = \"10s\"\n[provider.circuit]\nfailures = 2\n[[client]]\nname = \"alice\"\ntoken = \"t-1\"\nmax_in_flight = 4\nrequests_per_minute = 60\nmetadata = { Team = \"search\", cost = \"4 2\" }\n[tools]\nmax_turns = 3\ncall_timeout = \"5s\"\nloop_timeout = \"1m\"\nmax_result = \"2KiB\"";
+    let provider = "byok = false\nsend_actor = true\nkeys = [\"env:KEY_2\", \"env:KEY_1\"]\n[provider.failover]\nunauthorized = \"8s\"\nforbidden = \"relay\"\ndefault_cooldown = \"5s\"\nmax_cooldown = \"10s\"\n[provider.circuit]\nfailures = 2\n[[client]]\nname = \"alice\"\ntoken = \"t-1\"\nmax_in_flight = 4\nrequests_per_minute = 60\nmetadata = { Team = \"search\", cost = \"4 2\" }\n[tools]\nmax_turns = 3\ncall_timeout = \"5s\"\nloop_timeout = \"1m\"\nmax_result = \"2KiB\"";
     let settings = read(&with(server, provider)).unwrap();
     let core = settings.core();
     assert_eq!(core.limits.body, 1 << 20);
@@ -373,7 +373,7 @@ fn configured_values_reach_the_core() {
     );
     assert_eq!(
         settings.providers[0].failover.unauthorized,
-        Rejected::Cool(Duration::from_secs(600))
+        Rejected::Cool(Duration::from_secs(8))
     );
     assert_eq!(settings.providers[0].failover.forbidden, Rejected::Relay);
 }
@@ -401,27 +401,29 @@ fn a_public_address_needs_clients_and_the_admin_one_a_token() {
 
 #[test]
 fn the_command_line_replaces_addresses_before_they_are_judged() {
-    let public = Overrides {
-        listen: Some(([0, 0, 0, 0], 1).into()),
-        admin: None,
+    let judged = |server: &str, listen: Option<&str>, admin: Option<&str>| {
+        let address = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        let overrides = Overrides {
+            listen: address(listen),
+            admin: address(admin),
+        };
+        let settings = Settings::from_toml("f", &with(server, ""), &sources(&[]), overrides);
+        settings.map_or_else(|error| error.to_string(), |_| String::new())
     };
-    let text = with("listen = \"127.0.0.1:1\"", "");
-    let error = Settings::from_toml("f", &text, &sources(&[]), public)
-        .map(drop)
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("listen: 0.0.0.0:1 can be reached"),
-        "{error}"
+    let public = "listen = \"0.0.0.0:1\"";
+    assert_eq!(judged(public, Some("127.0.0.1:1"), None), "");
+    // What is wrong is the option then, and no line of the file.
+    let local = "listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:2\"";
+    let error = judged(local, Some("0.0.0.0:1"), None);
+    let expected = "f: --listen: 0.0.0.0:1 can be reached";
+    assert!(error.starts_with(expected), "{error}");
+    let error = judged(local, None, Some("0.0.0.0:2"));
+    let expected = "f: --admin: 0.0.0.0:2 can be reached";
+    assert!(error.starts_with(expected), "{error}");
+    assert_eq!(
+        judged(local, Some("127.0.0.1:2"), None),
+        "f:3: server: admin: 127.0.0.1:2 is also `--listen`; use another port"
     );
-
-    let local = Overrides {
-        listen: Some(([127, 0, 0, 1], 1).into()),
-        admin: None,
-    };
-    let text = with("listen = \"0.0.0.0:1\"", "");
-    assert!(Settings::from_toml("f", &text, &sources(&[]), local).is_ok());
 }
 
 #[test]
@@ -575,7 +577,7 @@ fn complaints_about_the_environment_name_the_variable() {
         ),
         (
             &[("ANTHROPIC_BASE_URL", "http://127.0.0.1:8787/anthropic")],
-            "environment: provider \"anthropic\": base_url: http://127.0.0.1:8787 is the bridge itself; name the provider's own URL",
+            "environment: ANTHROPIC_BASE_URL: http://127.0.0.1:8787 is the bridge itself; name the provider's own URL",
         ),
     ];
     for (variables, expected) in cases {

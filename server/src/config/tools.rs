@@ -1,6 +1,6 @@
 //! The checks of `[[mcp]]`: servers whose tools are offered to the models.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use aibridge_core::mcp::{self, Pattern, check_names};
 use http::{HeaderName, header};
@@ -44,23 +44,26 @@ impl Check<'_, '_> {
                     .add(written.url.span(), format_args!("{}: {what}", of("url")));
             })
             .ok();
+        let mut names = HashSet::new();
         let mut headers = Vec::with_capacity(written.headers.len());
         for (field, value) in written.headers {
             let key = of(&format!("headers: {}", field.get_ref().escape_debug()));
-            match HeaderName::try_from(field.get_ref().as_str()) {
-                Ok(field) if !OURS.contains(&field) && !field.as_str().starts_with("mcp-") => {
+            let what = match HeaderName::try_from(field.get_ref().as_str()) {
+                Err(_) => "is no header field's name; mend it",
+                Ok(name) if OURS.contains(&name) || name.as_str().starts_with("mcp-") => {
+                    "is set by the bridge; remove it"
+                }
+                Ok(name) if !names.insert(name.clone()) => {
+                    "is there in another case as well; remove one"
+                }
+                Ok(name) => {
                     let value = self.field_value(&value, &key);
-                    headers.extend(value.map(|value| (field, value)));
+                    headers.extend(value.map(|value| (name, value)));
+                    continue;
                 }
-                Ok(_) => {
-                    let what = format!("{key}: is set by the bridge; remove it");
-                    self.problems.add(field.span(), what);
-                }
-                Err(_) => {
-                    let what = format!("{key}: is no header field's name; mend it");
-                    self.problems.add(field.span(), what);
-                }
-            }
+            };
+            self.problems
+                .add(field.span(), format_args!("{key}: {what}"));
         }
         let allow = self.pattern(written.allow, &of("allow"));
         let deny = self.pattern(written.deny, &of("deny"));

@@ -1,85 +1,85 @@
 //! The checks that look at more than one value, for settings from a file and from the environment
 //! alike.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    ops::Range,
-};
+use std::{net::SocketAddr, ops::Range};
 
-use aibridge_core::{Target, api::Vendor};
+use aibridge_core::api::Vendor;
 
 use super::{Provider, Settings, error::Problems, secret::SHORT};
 
-/// Checks the settings as a whole. `None` only if there is a complaint.
+/// An address to listen on, and what it takes to complain about it.
+pub(super) struct Listener {
+    /// `None` if what is written is no address.
+    pub(super) address: Option<SocketAddr>,
+    /// What it was given as.
+    pub(super) key: &'static str,
+    pub(super) span: Range<usize>,
+    /// Whether callers must show a token, be it one that was complained about.
+    pub(super) is_guarded: bool,
+}
+
+impl Listener {
+    /// Given as this option.
+    pub(super) const fn of_command_line(option: &'static str, address: SocketAddr) -> Self {
+        Self {
+            address: Some(address),
+            key: option,
+            span: 0..0,
+            is_guarded: false,
+        }
+    }
+
+    /// The address, if others can reach it and need no token.
+    fn open(&self) -> Option<SocketAddr> {
+        let address = self.address.filter(|it| !it.ip().is_loopback());
+        address.filter(|_| !self.is_guarded)
+    }
+}
+
+/// Checks the settings as a whole.
 pub(super) fn check(
-    mut settings: Settings,
-    listen_span: Range<usize>,
-    admin_span: Range<usize>,
+    settings: &mut Settings,
+    listen: &Listener,
+    admin: &Listener,
     problems: &mut Problems<'_>,
-) -> Option<Settings> {
-    let Settings { listen, admin, .. } = settings;
+) {
     // A provider that was complained about is not among the settings, but it is not missing either.
     let no_provider = settings.providers.is_empty() && problems.is_empty();
-    let mut fine = true;
-    let mut complain = |span: Range<usize>, what: String| {
-        problems.add(span, what);
-        fine = false;
-    };
-    if !listen.ip().is_loopback() && settings.clients.is_empty() {
-        complain(
-            listen_span,
-            format!(
-                "server: listen: {listen} can be reached by others, who could use the keys; name who may in [[client]], or listen on 127.0.0.1"
+    let (listen_key, admin_key) = (listen.key, admin.key);
+    if let Some(address) = listen.open() {
+        problems.add(
+            listen.span.clone(),
+            format_args!(
+                "{listen_key}: {address} can be reached by others, who could use the keys; name who may in [[client]], or listen on 127.0.0.1"
             ),
         );
     }
-    if !admin.ip().is_loopback() && settings.admin_token.is_none() {
-        complain(
-            admin_span.clone(),
-            format!(
-                "server: admin: {admin} can be reached by others; set admin_token, or listen on 127.0.0.1"
+    if let Some(address) = admin.open() {
+        problems.add(
+            admin.span.clone(),
+            format_args!(
+                "{admin_key}: {address} can be reached by others; set admin_token, or listen on 127.0.0.1"
             ),
         );
     }
-    if listen == admin && listen.port() != 0 {
-        complain(
-            admin_span,
-            format!("server: admin: {admin} is also `listen`; use another port"),
+    if let Some(address) = admin.address.filter(|it| it.port() != 0)
+        && listen.address == Some(address)
+    {
+        let other = listen_key.trim_start_matches("server: ");
+        problems.add(
+            admin.span.clone(),
+            format_args!("{admin_key}: {address} is also `{other}`; use another port"),
         );
     }
     if no_provider {
-        complain(
+        problems.add(
             0..0,
-            "no provider; add a [[provider]] with name, api and base_url".to_owned(),
+            "no provider; add a [[provider]] with name, api and base_url",
         );
     }
-    for provider in &settings.providers {
-        if points_at(&provider.target, listen) {
-            complain(
-                0..0,
-                format!(
-                    "provider \"{}\": base_url: {} is the bridge itself; name the provider's own URL",
-                    provider.name, provider.target
-                ),
-            );
-        }
-    }
     let doubts = settings.providers.iter().filter_map(doubtful_path);
-    let doubts: Vec<_> = doubts.chain(short_tokens(&settings)).collect();
+    let doubts: Vec<_> = doubts.chain(short_tokens(settings)).collect();
     settings.warnings.extend(doubts);
-    fine.then_some(settings)
-}
-
-/// Whether a connection to `target` ends up at our own listener.
-fn points_at(target: &Target, listen: SocketAddr) -> bool {
-    let local = match target.host.parse::<IpAddr>() {
-        Ok(ip) => ip == listen.ip() || ip.is_loopback() && listen.ip().is_unspecified(),
-        Err(_) => {
-            &*target.host == "localhost"
-                && (listen.ip().is_loopback() || listen.ip().is_unspecified())
-        }
-    };
-    local && target.port == listen.port() && listen.port() != 0
 }
 
 /// Tokens that somebody may find by trying.

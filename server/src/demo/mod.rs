@@ -32,7 +32,6 @@ use aibridge_tokio::Sink;
 use serde_json::Value;
 use tokio::{
     net::TcpListener,
-    signal,
     sync::watch,
     time::{sleep, timeout},
 };
@@ -45,7 +44,7 @@ use crate::{
     cli::DemoArgs,
     config::DRAIN_TIMEOUT,
     records::{Interception, Recorder},
-    serve,
+    serve::{self, Stop},
 };
 use client::Heard;
 use script::{SCENES, Scene};
@@ -72,7 +71,7 @@ async fn play(hold: bool) -> Result<(), Failure> {
          provider  http://{}   scripted: answers one key, limits one, rejects one\n  \
          bridge    http://{}   holds the keys\n  \
          admin     http://{}   shows what it knows",
-        stage.provider, stage.bridge, stage.admin
+        stage.provider, stage.bridge, stage.admin_address
     ))?;
 
     let mut wrong = Vec::new();
@@ -114,7 +113,8 @@ async fn play(hold: bool) -> Result<(), Failure> {
 struct Stage {
     provider: SocketAddr,
     bridge: SocketAddr,
-    admin: SocketAddr,
+    admin_address: SocketAddr,
+    admin: Arc<Admin>,
     timeline: Arc<Timeline>,
     recorder: Arc<Recorder>,
     /// How many interceptions have ended.
@@ -157,11 +157,12 @@ impl Stage {
             Box::new(|| Err("the demo has no configuration to reload".to_owned())),
         ));
         admin.set_phase(Phase::Ready);
-        tokio::spawn(admin.serve(admin_listener, None));
+        tokio::spawn(Arc::clone(&admin).serve(admin_listener, None));
         Ok(Self {
             provider,
             bridge,
-            admin: admin_address,
+            admin_address,
+            admin,
             timeline,
             recorder,
             ended: ended_seen,
@@ -203,7 +204,7 @@ impl Stage {
         let heard = client::ask(self.bridge, scene, &self.timeline).await?;
         let id = heard.id.clone().ok_or("the reply has no x-aibridge-id")?;
         let recorded = self.recorded(&id).await.ok_or("no record of it ended")?;
-        let keys = client::get(self.admin, "/keys").await?;
+        let keys = client::get(self.admin_address, "/keys").await?;
         Ok(Played {
             heard,
             recorded,
@@ -230,18 +231,19 @@ impl Stage {
         timeout(RECORDED_WITHIN, found).await.ok().flatten()
     }
 
-    /// Leaves all up until the user has seen enough.
-    async fn hold<W: io::Write>(&self, teller: &mut Teller<W>) -> io::Result<()> {
-        let Self { bridge, admin, .. } = self;
+    /// Leaves all up until the user has seen enough, and ends it as `serve` ends.
+    async fn hold<W: io::Write>(&self, teller: &mut Teller<W>) -> Result<(), Failure> {
+        let mut stop = Stop::new()?;
+        let (bridge, admin) = (self.bridge, self.admin_address);
         teller.say(&format!(
             "\nThe bridge stays up. Try it, and end it with Ctrl-C:\n\n  \
              curl -N http://{bridge}/anthropic/v1/messages -d '{{\"model\":\"demo-model\",\"max_tokens\":99,\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"What is a bridge?\"}}]}}'\n  \
              curl http://{admin}/keys\n  \
              curl http://{admin}/interceptions"
         ))?;
-        signal::ctrl_c().await?;
-        self.running.drain(DRAIN_TIMEOUT).await;
-        Ok(())
+        stop.next().await;
+        self.admin.set_phase(Phase::Draining);
+        serve::unless_stopped(stop.next(), self.running.drain(DRAIN_TIMEOUT)).await
     }
 }
 

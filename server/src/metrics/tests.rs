@@ -1,5 +1,10 @@
 //! Records counted, and what is told of them.
 
+use std::sync::{
+    Weak,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use aibridge_core::{
     Duration, Instant, InterceptionId, Rng,
     api::ToolCall,
@@ -8,6 +13,7 @@ use aibridge_core::{
     mcp::{Failure, ServerState},
     record::Reason as TurnedAway,
 };
+use prometheus::{core::Desc, proto::MetricFamily};
 
 use super::*;
 
@@ -266,4 +272,36 @@ fn what_is_told_again_is_not_counted_again() {
             "aibridge_upstream_connections_opened_total 4",
         ],
     );
+}
+
+/// Tells whether what is asked for was locked while it was gathered.
+struct Witness {
+    metrics: Weak<Metrics>,
+    was_locked: Arc<AtomicBool>,
+}
+
+impl Collector for Witness {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let metrics = self.metrics.upgrade().unwrap();
+        let was_locked = metrics.asked.try_lock().is_err();
+        self.was_locked.store(was_locked, Relaxed);
+        Vec::new()
+    }
+}
+
+#[test]
+fn of_two_scrapes_at_a_time_none_sees_what_the_other_has_cleared() {
+    let metrics = Arc::new(Metrics::new());
+    let was_locked = Arc::new(AtomicBool::new(false));
+    let witness = Witness {
+        metrics: Arc::downgrade(&metrics),
+        was_locked: Arc::clone(&was_locked),
+    };
+    metrics.registry.register(Box::new(witness)).unwrap();
+    text(&metrics);
+    assert!(was_locked.load(Relaxed));
 }

@@ -88,7 +88,7 @@ pub(super) struct Journal {
     backlog: u64,
     /// Lines taken, ever.
     kept: AtomicU64,
-    /// Lines, and bytes, of which is known that the files have them.
+    /// Lines and bytes that are in the files for sure.
     written: Tally,
     /// Of these, what has been taken in.
     taken: Tally,
@@ -282,8 +282,8 @@ impl Journal {
         self.kept.load(Acquire)
     }
 
-    /// Ready once so many lines are written, or cannot be. How long a write that hangs is waited
-    /// for, the [usher](Self::usher) says.
+    /// Ready once so many lines are written, or it is known that they cannot be. The
+    /// [usher](Self::usher) ends the wait for a write that hangs.
     pub(super) fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
         if self.has_written(mark) {
             return Poll::Ready(());
@@ -306,9 +306,9 @@ impl Journal {
         Poll::Pending
     }
 
-    /// Has written what somebody waits for, and wakes whose lines are written, for ever. One task
-    /// of the sessions' runtime does this; without it, each session wakes the thread, and is woken
-    /// by it.
+    /// Runs for ever: has the thread write as soon as somebody waits, and wakes those whose lines
+    /// are written or cannot be. One task of the sessions' runtime does this for all of them;
+    /// without it, each session wakes the thread, and is woken by it.
     pub(super) async fn usher(self: Arc<Self>) {
         self.ushered.store(true, Relaxed);
         loop {
@@ -330,7 +330,7 @@ impl Journal {
         }
     }
 
-    /// Has written at once what somebody waits for.
+    /// Has the thread write at once if somebody waits.
     fn flush(&self) {
         let mut state = lock(&self.state);
         if state.waiting.is_empty() {
@@ -344,8 +344,7 @@ impl Journal {
         }
     }
 
-    /// Who need not wait any more. Nobody waits for what cannot be written, nor for what nobody
-    /// writes.
+    /// Those who need not wait any more: their lines are written, or cannot be, or the write hangs.
     fn done(&self) -> Vec<Waker> {
         let mut state = lock(&self.state);
         let mut waiting = state.waiting.iter();
@@ -367,7 +366,7 @@ impl Journal {
         self.written.lines.load(Acquire) >= mark
     }
 
-    /// Has another file of a series begun, so that the present one can be deleted once it is read.
+    /// Begins another file of a series, so that the present one can be deleted once it is read.
     pub(super) fn begin_another(&self) {
         let mut state = lock(&self.state);
         state.begins_another = true;
@@ -397,7 +396,7 @@ impl Journal {
         }
     }
 
-    /// So many lines were written and could not be made sense of.
+    /// So many written lines made no sense.
     pub(super) fn lost(&self, lines: u64) {
         self.lost.fetch_add(lines, Relaxed);
     }
@@ -461,7 +460,7 @@ impl Journal {
         }
     }
 
-    /// Waits until something is to be done, and puts what is to be written after what could not be
+    /// Waits until there is something to do, and appends what is held to what could not be written
     /// before.
     fn gather(&self, batch: &mut Vec<u8>) -> Due {
         let mut state = lock(&self.state);
@@ -493,7 +492,7 @@ impl Journal {
         }
     }
 
-    /// Waits as long as this holds and the journal is not closed, at most for so long.
+    /// Waits while `holds` is true and the journal is open, no longer than `limit`.
     fn sleep<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -540,7 +539,8 @@ impl Journal {
         result
     }
 
-    /// Says what became of so many lines, of which so many bytes are not written.
+    /// Notes how a write went, and wakes who waited for it. Without a fault, all lines before
+    /// `mark` are written; with one, the last `unwritten` bytes of them are not.
     fn wrote(&self, mark: u64, unwritten: usize, fault: Option<io::Error>) {
         let mut state = lock(&self.state);
         state.writing = unwritten;

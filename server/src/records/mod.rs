@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use aibridge_core::record::Record;
+use aibridge_core::{InterceptionId, record::Record};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -48,12 +48,12 @@ const LATEST: usize = 2_000;
 trait Store: fmt::Debug + Send + Sync {
     /// Where records go first.
     fn journal(&self) -> &Arc<Journal>;
-    /// The newest that are asked for; perhaps not those of the last moment. May take a while.
+    /// The newest that are asked for; those of the last moment may be missing. May take a while.
     ///
     /// # Errors
     /// Why they cannot be found.
     fn find(&self, search: &Search) -> Result<Vec<Interception>, NotFound>;
-    /// What whoever is shown interceptions should know of this store.
+    /// A remark for those who are shown interceptions of this store.
     fn note(&self) -> Option<&'static str> {
         None
     }
@@ -179,12 +179,13 @@ impl Recorder {
         }
     }
 
-    /// A place after all that was kept.
+    /// The place after what was kept so far.
     pub(crate) fn mark(&self) -> u64 {
         self.journal().map_or(0, |journal| journal.mark())
     }
 
-    /// Ready once what was kept before this place survives the process, or cannot.
+    /// Ready once what was kept before this place is written, so that it survives the process, or
+    /// once it is known that it cannot be written.
     pub(crate) fn poll_commit(&self, context: &mut Context<'_>, mark: u64) -> Poll<()> {
         let journal = self.journal();
         journal.map_or(Poll::Ready(()), |journal| {
@@ -192,8 +193,8 @@ impl Recorder {
         })
     }
 
-    /// Has committed at once what sessions wait for, for ever, and lets nobody wait who waits in
-    /// vain.
+    /// Runs for ever: has the journal write as soon as a session waits for it, and releases
+    /// sessions whose write has failed or hangs.
     pub(crate) fn usher(&self) -> impl Future<Output = ()> + use<> {
         let journal = self.journal().map(Arc::clone);
         async move {
@@ -216,31 +217,35 @@ impl Recorder {
             if let Some(before) = &mut search.before
                 && before.started_at.is_none()
             {
-                let place = ring.newest().find(|it| it.id.to_string() == before.id);
+                let id = before.id.parse::<InterceptionId>().ok();
+                let place = ring.newest().find(|it| Some(it.id) == id);
                 before.started_at = place.map(|it| view::rfc3339(it.started.at));
                 in_memory = place.is_some();
             }
             let mut entries: Vec<_> = ring.newest().filter(|_| in_memory).collect();
             entries.sort_unstable_by_key(|it| Reverse((it.started.at.as_millis(), it.id)));
-            let known: HashSet<_> = entries.iter().map(|it| it.id.to_string()).collect();
-            let found = entries.into_iter().map(Interception::new);
-            let found = found.filter(|it| search.wants(it));
-            // It may have been one that is not in memory any more; so are all after it.
+            let known: HashSet<_> = entries.iter().map(|it| it.id).collect();
+            let found = entries.into_iter().filter(|it| search.wants(it));
+            // Memory may have forgotten the one to go on after; then also all that come after it.
             if !in_memory && self.store.is_none() && !ring.has_forgotten() {
                 return Err(NotFound::NoSuchPlace);
             }
-            (found.take(search.limit).collect::<Vec<_>>(), known)
+            let found = found.take(search.limit).map(Interception::new);
+            (found.collect::<Vec<_>>(), known)
         };
         if let Some(store) = &self.store {
             let stored = match store.find(&search) {
-                // It may have been too old by now; so are all after it.
+                // The one to go on after may have been deleted as too old; then so were all others.
                 Err(NotFound::NoSuchPlace) if self.retention.is_some() => Vec::new(),
                 stored => stored?,
             };
-            let stored = stored.into_iter();
-            found.extend(stored.filter(|it| !known.contains(&it.id)));
+            let is_known = |it: &Interception| {
+                let id = it.id.parse::<InterceptionId>();
+                id.is_ok_and(|id| known.contains(&id))
+            };
+            found.extend(stored.into_iter().filter(|it| !is_known(it)));
         }
-        // What is about to be deleted from the store, and what is in memory longer than there.
+        // What is too old may not be deleted from the store yet, or still be in memory.
         if let Some(oldest) = self.retention.and_then(view::oldest_of) {
             found.retain(|it| it.ended_at.is_none() || it.started_at >= oldest);
         }
@@ -249,7 +254,7 @@ impl Recorder {
         Ok(found)
     }
 
-    /// What whoever is shown what was found should know.
+    /// A remark for those who are shown what was found.
     pub(crate) fn note(&self) -> Option<&'static str> {
         self.store.as_ref().and_then(|store| store.note())
     }

@@ -41,18 +41,25 @@ impl Search {
     }
 
     /// Whether an interception is one of those asked for.
-    pub(super) fn wants(&self, it: &Interception) -> bool {
+    pub(super) fn wants(&self, it: &Entry) -> bool {
         let is = |wanted: &Option<String>, has: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == has)
         };
-        let before = self.before.as_ref().is_none_or(|before| {
-            let started_at = before.started_at.as_deref().unwrap_or_default();
-            it.place() < (started_at, &before.id)
-        });
-        before
-            && is(&self.actor, &it.actor)
-            && is(&self.provider, &it.provider)
-            && is(&self.outcome, it.outcome.as_deref().unwrap_or("running"))
+        let ended = it.ended.as_ref();
+        let outcome = ended.map_or("running", |ended| ended.outcome.as_str());
+        is(&self.actor, &it.started.actor)
+            && is(&self.provider, &it.started.provider)
+            && is(&self.outcome, outcome)
+            && (self.before.as_ref()).is_none_or(|before| before.is_after(it))
+    }
+}
+
+impl Cursor {
+    /// Whether an interception began before this place.
+    fn is_after(&self, it: &Entry) -> bool {
+        let (started_at, id) = (rfc3339(it.started.at), it.id.to_string());
+        let place = (self.started_at.as_deref().unwrap_or_default(), &*self.id);
+        (&*started_at, &*id) < place
     }
 }
 
@@ -99,7 +106,7 @@ pub(crate) struct Attempt {
 
 /// Tokens, summed over the turns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[expect(clippy::struct_field_names, reason = "the contract's names")]
+#[expect(clippy::struct_field_names, reason = "names that tools rely on")]
 pub(crate) struct Usage {
     pub(crate) input_tokens: u64,
     pub(crate) output_tokens: u64,

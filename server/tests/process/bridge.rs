@@ -20,6 +20,16 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     folder
 }
 
+/// Leaves out what the user has told the bridge by environment variables.
+pub(crate) fn forget_environment(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        let upper = name.to_string_lossy().to_uppercase();
+        if upper.starts_with("AIBRIDGE_") || upper.ends_with("_PROXY") {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// A bridge that runs.
 pub(crate) struct Bridge {
     child: Child,
@@ -58,12 +68,7 @@ impl Bridge {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for (name, _) in env::vars_os() {
-            let upper = name.to_string_lossy().to_uppercase();
-            if upper.starts_with("AIBRIDGE_") || upper.ends_with("_PROXY") {
-                command_line.env_remove(name);
-            }
-        }
+        forget_environment(&mut command_line);
         let mut child = command_line.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, written) = (child.stderr.take().unwrap(), Arc::clone(&log));

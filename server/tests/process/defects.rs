@@ -1,5 +1,5 @@
-//! Defects of BEHAVIOUR's list that only the running binary can show. 16 is in `log`, 19 in
-//! `trouble`, 20 in `reload`.
+//! Defects of the list in `tests/tests/defects.rs` that only the running binary can show. 16 is in
+//! `log`, 19 in `trouble`, 20 in `reload`.
 
 use std::{fs, time::Duration};
 

@@ -9,6 +9,7 @@ mod descriptors;
 mod log;
 mod reload;
 mod secrets;
+mod signals;
 mod tls;
 mod traces;
 mod trouble;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -242,4 +243,22 @@ fn two_bridges_do_not_share_a_store() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("another process records there"), "{error}");
+}
+
+/// `SQLite` reads some names as a database in memory, or as a URI.
+#[test]
+fn records_are_in_the_file_that_was_named_whatever_its_name() {
+    for (number, name) in [":memory:", "file:x.db"].into_iter().enumerate() {
+        let (config, store) = config(&format!("odd-name-{number}"), "");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("records.db", name)).unwrap();
+        let (folder, file) = (config.parent().unwrap(), store.with_file_name(name));
+        let there = format!("cd '{}';", folder.display());
+        let bridge = Bridge::start(Path::new("aibridge.toml"), "warn", &there);
+        let saw = ask(&bridge.clients, "", &question("Where?", false)).unwrap();
+        assert_eq!(saw.status(), 200);
+        bridge.stop();
+        assert_eq!(stored(&file), 1, "{name}");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

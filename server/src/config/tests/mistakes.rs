@@ -11,6 +11,22 @@ fn easy_mistakes_are_told_with_their_fix_and_without_what_may_be_a_secret() {
             "aibridge.toml:2: server: max_buffered 1MiB is less than max_body 32MiB, so the largest requests could never be served; change one",
         ),
         (
+            with("max_body = \"2GiB\"", ""),
+            "aibridge.toml:2: server: max_buffered 1GiB is less than max_body 2GiB, so the largest requests could never be served; change one",
+        ),
+        (
+            with(
+                "",
+                "[provider.failover]\nunauthorized = \"2h\"\nforbidden = \"61m\"",
+            ),
+            "aibridge.toml:8: provider \"anthropic\": failover: unauthorized 2h is longer than max_cooldown 1h; change one\naibridge.toml:9: provider \"anthropic\": failover: forbidden 61m is longer than max_cooldown 1h; change one",
+        ),
+        (
+            good.clone()
+                + "[[mcp]]\nname = \"coder\"\nurl = \"http://h/mcp\"\nheaders = { Authorization = \"a\", authorization = \"b\" }\n",
+            "aibridge.toml:8: mcp \"coder\": headers: authorization: is there in another case as well; remove one",
+        ),
+        (
             with("max_connections = \"5\"", ""),
             "aibridge.toml:2: max_connections: is of type string; write a whole number",
         ),
@@ -79,6 +95,55 @@ fn easy_mistakes_are_told_with_their_fix_and_without_what_may_be_a_secret() {
         (
             good.clone() + "[records]\njsonl = \"records.jsonl\"\n",
             "aibridge.toml:6: records: jsonl: folder /nowhere does not exist; create it or name another",
+        ),
+    ];
+    for (text, expected) in cases {
+        let error = read(&text).map(drop).unwrap_err().to_string();
+        assert_eq!(error, expected, "{text}");
+    }
+}
+
+/// What stands in for a value that was rejected is compared with nothing.
+#[test]
+fn one_mistake_is_one_complaint() {
+    let good = provider("a", "openai", "https://host/v1");
+    let cases: Vec<(String, &str)> = vec![
+        (
+            "[server]\nlisten = \"0.0.0.0:8787\"\n".to_owned()
+                + &client("alice", "env:NOT_SET")
+                + &good,
+            "aibridge.toml:5: client \"alice\": token: environment variable NOT_SET is not set; set it or remove the client",
+        ),
+        (
+            with(
+                "admin = \"0.0.0.0:8788\"\nadmin_token = \"env:NOT_SET\"",
+                "",
+            ),
+            "aibridge.toml:3: server: admin_token: environment variable NOT_SET is not set; set it or remove the entry",
+        ),
+        (
+            with("max_body = \"2GiB\"\nmax_buffered = \"4 gigs\"", ""),
+            "aibridge.toml:3: server: max_buffered: \"gigs\" is not a unit of size; use B, KiB, MiB or GiB, as in \"32MiB\"",
+        ),
+        (
+            with("max_body = \"1 meg\"\nmax_buffered = \"16MiB\"", ""),
+            "aibridge.toml:2: server: max_body: \"meg\" is not a unit of size; use B, KiB, MiB or GiB, as in \"32MiB\"",
+        ),
+        (
+            with(
+                "",
+                "[provider.failover]\nmax_cooldown = \"30s\"\ndefault_cooldown = \"10\"",
+            ),
+            "aibridge.toml:9: provider \"anthropic\": failover: default_cooldown: \"10\" lacks a unit; write \"10s\" for seconds",
+        ),
+        (
+            with("listen = \"8789\"\nadmin = \"127.0.0.1:8787\"", ""),
+            "aibridge.toml:2: server: listen: \"8789\" is not an address; write an IP address and a port, such as \"127.0.0.1:8787\"",
+        ),
+        (
+            "[server]\nlisten = \"8789\"\n".to_owned()
+                + &provider("a", "openai", "http://127.0.0.1:8787/v1"),
+            "aibridge.toml:2: server: listen: \"8789\" is not an address; write an IP address and a port, such as \"127.0.0.1:8787\"",
         ),
     ];
     for (text, expected) in cases {

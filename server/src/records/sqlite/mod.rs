@@ -18,7 +18,7 @@ use std::{
     fs::OpenOptions,
     io,
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -49,7 +49,7 @@ const REST: u32 = 64;
 const LONGEST_REST: Duration = Duration::from_secs(5);
 /// and not at all while so many bytes wait.
 const URGENT: u64 = 64 << 20;
-/// How often it is looked for interceptions that are too old, and for what of the spool can go.
+/// How often old interceptions are deleted, and files of the spool that have been taken in.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
 /// How long another user of the database is waited for.
 const BUSY: Duration = Duration::from_secs(1);
@@ -83,6 +83,9 @@ impl Sqlite {
     /// It cannot be used: why, for people.
     pub(super) fn open(file: &Path, terms: Terms) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        // To SQLite, `:memory:` is no file, and what begins with `file:` is a URI. No absolute path
+        // is either.
+        let file = &path::absolute(file).map_err(|error| failed(&error))?;
         let folder = spool_of(file);
         let mut reader =
             Reader::open(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
