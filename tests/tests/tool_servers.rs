@@ -327,6 +327,31 @@ fn a_server_that_dies_within_a_call_is_used_again_in_a_new_session() {
     }
 }
 
+/// A session that another has taken the place of is deleted only when no call can run in it any
+/// more, however long a call may take.
+#[test]
+fn a_session_is_not_deleted_under_a_call() {
+    let (api, streaming) = (Api::Messages, true);
+    let turns = [adds(0), adds(1), says("3 at last.")];
+    let replies: Vec<_> = model::replies(api, streaming, &turns).collect();
+    let (script, _) = mortal(404, None);
+    let mut config = config();
+    config.tools.call = SECOND * 600;
+    let mut world = World::of(config, Script::in_order(replies), script);
+    world.hear(api, streaming);
+    let deleted = |world: &World| {
+        let seen = world.server.seen();
+        let deleted = seen.iter().filter(|it| it.method == "DELETE");
+        let sessions = deleted.map(|it| it.header("mcp-session-id").to_owned());
+        sessions.collect::<Vec<_>>()
+    };
+    world.sim.advance(SECOND * 600);
+    assert!(deleted(&world).is_empty());
+    world.sim.advance(SECOND * 20);
+    assert_eq!(deleted(&world), ["desk-session-1"]);
+    world.close();
+}
+
 #[test]
 fn at_shutdown_loops_go_on_to_their_end_and_then_the_session_is_given_back() {
     let api = Api::Messages;

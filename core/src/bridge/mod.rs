@@ -228,7 +228,7 @@ impl Bridge {
             Query::Keep(server) => Answer::Keep(self.tools.words(&server)),
             Query::News(server, news) => Answer::Told(self.tools.news(now, &server, news)),
             Query::Tell(server, word) => {
-                self.tools.tell(server, word);
+                self.tools.tell(&server, word);
                 Answer::Told(None)
             }
             Query::Terms(server) => Answer::Terms(self.tools.terms(&server)),
@@ -340,7 +340,7 @@ impl Bridge {
         servers.into_iter().map(keeper).collect()
     }
 
-    /// A generator for a new session.
+    /// A generator for an embedder of interceptions, to draw their ids from.
     pub fn fork_rng(&mut self) -> Rng {
         self.rng.fork()
     }

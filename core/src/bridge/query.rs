@@ -46,12 +46,12 @@ pub enum Query {
         /// Bytes, those granted before included.
         bytes: u64,
     },
-    /// It holds so many bytes now. They are counted whatever there is already: a request that runs
-    /// is not turned away.
+    /// A request holds so many bytes now, in place of what was counted of it before. They are
+    /// counted whatever there is already: a request that runs is not turned away.
     Held {
         /// The request.
         ticket: Ticket,
-        /// Bytes, those granted before included.
+        /// Bytes.
         bytes: u64,
     },
     /// An interception's own question.
@@ -70,7 +70,7 @@ pub enum Query {
     /// The request is over.
     Release(Ticket),
     /// Something for the keeper of this MCP server.
-    Tell(Arc<str>, KeeperEvent),
+    Tell(Arc<mcp::Server>, KeeperEvent),
     /// On which terms this MCP server is spoken to.
     Terms(Arc<mcp::Server>),
 }

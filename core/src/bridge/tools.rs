@@ -1,6 +1,6 @@
 //! What calls and keepers tell each other of the MCP servers, and the tools these offer together.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use crate::{
     interception::Toolbox,
@@ -9,7 +9,8 @@ use crate::{
     time::Instant,
 };
 
-/// Words for a keeper beyond this many are dropped: it looks at everything anew every few minutes.
+/// Words for one keeper beyond this many are dropped: it looks at everything anew every few
+/// minutes.
 const MAX_WORDS: usize = 64;
 
 /// All servers, in configured order.
@@ -17,8 +18,9 @@ const MAX_WORDS: usize = 64;
 pub(super) struct Tools {
     registry: Registry,
     toolbox: Arc<Toolbox>,
-    /// What keepers have not been told yet, by server.
-    words: BTreeMap<Arc<str>, Vec<KeeperEvent>>,
+    /// What keepers have not been told yet. A word is for the keeper of this very server: what it
+    /// says of a session is to reach no other of the same name.
+    words: Vec<(Arc<Server>, KeeperEvent)>,
     /// What servers list and what is not offered, each with why, that has not been told yet.
     left_out: BTreeMap<Arc<str>, Vec<String>>,
     /// Servers that have no keeper yet.
@@ -56,7 +58,7 @@ impl Tools {
         Ok(Self {
             registry: Registry::new(servers.iter().cloned())?,
             toolbox: Arc::default(),
-            words: BTreeMap::new(),
+            words: Vec::new(),
             left_out: BTreeMap::new(),
             unkept: servers.to_vec(),
             departed: Vec::new(),
@@ -71,12 +73,11 @@ impl Tools {
 
     /// From now on these servers. `epoch` is the configuration that ends.
     pub(super) fn adopt(&mut self, registry: Registry, epoch: u64) {
-        let before = std::mem::replace(&mut self.registry, registry);
+        let before = mem::replace(&mut self.registry, registry);
         for known in before.servers() {
             if self.is_configured(&known.server) {
                 continue;
             }
-            self.words.remove(&known.server.name);
             self.left_out.remove(&known.server.name);
             self.unkept
                 .retain(|server| !Arc::ptr_eq(server, &known.server));
@@ -103,7 +104,7 @@ impl Tools {
 
     /// Servers that have no keeper yet. Now they are the caller's to keep.
     pub(super) fn take_unkept(&mut self) -> Vec<Arc<Server>> {
-        std::mem::take(&mut self.unkept)
+        mem::take(&mut self.unkept)
     }
 
     /// Whether this very server is configured, not just one of its name.
@@ -115,6 +116,11 @@ impl Tools {
     fn departed(&mut self, server: &Arc<Server>) -> Option<&mut Departed> {
         let mut departed = self.departed.iter_mut();
         departed.find(|departed| Arc::ptr_eq(&departed.server, server))
+    }
+
+    /// Whether nobody can call this very server any more.
+    fn is_gone(&mut self, server: &Arc<Server>) -> bool {
+        !self.is_configured(server) && self.departed(server).is_none()
     }
 
     pub(super) const fn toolbox(&self) -> &Arc<Toolbox> {
@@ -195,40 +201,43 @@ impl Tools {
     }
 
     /// Leaves word for a keeper. What calls must know at once, they know.
-    pub(super) fn tell(&mut self, server: Arc<str>, word: KeeperEvent) {
-        if let KeeperEvent::Renewed { stale, fresh } = &word {
-            self.registry.renew(&server, stale, fresh.clone());
-            let mut departed = self.departed.iter_mut();
-            let same =
-                |d: &&mut Departed| d.server.name == server && d.terms.as_ref() == Some(stale);
-            if let Some(departed) = departed.find(same) {
-                departed.terms = Some(fresh.clone());
-            }
-        }
-        let mut known = self.registry.servers().iter();
-        if !known.any(|known| known.server.name == server) {
+    pub(super) fn tell(&mut self, server: &Arc<Server>, word: KeeperEvent) {
+        if self.is_gone(server) {
             return;
         }
-        let words = self.words.entry(server).or_default();
+        if let KeeperEvent::Renewed { stale, fresh } = &word {
+            self.renew(server, stale, fresh);
+        }
+        let untold = self.words.iter().filter(|(of, _)| Arc::ptr_eq(of, server));
         let is_recheck = |word: &KeeperEvent| matches!(word, KeeperEvent::Recheck);
-        if is_recheck(&word) && words.iter().any(is_recheck) {
+        if is_recheck(&word) && untold.clone().any(|(_, word)| is_recheck(word)) {
             return; // however many calls fail, it looks once
         }
-        if words.len() < MAX_WORDS {
-            words.push(word);
+        if untold.count() < MAX_WORDS {
+            self.words.push((Arc::clone(server), word));
+        }
+    }
+
+    fn renew(&mut self, server: &Arc<Server>, stale: &Terms, fresh: &Terms) {
+        if self.is_configured(server) {
+            return self.registry.renew(&server.name, stale, fresh.clone());
+        }
+        let departed = self.departed(server);
+        if let Some(departed) = departed.filter(|it| it.terms.as_ref() == Some(stale)) {
+            departed.terms = Some(fresh.clone());
         }
     }
 
     /// What a keeper has not been told yet. The keeper of a server that nobody can call any more is
     /// told to take leave.
     pub(super) fn words(&mut self, server: &Arc<Server>) -> Vec<KeeperEvent> {
-        if self.is_configured(server) {
-            return self.words.remove(&server.name).unwrap_or_default();
-        }
-        match self.departed(server) {
-            Some(_) => Vec::new(),
-            None => vec![KeeperEvent::Shutdown],
-        }
+        let (told, left): (Vec<_>, _) = mem::take(&mut self.words)
+            .into_iter()
+            .partition(|(of, _)| Arc::ptr_eq(of, server));
+        self.words = left;
+        let farewell = self.is_gone(server).then_some(KeeperEvent::Shutdown);
+        let told = told.into_iter().map(|(_, word)| word);
+        told.chain(farewell).collect()
     }
 
     pub(super) fn statuses(&self) -> Vec<ServerTools> {
@@ -256,5 +265,80 @@ impl Tools {
         entries
             .filter(move |entry| *entry.server.name == *server)
             .map(|entry| (Arc::clone(&entry.name), Arc::clone(&entry.tool.name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{mcp::Version, target::Target};
+
+    fn server(host: &str) -> Arc<Server> {
+        let target = Target {
+            host: host.into(),
+            port: 80,
+            tls: false,
+        };
+        Arc::new(Server::new("desk", target, "/mcp"))
+    }
+
+    fn terms(session: &str) -> Terms {
+        Terms {
+            version: Version::V20251125,
+            session: Some(session.parse().unwrap()),
+        }
+    }
+
+    /// A session lets in whoever has it.
+    #[test]
+    fn the_keeper_of_another_server_of_the_same_name_hears_nothing_of_a_session() {
+        let (old, new) = (server("old.test"), server("new.test"));
+        let mut tools = Tools::new(std::slice::from_ref(&old)).unwrap();
+        let now = Instant::from_secs(1);
+        tools.news(now, &old, News::Up(terms("s1")));
+        let registry = tools.renewed(std::slice::from_ref(&new)).unwrap();
+        tools.adopt(registry, 1);
+        tools.news(now, &new, News::Up(terms("s1")));
+
+        let renewed = || KeeperEvent::Renewed {
+            stale: terms("s1"),
+            fresh: terms("s2"),
+        };
+        tools.tell(&old, renewed());
+        assert_eq!(tools.terms(&old), Some(terms("s2")));
+        assert_eq!(tools.terms(&new), Some(terms("s1")));
+        assert!(tools.words(&new).is_empty());
+        let told = tools.words(&old);
+        assert!(
+            matches!(told[..], [KeeperEvent::Renewed { .. }]),
+            "{told:?}"
+        );
+        assert!(tools.words(&old).is_empty());
+
+        // What is left to be told when the last call is over comes before the farewell.
+        tools.tell(&old, renewed());
+        tools.forget_before(2);
+        let told = tools.words(&old);
+        assert!(matches!(
+            told[..],
+            [KeeperEvent::Renewed { .. }, KeeperEvent::Shutdown]
+        ));
+        tools.tell(&old, renewed());
+        assert!(matches!(tools.words(&old)[..], [KeeperEvent::Shutdown]));
+    }
+
+    #[test]
+    fn a_keeper_is_told_once_to_look_again_and_not_everything_for_ever() {
+        let server = server("desk.test");
+        let mut tools = Tools::new(std::slice::from_ref(&server)).unwrap();
+        for _ in 0..100 {
+            tools.tell(&server, KeeperEvent::Recheck);
+        }
+        assert_eq!(tools.words(&server).len(), 1);
+        for _ in 0..100 {
+            let (stale, fresh) = (terms("s1"), terms("s2"));
+            tools.tell(&server, KeeperEvent::Renewed { stale, fresh });
+        }
+        assert_eq!(tools.words(&server).len(), MAX_WORDS);
     }
 }

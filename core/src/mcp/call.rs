@@ -63,14 +63,14 @@ pub struct ToolCallId(pub u32);
 pub enum CallEvent {
     /// A call is over.
     Done(ToolCallId, Result<ToolResult, Failure>),
-    /// A server, by name, let it be known that its tools are others now, or a call failed in a way
-    /// that makes one doubt that it is still there: its keeper is to look again.
-    Recheck(Arc<str>),
+    /// A server let it be known that its tools are others now, or a call failed in a way that makes
+    /// one doubt that it is still there: its keeper is to look again.
+    Recheck(Arc<Server>),
     /// A server had forgotten the session, and a new one was begun: whoever calls next should use
     /// it, and the server's keeper must know.
     Renewed {
-        /// The server's name.
-        server: Arc<str>,
+        /// The server, not just one of its name: no other may be told of the session.
+        server: Arc<Server>,
         /// What is of no use any more.
         stale: Terms,
         /// What took its place.
@@ -213,7 +213,7 @@ impl Calls {
         for mut call in std::mem::take(&mut self.running) {
             call.cancel(now, "the client has left", &mut self.out);
         }
-        self.renewals.abort(&mut self.out);
+        self.renewals.abort(now, &mut self.out);
         self.events
             .retain(|event| !matches!(event, CallEvent::Done(..)));
     }
@@ -228,7 +228,7 @@ impl Calls {
             };
             let answer = exchange.handle(now, on, input, &mut self.out);
             if exchange.list_changed() {
-                let server = Arc::clone(&call.server.name);
+                let server = Arc::clone(&call.server);
                 self.events.push_back(CallEvent::Recheck(server));
             }
             if let Some(answer) = answer {
@@ -322,9 +322,7 @@ impl Calls {
     fn renew(&mut self, now: Instant, at: usize) {
         let call = &mut self.running[at];
         let (lost, timeout) = (call.lost(), self.limits.timeout);
-        let fresh = self
-            .renewals
-            .begin(now, &call.server, &lost, timeout, &mut self.out);
+        let fresh = self.renewals.begin(now, &lost, timeout, &mut self.out);
         match fresh {
             Some(fresh) => call.go_on(fresh, &mut self.out),
             None => call.stage = Stage::Renewing,
@@ -362,7 +360,7 @@ impl Calls {
         };
         self.done(call.id, result);
         if is_doubtful {
-            let server = Arc::clone(&call.server.name);
+            let server = Arc::clone(&call.server);
             self.events.push_back(CallEvent::Recheck(server));
         }
     }
@@ -395,7 +393,7 @@ impl Call {
     /// Its session, as one that is lost.
     fn lost(&self) -> Lost {
         Lost {
-            server: Arc::clone(&self.server.name),
+            server: Arc::clone(&self.server),
             stale: self.terms.clone(),
         }
     }
@@ -407,7 +405,7 @@ impl Call {
 
     /// Sends the call; `state` is what the server wants back with it.
     fn send(&mut self, state: &str, out: &mut Outbox) {
-        let peer = Peer::new(&self.server, Some(self.terms.clone()));
+        let peer = Peer::new(&self.server, Some(self.terms.clone())).in_new_session(self.renewed);
         let params = format!("{}{state}", self.params);
         let more = self.more.clone();
         let exchange = Exchange::request(peer, "tools/call", &params, more, out);

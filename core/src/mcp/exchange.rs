@@ -376,13 +376,16 @@ impl Exchange {
         };
         let is_plain = |(code, ..): &(i64, String, _)| PLAIN_ERRORS.contains(code);
         // A 404 means nothing else where there is a session, whatever the body says ("Session
-        // Management"). Others say it with a 400, which may also mean what it says.
+        // Management"). Others say it with a 400, which may also mean what it says, and does in a
+        // session that has only just begun.
         let is_lost = match status {
-            StatusCode::NOT_FOUND => true,
-            StatusCode::BAD_REQUEST => !error.as_ref().is_some_and(is_plain),
+            StatusCode::NOT_FOUND => self.peer.has_session(),
+            StatusCode::BAD_REQUEST => {
+                self.peer.may_be_forgotten() && !error.as_ref().is_some_and(is_plain)
+            }
             _ => false,
         };
-        if is_lost && self.peer.has_session() {
+        if is_lost {
             return Failure::SessionLost;
         }
         let Some((code, words, data)) = error else {

@@ -123,6 +123,7 @@ impl Handshake {
             Stage::Confirming(mut exchange, agreed) => match exchange.handle(now, on, input, out) {
                 None => self.stay(Stage::Confirming(exchange, agreed)),
                 Some(Err(failure @ (Failure::Fault(_) | Failure::SessionLost))) => {
+                    delete(now, &self.server, agreed.terms, out);
                     Some(Err(failure))
                 }
                 // Some servers refuse a notification they have no use for, and go on.
@@ -143,7 +144,7 @@ impl Handshake {
             return None;
         }
         let was_probe = matches!(self.stage, Stage::Probing(_));
-        self.abort(out);
+        self.leave(now, out);
         if was_probe {
             // Old servers may leave unanswered what they do not know.
             self.initialize(now, out);
@@ -161,11 +162,14 @@ impl Handshake {
         }
     }
 
-    pub(super) fn abort(&mut self, out: &mut Outbox) {
+    /// Gives up. A session that the server has given meanwhile is deleted: nobody else knows it.
+    pub(super) fn leave(&mut self, now: Instant, out: &mut Outbox) {
         if let Some(exchange) = self.exchange() {
             exchange.abort(out);
         }
-        self.stage = Stage::Over;
+        if let Stage::Confirming(_, agreed) = std::mem::replace(&mut self.stage, Stage::Over) {
+            delete(now, &self.server, agreed.terms, out);
+        }
     }
 
     fn exchange(&mut self) -> Option<&mut Exchange> {
@@ -250,7 +254,7 @@ impl Handshake {
             session.set_sensitive(true);
         }
         let agreed = said.agreed(Terms { version, session });
-        let peer = Peer::new(&self.server, Some(agreed.terms.clone()));
+        let peer = Peer::new(&self.server, Some(agreed.terms.clone())).in_new_session(true);
         let notice = Exchange::notification(peer, "notifications/initialized", out);
         self.until = now + self.timeout;
         self.stay(Stage::Confirming(notice, agreed))
@@ -268,6 +272,13 @@ fn is_closed_door(status: StatusCode) -> bool {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT
     )
+}
+
+/// Tells a server that a session of its is of no use any more.
+pub(super) fn delete(now: Instant, server: &Arc<Server>, terms: Terms, out: &mut Outbox) {
+    if terms.session.is_some() {
+        out.errand(now, Peer::new(server, Some(terms)).delete());
+    }
 }
 
 fn discover(server: &Arc<Server>, out: &mut Outbox) -> Stage {

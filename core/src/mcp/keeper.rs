@@ -14,13 +14,14 @@
 //! A server that is down is tried again after a second, then after twice that, up to a minute, each
 //! time a little off so that many bridges do not knock together. While it is down its last list is
 //! still known to whoever was told: to take tools out of a conversation costs its prompt cache, and
-//! a call that fails says why.
+//! a call that fails says why. Its session is still called in, too: a server may serve calls though
+//! it fails to list. So a session is let go of only once another has been announced in its place.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     failure::Failure,
-    handshake::{Agreed, Handshake},
+    handshake::{self, Agreed, Handshake},
     list::{Listed, Lister},
     listen::{Heard, Listener},
     news::{KeeperEvent, KeeperSettings, News},
@@ -37,9 +38,6 @@ use crate::{
 
 /// Least time from one list to the next, whatever the server says.
 const LIST_GAP: Duration = Duration::from_secs(1);
-
-/// How long a session that nobody begins calls in any more is left alone before it is deleted.
-const RETIRE: Duration = Duration::from_secs(120);
 
 /// Most sessions that wait to be deleted; what is beyond it, the server forgets by itself.
 const MAX_RETIRED: usize = 64;
@@ -83,7 +81,10 @@ pub struct Keeper {
     /// Times in a row that the server was found down.
     failures: u32,
     tools: Option<Listed>,
+    /// What was told of, since the server was last found down.
     announced: Option<Terms>,
+    /// On which terms calls begin, down or not.
+    current: Option<Terms>,
     retired: VecDeque<(Instant, Terms)>,
     news: VecDeque<News>,
     out: Outbox,
@@ -124,6 +125,7 @@ impl Keeper {
             failures: 0,
             tools: None,
             announced: None,
+            current: None,
             retired: VecDeque::new(),
             news: VecDeque::new(),
             out,
@@ -150,7 +152,7 @@ impl Keeper {
         self.out.handle_timeout(now);
         while self.retired.front().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, terms)) = self.retired.pop_front() {
-                self.delete(now, terms);
+                handshake::delete(now, &self.server, terms, &mut self.out);
             }
         }
         match &mut self.state {
@@ -260,6 +262,7 @@ impl Keeper {
             && link.relist_at.is_some_and(|at| at <= now)
         {
             let peer = Peer::new(&self.server, Some(link.agreed.terms.clone()));
+            let peer = peer.in_new_session(!link.is_listed);
             let lister = Lister::new(now, peer, self.settings.timeout, &mut self.out);
             link.lister = Some(lister);
             link.listed_at = now;
@@ -302,8 +305,9 @@ impl Keeper {
         }
         if self.announced.as_ref() != Some(&terms) {
             self.news.push_back(News::Up(terms.clone()));
-            self.announced = Some(terms);
+            self.announced = Some(terms.clone());
         }
+        self.succeed(now, terms);
     }
 
     fn heard(&mut self, now: Instant, heard: Option<Heard>) {
@@ -325,43 +329,38 @@ impl Keeper {
     }
 
     fn reconnect(&mut self, now: Instant) {
-        self.abort();
+        self.abort(now);
         self.connect(now);
     }
 
     fn renewed(&mut self, now: Instant, stale: &Terms, fresh: Terms) {
-        let agreed = match &self.state {
-            State::Over => return self.delete(now, fresh),
-            State::Up(link) if link.agreed.terms == fresh => return,
-            State::Up(link) if link.agreed.terms != *stale => return self.retire(now, fresh),
-            State::Up(link) => link.agreed.clone(),
-            State::Connecting(_) => return self.retire(now, fresh),
-            State::Down(_) => {
-                // It is there again. The session of a call tells too little of the server to go on
-                // with.
-                self.retire(now, fresh);
-                return self.connect(now);
+        if matches!(self.state, State::Over) {
+            return handshake::delete(now, &self.server, fresh, &mut self.out);
+        }
+        let is_current = self.current.as_ref() == Some(stale);
+        if is_current {
+            // The next call begins in it, whatever comes of what is under way here.
+            self.succeed(now, fresh.clone());
+        } else {
+            self.retire(now, fresh.clone());
+        }
+        match &self.state {
+            // It is there again. The session of a call tells too little of the server to go on
+            // with.
+            State::Down(_) => self.connect(now),
+            State::Up(link) if is_current && link.agreed.terms == *stale => {
+                let terms = fresh;
+                let agreed = link.agreed.clone();
+                self.abort(now);
+                self.link(now, Agreed { terms, ..agreed });
             }
-        };
-        self.abort();
-        self.link(
-            now,
-            Agreed {
-                terms: fresh,
-                ..agreed
-            },
-        );
+            State::Connecting(_) | State::Over | State::Up(_) => {}
+        }
     }
 
     fn down(&mut self, now: Instant, why: Failure) {
-        let terms = match &self.state {
-            State::Up(link) => Some(link.agreed.terms.clone()),
-            State::Connecting(_) | State::Down(_) | State::Over => None,
-        };
-        self.abort();
-        if let Some(terms) = terms {
-            self.retire(now, terms);
-        }
+        self.abort(now);
+        self.unlink(now);
         let doublings = self.failures.min(16);
         let wait = self.settings.backoff.saturating_mul(1 << doublings);
         let wait = wait.min(self.settings.max_backoff);
@@ -375,23 +374,24 @@ impl Keeper {
     }
 
     fn shut_down(&mut self, now: Instant) {
-        let terms = match &self.state {
-            State::Up(link) => Some(link.agreed.terms.clone()),
-            State::Connecting(_) | State::Down(_) | State::Over => None,
-        };
-        self.abort();
+        if matches!(self.state, State::Over) {
+            return; // its farewell is under way
+        }
         self.out.drop_errands();
+        self.abort(now);
+        self.unlink(now);
         self.state = State::Over;
         let retired = std::mem::take(&mut self.retired);
-        for terms in retired.into_iter().map(|(_, terms)| terms).chain(terms) {
-            self.delete(now, terms);
+        let retired = retired.into_iter().map(|(_, terms)| terms);
+        for terms in retired.chain(self.current.take()) {
+            handshake::delete(now, &self.server, terms, &mut self.out);
         }
     }
 
     /// Gives up what is under way.
-    fn abort(&mut self) {
+    fn abort(&mut self, now: Instant) {
         match &mut self.state {
-            State::Connecting(handshake) => handshake.abort(&mut self.out),
+            State::Connecting(handshake) => handshake.leave(now, &mut self.out),
             State::Down(_) | State::Over => {}
             State::Up(link) => {
                 if let Some(lister) = &mut link.lister {
@@ -404,17 +404,30 @@ impl Keeper {
         }
     }
 
-    /// Nobody begins anything on these terms any more, but calls may still run on them.
-    fn retire(&mut self, now: Instant, terms: Terms) {
-        if terms.session.is_some() && self.retired.len() < MAX_RETIRED {
-            self.retired.push_back((now + RETIRE, terms));
+    /// Deletes the session that is being tried, of which nobody has been told.
+    fn unlink(&mut self, now: Instant) {
+        if let State::Up(link) = &self.state
+            && self.current.as_ref() != Some(&link.agreed.terms)
+        {
+            let terms = link.agreed.terms.clone();
+            handshake::delete(now, &self.server, terms, &mut self.out);
         }
     }
 
-    fn delete(&mut self, now: Instant, terms: Terms) {
-        if terms.session.is_some() {
-            let peer = Peer::new(&self.server, Some(terms));
-            self.out.errand(now, peer.delete());
+    /// From now on calls begin on these terms.
+    fn succeed(&mut self, now: Instant, terms: Terms) {
+        if let Some(before) = self.current.replace(terms) {
+            self.retire(now, before);
+        }
+    }
+
+    /// Nobody begins anything on these terms any more, but calls may still run on them; unless they
+    /// are the current ones.
+    fn retire(&mut self, now: Instant, terms: Terms) {
+        let is_in_use = self.current.as_ref() == Some(&terms);
+        if terms.session.is_some() && !is_in_use && self.retired.len() < MAX_RETIRED {
+            let at = now + self.settings.retire;
+            self.retired.push_back((at, terms));
         }
     }
 }

@@ -18,9 +18,17 @@ use crate::{
     time::{Duration, Instant, earliest},
 };
 
-/// Most tools of one server. Models are given a few hundred at most; a server with more pages than
-/// this has no end.
+/// Most tools of one server. Models are given a few hundred at most.
 const MAX_TOOLS: usize = 4096;
+
+/// Most pages of a list. A server that always names a further one has no end.
+const MAX_PAGES: usize = 256;
+
+/// Longest cursor, in bytes: all that came are kept, to know one that comes again.
+const MAX_CURSOR: usize = 4 << 10;
+
+/// Most text of all pages, in bytes.
+const MAX_TEXT: usize = 32 << 20;
 
 /// What a tool that describes no arguments takes.
 const ANY_OBJECT: &[u8] = br#"{"type":"object"}"#;
@@ -91,12 +99,21 @@ pub(super) struct Listed {
     pub(super) refused: Vec<Refused>,
 }
 
+impl Listed {
+    /// How many tools were listed, offered or not.
+    fn len(&self) -> usize {
+        self.tools.len() + self.refused.len()
+    }
+}
+
 /// Reads a list, page after page.
 #[derive(Debug)]
 pub(super) struct Lister {
     peer: Peer,
     exchange: Exchange,
     listed: Listed,
+    /// How long the pages were, in bytes.
+    text: usize,
     cursors: BTreeSet<String>,
     /// How long each page may take.
     timeout: Duration,
@@ -109,6 +126,7 @@ impl Lister {
             exchange: page(&peer, None, out),
             peer,
             listed: Listed::default(),
+            text: 0,
             cursors: BTreeSet::new(),
             timeout,
             until: now + timeout,
@@ -163,13 +181,25 @@ impl Lister {
 
     /// Keeps a page; gives the next one's cursor.
     fn turn(&mut self, answer: Answer) -> Result<Option<String>, Failure> {
+        let page = answer?;
+        self.text += page.len();
+        if self.text > MAX_TEXT {
+            return Err(Failure::TooLarge);
+        }
         let is_stateless = self.peer.version().is_stateless();
-        let cursor = read_page(&answer?, is_stateless, &mut self.listed)
+        let cursor = read_page(&page, is_stateless, &mut self.listed)
             .map_err(|_| Failure::Malformed("no list of tools"))?;
+        if self.listed.len() > MAX_TOOLS {
+            return Err(Failure::Malformed("too many tools"));
+        }
         let Some(cursor) = cursor else {
             return Ok(None);
         };
-        if self.cursors.contains(&cursor) || self.listed.tools.len() > MAX_TOOLS {
+        if cursor.len() > MAX_CURSOR {
+            return Err(Failure::Malformed("a cursor that is too long"));
+        }
+        // This page's own cursor is among them, but for the first, which had none.
+        if self.cursors.contains(&cursor) || self.cursors.len() + 1 >= MAX_PAGES {
             return Err(Failure::Malformed("the list of tools has no end"));
         }
         Ok(Some(cursor))
@@ -207,7 +237,8 @@ fn read_page(
     // A list without the member is none.
     let mut tools = tools.unwrap_or(Scanner::new(b"null")?);
     tools.array()?;
-    while tools.element()? {
+    // One beyond the limit is enough to see that there are too many.
+    while listed.len() <= MAX_TOOLS && tools.element()? {
         match read_tool(&mut tools, text, mirrored)? {
             Ok(tool) => listed.tools.push(Arc::new(tool)),
             Err(refused) => listed.refused.push(refused),

@@ -23,16 +23,20 @@ pub struct KeeperSettings {
     /// How often the tools are listed anew though nothing was said of a change; zero: never. It is
     /// also what finds out that a silent server has gone.
     pub refresh: Duration,
+    /// How long a session that no call begins in any more is left alone before it is deleted:
+    /// longer than any call takes.
+    pub retire: Duration,
 }
 
 impl Default for KeeperSettings {
-    /// 10 s; from 1 s to 60 s; every five minutes.
+    /// 10 s; from 1 s to 60 s; every five minutes; after two minutes.
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(10),
             backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(60),
             refresh: Duration::from_secs(300),
+            retire: Duration::from_secs(120),
         }
     }
 }

@@ -28,11 +28,16 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// Both, always: servers refuse a request whose reply could not be a stream with 406.
 const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
+/// Longest id of a server's request that is answered, in bytes: the answer repeats it.
+const MAX_ID: usize = 256;
+
 /// A server and the terms it is spoken to on; none yet while they are being agreed on.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) server: Arc<Server>,
     pub(super) terms: Option<Terms>,
+    /// Whether the session has only just begun.
+    is_new: bool,
 }
 
 impl Peer {
@@ -40,7 +45,14 @@ impl Peer {
         Self {
             server: Arc::clone(server),
             terms,
+            is_new: false,
         }
+    }
+
+    /// The same, where `is_new` in a session that has only just begun: a server that refuses a
+    /// request in it has not forgotten it.
+    pub(super) fn in_new_session(self, is_new: bool) -> Self {
+        Self { is_new, ..self }
     }
 
     pub(super) fn version(&self) -> Version {
@@ -49,6 +61,11 @@ impl Peer {
 
     pub(super) fn has_session(&self) -> bool {
         self.terms.as_ref().is_some_and(|t| t.session.is_some())
+    }
+
+    /// Whether a request that is refused as a bad one may have been refused for its session.
+    pub(super) fn may_be_forgotten(&self) -> bool {
+        self.has_session() && !self.is_new
     }
 
     /// A message of ours. `method` is the message's, `more` are fields that only this message has.
@@ -81,7 +98,7 @@ impl Peer {
 
     /// Answers a server's request. Revisions without a session have none, and forbid to answer.
     pub(super) fn answer(&self, now: Instant, id: &[u8], method: &str, out: &mut Outbox) {
-        if !self.version().is_stateless() {
+        if !self.version().is_stateless() && id.len() <= MAX_ID {
             let request = self.post("", HeaderMap::new(), rpc::answer(id, method));
             out.errand(now, request);
         }

@@ -28,10 +28,10 @@ struct Renewal {
     handshake: Handshake,
 }
 
-/// A session that a server does not know any more: the server's name, and the terms.
+/// A session that a server does not know any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lost {
-    pub(super) server: Arc<str>,
+    pub(super) server: Arc<Server>,
     pub(super) stale: Terms,
 }
 
@@ -44,7 +44,6 @@ impl Renewals {
     pub(super) fn begin(
         &mut self,
         now: Instant,
-        server: &Arc<Server>,
         lost: &Lost,
         timeout: Duration,
         out: &mut Outbox,
@@ -55,7 +54,7 @@ impl Renewals {
         if self.running.iter().all(|renewal| renewal.lost != *lost) {
             self.running.push(Renewal {
                 lost: lost.clone(),
-                handshake: Handshake::renew(now, server, timeout, out),
+                handshake: Handshake::renew(now, &lost.server, timeout, out),
             });
         }
         None
@@ -89,9 +88,9 @@ impl Renewals {
         handshakes.filter_map(Handshake::deadline).min()
     }
 
-    pub(super) fn abort(&mut self, out: &mut Outbox) {
+    pub(super) fn abort(&mut self, now: Instant, out: &mut Outbox) {
         for mut renewal in std::mem::take(&mut self.running) {
-            renewal.handshake.abort(out);
+            renewal.handshake.leave(now, out);
         }
     }
 

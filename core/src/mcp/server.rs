@@ -26,7 +26,7 @@ const TELLING: usize = 8;
 /// assert!(server.offers("coder_list") && !server.offers("coder_delete") && !server.offers("list"));
 /// # Ok::<(), aibridge_core::mcp::BadPattern>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Its name in the configuration, which the names of its tools contain; unique.
     pub name: Arc<str>,
@@ -120,6 +120,8 @@ impl PartialEq for Pattern {
         self.0.as_str() == other.0.as_str()
     }
 }
+
+impl Eq for Pattern {}
 
 /// Why a text is not a [`Pattern`].
 #[derive(Clone, Debug, PartialEq, Eq)]

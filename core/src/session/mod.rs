@@ -44,7 +44,7 @@ use crate::{
     record::Record,
     rng::Rng,
     target::Target,
-    time::{Instant, earliest},
+    time::{Duration, Instant, earliest},
 };
 
 mod client;
@@ -116,6 +116,9 @@ pub const ALPN: &[u8] = b"http/1.1";
 /// Bytes on their way to the client above which upstream is not read, so that a slow client slows
 /// its upstream.
 const SEND_WINDOW: usize = 128 << 10;
+
+/// How much later than a call's own limit its MCP session may be deleted at the earliest.
+const CALL_MARGIN: Duration = Duration::from_secs(10);
 
 /// One client connection. See the [module](self), and [the contract](crate#the-contract).
 ///
@@ -277,7 +280,13 @@ impl Session {
         server: Arc<mcp::Server>,
         mut rng: Rng,
     ) -> Self {
-        let keeper = Keeper::new(now, server, KeeperSettings::default(), rng.fork());
+        let settings = KeeperSettings::default();
+        let call = config.tools.call.saturating_add(CALL_MARGIN);
+        let settings = KeeperSettings {
+            retire: settings.retire.max(call),
+            ..settings
+        };
+        let keeper = Keeper::new(now, server, settings, rng.fork());
         let mut session = Self::new(now, config, rng);
         session.flow = Flow::Keeping(Box::new(Keeping::new(now, keeper)));
         session.pump_keeper();

@@ -195,7 +195,7 @@ fn asked(query: &Query) -> (String, String) {
         Query::Keep(server) => said(format!("keep {}", server.name)),
         Query::News(server, news) => (format!("news of {}", server.name), format!("{news:?}")),
         Query::Release(ticket) => said(format!("release {}", ticket.0)),
-        Query::Tell(server, word) => (format!("tell {server}"), format!("{word:?}")),
+        Query::Tell(server, word) => (format!("tell {}", server.name), format!("{word:?}")),
         Query::Terms(server) => said(format!("terms of {}", server.name)),
     }
 }

@@ -178,7 +178,7 @@ fn what_goes_wrong_is_told_in_words() {
         // The server or the tool may be gone: its keeper is to look.
         let is_doubtful = ["no such tool", "fading", "hang", "die"].contains(&name);
         assert_eq!(events.len(), 1 + usize::from(is_doubtful), "{name}");
-        let recheck = CallEvent::Recheck("fake".into());
+        let recheck = CallEvent::Recheck(server());
         assert_eq!(events.contains(&recheck), is_doubtful, "{name}");
     }
 }
@@ -199,7 +199,7 @@ fn what_the_server_asks_meanwhile_is_answered() {
     let terms = session(&mut fake);
     let mut world = World::new(fake);
     let events = call(&mut world, &terms, "chatty");
-    assert!(events.contains(&CallEvent::Recheck("fake".into())));
+    assert!(events.contains(&CallEvent::Recheck(server())));
     let answers: Vec<_> = world
         .fake
         .bodies

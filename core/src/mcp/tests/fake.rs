@@ -32,10 +32,14 @@ pub(super) struct Fake {
     pub(super) down: bool,
     /// The reply to a GET without an event to go on from.
     pub(super) listening: StatusCode,
+    /// Messages that it refuses by their methods, each with which status.
+    pub(super) refused: Vec<(&'static str, StatusCode)>,
     /// Sessions begun.
     pub(super) begun: u32,
     /// The session that is known; none after it was lost.
     pub(super) session: Option<String>,
+    /// Sessions that it was asked to delete.
+    pub(super) deleted: Vec<String>,
     /// Method and, for messages, JSON-RPC method of each request.
     pub(super) seen: Vec<String>,
     /// Messages that were sent to it, whole.
@@ -54,8 +58,10 @@ impl Fake {
             pages: vec![vec!["echo"]],
             down: false,
             listening: StatusCode::METHOD_NOT_ALLOWED,
+            refused: Vec::new(),
             begun: 0,
             session: None,
+            deleted: Vec::new(),
             seen: Vec::new(),
             bodies: Vec::new(),
         }
@@ -110,6 +116,9 @@ impl Fake {
             return refusal;
         }
         assert_eq!(version, self.handshake.map(Version::as_str));
+        if let Some((_, status)) = self.refused.iter().find(|(it, _)| *it == method) {
+            return error(*status, &body["id"], -32000, "not today");
+        }
         self.message(&method, &body)
     }
 
@@ -120,6 +129,10 @@ impl Fake {
     }
 
     fn no_post(&mut self, request: &Request) -> Vec<Input> {
+        if request.method == Method::DELETE {
+            let session = &request.headers["mcp-session-id"];
+            self.deleted.push(session.to_str().unwrap().to_owned());
+        }
         if let Some(refusal) = self.session_refusal(&request.headers) {
             return refusal;
         }

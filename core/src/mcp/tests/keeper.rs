@@ -135,33 +135,58 @@ fn defect_21_all_pages_of_a_list_are_read() {
     }
 }
 
-#[test]
-fn a_list_without_end_is_refused() {
+/// Why a list is refused whose pages, counted from 1, have this in place of the start of their
+/// tools, and how many of them were asked for.
+fn refused_list(start: impl Fn(usize) -> String) -> (Failure, usize) {
     let mut world = World::new(Fake::modern());
     let mut keeper = Keeper::new(world.now, server(), KeeperSettings::default(), Rng::new(1));
-    let mut asked = 0;
+    let mut pages = 0;
     while let Some(Action::Request(on, request)) = keeper.poll_action() {
-        asked += 1;
-        for input in world.fake.reply(&request) {
+        let reply = world.fake.reply(&request);
+        pages += usize::from(world.fake.seen.last().unwrap() == "tools/list");
+        assert!(pages < 1000);
+        for input in reply {
             let input = match input {
                 Input::Body(bytes) => {
                     let text = String::from_utf8(bytes.into()).unwrap();
-                    Input::Body(
-                        text.replace(r#""tools":["#, r#""nextCursor":"0","tools":["#)
-                            .into(),
-                    )
+                    Input::Body(text.replace(r#""tools":["#, &start(pages)).into())
                 }
                 other => other,
             };
             Machine::handle(&mut keeper, world.now, on, input);
         }
-        assert!(asked < 10);
     }
-    let news = news(&mut keeper);
-    let [News::Down { why, .. }] = &news[..] else {
-        panic!("{news:?}")
+    let mut news = news(&mut keeper);
+    match news.pop() {
+        Some(News::Down { why, .. }) if news.is_empty() => (why, pages),
+        last => panic!("{news:?} {last:?}"),
+    }
+}
+
+#[test]
+fn a_list_without_end_is_refused() {
+    let no_end = Failure::Malformed("the list of tools has no end");
+    let repeated = |_| r#""nextCursor":"0","tools":["#.to_owned();
+    assert_eq!(refused_list(repeated), (no_end.clone(), 2));
+    // Each of these cursors is another one, and the fake server's first page.
+    let ever_new = |page| format!(r#""nextCursor":"{}","tools":["#, "0".repeat(page));
+    assert_eq!(refused_list(ever_new), (no_end, 256));
+}
+
+#[test]
+fn a_list_that_is_too_large_is_refused() {
+    let many = |_| format!(r#""tools":[{}"#, "1,".repeat(4096));
+    let too_many = Failure::Malformed("too many tools");
+    assert_eq!(refused_list(many), (too_many, 1));
+    let long = |_| format!(r#""nextCursor":"{}","tools":["#, "0".repeat(5000));
+    let too_long = Failure::Malformed("a cursor that is too long");
+    assert_eq!(refused_list(long), (too_long, 1));
+    let padding = "x".repeat(12 << 20);
+    let large = |page| {
+        let cursor = "0".repeat(page);
+        format!(r#""nextCursor":"{cursor}","x":"{padding}","tools":["#)
     };
-    assert_eq!(*why, Failure::Malformed("the list of tools has no end"));
+    assert_eq!(refused_list(large), (Failure::TooLarge, 3));
 }
 
 #[test]
@@ -259,7 +284,92 @@ fn a_session_that_the_server_forgot_is_begun_anew() {
             news(&mut keeper),
             [up(Version::V20251125, Some("session-2"))]
         );
+        // It may have been refused for another reason, with calls still running in it.
+        world.pass(&mut keeper, Duration::from_secs(119));
+        assert!(world.fake.deleted.is_empty());
+        world.pass(&mut keeper, Duration::from_secs(2));
+        assert_eq!(world.fake.deleted, ["session-1"]);
     }
+}
+
+#[test]
+fn a_bad_request_for_the_first_list_is_told_in_the_servers_words() {
+    let mut world = World::new(Fake {
+        refused: vec![("tools/list", StatusCode::BAD_REQUEST)],
+        ..Fake::new()
+    });
+    let mut keeper = keep(&mut world);
+    let news = news(&mut keeper);
+    let [News::Down { why, .. }] = &news[..] else {
+        panic!("{news:?}")
+    };
+    assert_eq!(*why, Failure::Error(-32000, "not today".into()));
+}
+
+#[test]
+fn a_handshake_that_fails_in_the_end_leaves_no_session_behind() {
+    let mut world = World::new(Fake {
+        refused: vec![("notifications/initialized", StatusCode::NOT_FOUND)],
+        ..Fake::new()
+    });
+    let mut keeper = keep(&mut world);
+    assert!(matches!(news(&mut keeper)[..], [News::Down { .. }]));
+    assert_eq!(world.fake.deleted, ["session-1"]);
+
+    // A notification that a server merely has no use for is not what a handshake fails for.
+    world.fake.refused[0].1 = StatusCode::BAD_REQUEST;
+    world.pass(&mut keeper, Duration::from_secs(1));
+    assert_eq!(
+        news(&mut keeper)[1..],
+        [up(Version::V20251125, Some("session-2"))]
+    );
+}
+
+/// A server that cannot list its tools may still run them.
+#[test]
+fn a_session_is_called_in_until_there_is_another() {
+    let mut world = World::new(Fake::new());
+    let mut keeper = keep(&mut world);
+    world.fake.refused = vec![("tools/list", StatusCode::INTERNAL_SERVER_ERROR)];
+    world.pass(&mut keeper, Duration::from_secs(900));
+    assert!(matches!(news(&mut keeper)[2], News::Down { .. }));
+    let deleted = &world.fake.deleted;
+    assert!(!deleted.is_empty() && !deleted.contains(&"session-1".to_owned()));
+
+    world.fake.refused.clear();
+    world.pass(&mut keeper, Duration::from_secs(60));
+    let told = news(&mut keeper);
+    assert!(matches!(told.last(), Some(News::Up(_))), "{told:?}");
+    world.pass(&mut keeper, Duration::from_secs(120));
+    assert!(world.fake.deleted.contains(&"session-1".to_owned()));
+    keeper.handle(world.now, KeeperEvent::Shutdown);
+    world.settle(&mut keeper);
+    assert_eq!(world.fake.deleted.len(), world.fake.begun as usize);
+}
+
+#[test]
+fn a_session_that_calls_go_on_in_while_the_server_is_down_is_kept_and_deleted_at_shutdown() {
+    let mut world = World::new(Fake::new());
+    let mut keeper = keep(&mut world);
+    world.fake.refused = vec![("tools/list", StatusCode::INTERNAL_SERVER_ERROR)];
+    keeper.handle(world.now, KeeperEvent::Recheck);
+    world.pass(&mut keeper, Duration::from_secs(1));
+    let terms = |session: &str| Terms {
+        version: Version::V20251125,
+        session: Some(session.parse().unwrap()),
+    };
+    let (stale, fresh) = (terms("session-1"), terms("session-of-a-call"));
+    keeper.handle(world.now, KeeperEvent::Renewed { stale, fresh });
+    world.pass(&mut keeper, Duration::from_secs(900));
+    let deleted = |world: &World, session: &str| {
+        let deleted = world.fake.deleted.iter().filter(|it| *it == session);
+        deleted.count()
+    };
+    assert_eq!(deleted(&world, "session-1"), 1);
+    assert_eq!(deleted(&world, "session-of-a-call"), 0);
+    keeper.handle(world.now, KeeperEvent::Shutdown);
+    world.settle(&mut keeper);
+    assert_eq!(deleted(&world, "session-of-a-call"), 1);
 }
 
 #[test]
@@ -293,7 +403,7 @@ fn a_session_that_a_call_renewed_is_taken_over() {
     world.pass(&mut keeper, Duration::from_secs(119));
     assert!(!world.fake.seen.contains(&"DELETE".to_owned()));
     world.pass(&mut keeper, Duration::from_secs(2));
-    assert_eq!(world.fake.seen.last().unwrap(), "DELETE");
+    assert_eq!(world.fake.deleted, ["session-1", "session-10"]);
     assert_eq!(news(&mut keeper), []);
 }
 

@@ -67,6 +67,25 @@ fn a_listening_stream_that_breaks_is_opened_again_and_pings_on_it_are_answered()
     assert_eq!(world.open.len(), 1);
 }
 
+/// The answer repeats the id, and would be held until it is sent.
+#[test]
+fn a_request_with_an_id_of_any_length_is_not_answered() {
+    for (length, answers) in [(254, 1), (255, 0), (1 << 20, 0)] {
+        let mut world = World::new(Fake {
+            listening: StatusCode::OK,
+            ..Fake::new()
+        });
+        let mut keeper = keep(&mut world);
+        let stream = world.open[0];
+        let ping = event(&serde_json::json!({"id": "x".repeat(length), "method": "ping"}));
+        world.tell(&mut keeper, stream, Input::Body(ping.into()));
+        world.settle(&mut keeper);
+        let answered = world.fake.seen.iter().filter(|seen| *seen == "answer");
+        assert_eq!(answered.count(), answers, "{length}");
+        assert_eq!(world.open, [stream]);
+    }
+}
+
 #[test]
 fn a_listening_stream_that_fails_shows_at_once_that_the_server_is_gone() {
     for fake in [Fake::new(), Fake::modern()] {

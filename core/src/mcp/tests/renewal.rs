@@ -31,7 +31,7 @@ fn a_lost_session_is_renewed_and_the_call_repeated() {
             session: Some("session-2".parse().unwrap()),
             ..stale.clone()
         };
-        let server = "fake".into();
+        let server = server();
         assert!(
             events.contains(&CallEvent::Renewed {
                 server,
@@ -101,6 +101,47 @@ fn a_session_lost_again_at_once_is_a_failure() {
         panic!()
     };
     assert_eq!(failure, Failure::SessionLost);
+}
+
+/// A server does not forget a session that it has just given: what it refuses then, it refuses for
+/// what it says.
+#[test]
+fn a_bad_request_in_a_new_session_is_told_in_the_servers_words() {
+    let mut fake = Fake {
+        refused: vec![("tools/call", StatusCode::BAD_REQUEST)],
+        ..Fake::new()
+    };
+    let stale = session(&mut fake);
+    fake.restart();
+    let mut world = World::new(fake);
+    let events = call(&mut world, &stale, "echo");
+    let refusal = Failure::Error(-32000, "not today".into());
+    assert_eq!(outcome(&events), Err(&refusal));
+    assert_eq!(world.fake.begun, 2);
+}
+
+#[test]
+fn a_session_begun_for_a_client_that_leaves_meanwhile_is_deleted() {
+    let mut fake = Fake::new();
+    let stale = session(&mut fake);
+    fake.restart();
+    let mut world = World::new(fake);
+    let mut calls = calls();
+    begin(&world, &mut calls, &stale, "echo");
+    while let Some(Action::Request(on, request)) = calls.poll_action() {
+        world.open.push(on);
+        let reply = world.fake.reply(&request);
+        if world.fake.seen.last().unwrap() == "notifications/initialized" {
+            break;
+        }
+        for input in reply {
+            world.tell(&mut calls, on, input);
+        }
+    }
+    calls.cancel_all(world.now);
+    world.settle(&mut calls);
+    assert_eq!(world.fake.deleted, ["session-2"]);
+    assert!(calls.is_idle());
 }
 
 #[test]
