@@ -22,7 +22,7 @@ use aibridge_core::{
 };
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Full, channel::Channel};
+use http_body_util::{BodyExt, Full, Limited, channel::Channel};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     client::legacy::{Client, ResponseFuture, connect::HttpConnector},
@@ -74,8 +74,6 @@ async fn serve(
     bridge: Arc<Mutex<Bridge>>,
     client: Upstream,
 ) -> Result<Reply, Box<dyn Error + Send + Sync>> {
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
     let (config, id) = {
         let mut bridge = bridge.lock().unwrap_or_else(PoisonError::into_inner);
         (
@@ -83,6 +81,11 @@ async fn serve(
             InterceptionId::draw(&mut bridge.fork_rng()),
         )
     };
+    let (parts, body) = request.into_parts();
+    // Limits are ours to keep on this level. Beyond this one, the connection ends; a server that is
+    // kinder answers 413.
+    let limit = usize::try_from(config.limits.body).unwrap_or(usize::MAX);
+    let body = Limited::new(body, limit).collect().await?.to_bytes();
     let request = Request::from_parts(parts, body);
     let interception = Interception::new(now(), &config, id, request);
     let (head, reply) = oneshot::channel();

@@ -118,7 +118,7 @@ pub struct Capacity {
     /// Clients' connections.
     pub connections: usize,
     /// Bytes of requests that are kept in memory: those that are being read, and those that might
-    /// have to be sent again.
+    /// have to be sent again. What tools add to a request that runs counts too, and is not refused.
     pub buffered: u64,
 }
 
@@ -184,11 +184,7 @@ pub struct Provider {
 impl Provider {
     /// A provider with the default policy, no keys, and BYOK allowed.
     pub fn new(name: &str, vendor: Vendor, target: Target, base_path: &str) -> Self {
-        let Failover {
-            default_cooldown,
-            max_cooldown,
-            ..
-        } = Failover::default();
+        let failover = Failover::default();
         Self {
             name: name.into(),
             vendor,
@@ -197,9 +193,9 @@ impl Provider {
             keys: Vec::new(),
             byok: true,
             send_actor: false,
-            policy: Arc::new(Failover::default()),
-            default_cooldown,
-            max_cooldown,
+            policy: Arc::new(failover),
+            default_cooldown: failover.default_cooldown,
+            max_cooldown: failover.max_cooldown,
             breaker: None,
         }
     }
@@ -271,7 +267,8 @@ pub struct Timeouts {
     pub ping: Duration,
     /// A client's request head, from its first byte to its last.
     pub client_header: Duration,
-    /// Silence within a client's request body, and of a client that does not read.
+    /// How long a client may take over each 16 KiB of a request's body, and may leave a reply
+    /// unread.
     pub client_body: Duration,
     /// How long a client may hold an idle connection.
     pub client_idle: Duration,

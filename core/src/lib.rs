@@ -14,8 +14,8 @@
 //! Beside either stands one [`Bridge`], which holds what they share: the configuration in force,
 //! key pools, idle upstream connections, the tools of MCP servers, circuit breakers, and what is
 //! counted to admit requests. It is never touched from within: they ask, and are answered at once.
-//! What bounds a client, a body or all requests together, and circuit breakers, is asked for by a
-//! session; who drives interceptions has limits of its own.
+//! Limits (per client, per body, in all) and circuit breakers are enforced by a [`Session`]; whoever
+//! drives an [`Interception`] directly enforces their own.
 //!
 //! # The contract
 //!
@@ -28,13 +28,13 @@
 //! 4. wait for one thing, tell it, repeat.
 //!
 //! A session comes from [`Bridge::connected`]. When it is over, or is dropped as it is, tell
-//! [`Bridge::disconnected`]: what it holds of limits is free only then. After each call of the
-//! bridge's, close the idle connections that [`Bridge::poll_close`] names, and call
+//! [`Bridge::disconnected`]: what it holds of limits is free only then. After each call to the
+//! bridge, close the idle connections that [`Bridge::poll_close`] names, and call
 //! [`Bridge::handle_timeout`] when [`Bridge::poll_timeout`] says. Where MCP servers are configured,
 //! run the sessions of [`Bridge::keepers`] too, at the start and after each reload.
 //!
-//! To answer the queries first gives right results too, but a connection that has just come free is
-//! not yet lent again.
+//! Answering queries first gives right results too, but then a connection that has just become free
+//! is not reused at once.
 //!
 //! `handle*` cannot fail: what a peer does wrong becomes actions and a record. News of a connection
 //! or a call that is over is normal, and ignored. `now` never decreases. `handle_timeout` may be
@@ -92,8 +92,8 @@
 //! # What is below
 //!
 //! [`keypool`] with the [`Policy`](keypool::Policy) trait that decides a key's fate; [`api`], what
-//! the three provider APIs look like; [`mcp`], a client of MCP servers; [`proxy`], the way out
-//! through one; and the codecs: [`http1`], [`sse`] and [`json`]. Plain values stand between:
+//! the three provider APIs look like; [`mcp`], a client of MCP servers; [`proxy`], outbound HTTP
+//! proxies; and the codecs: [`http1`], [`sse`] and [`json`]. Plain values stand between:
 //! [`config`] goes in once, a [`record`] comes out for keeping, and a [`secret`] cannot be printed.
 //! Each layer uses only those below it. Beside all of it stands [`trace`]: what a session was told
 //! and did, written down and run again.

@@ -176,3 +176,25 @@ fn by_default_a_provider_is_never_left_alone() {
     }
     script.verify();
 }
+
+/// What failed where a provider was says nothing of where it is now.
+#[test]
+fn a_provider_that_moves_begins_with_a_closed_circuit() {
+    let script = statuses([529; 5]);
+    let mut sim = Sim::new(with_breakers(), &script);
+    for _ in 0..5 {
+        sim.ask(&Ask::new(Api::Messages, false));
+    }
+    sim.reload(with_breakers()).unwrap();
+    assert_eq!(
+        sim.ask(&Ask::new(Api::Messages, false)).status,
+        503,
+        "as it was"
+    );
+    sim.reload(setup::with_providers(with_breakers(), |provider| {
+        provider.base_path = "/moved".into();
+    }))
+    .unwrap();
+    assert_eq!(sim.ask(&Ask::new(Api::Messages, false)).status, 200);
+    script.verify();
+}

@@ -73,7 +73,9 @@ impl Admission {
         bytes: u64,
         config: &Config,
     ) -> Result<Ticket, Refused> {
-        if self.held.saturating_add(bytes) > config.capacity.buffered {
+        // What tools add to running requests may have gone beyond the limit. A request that holds
+        // nothing does no harm.
+        if bytes > 0 && self.held.saturating_add(bytes) > config.capacity.buffered {
             return Err(Refused::Busy(RETRY_AFTER));
         }
         self.held += bytes;
@@ -187,16 +189,23 @@ impl Admission {
         self.epochs.keys().next().copied()
     }
 
-    /// Another configuration is in force: what it has no use for goes.
-    pub(super) fn adopt(&mut self, config: &Config) {
+    /// Another configuration is in force: what it has no use for goes. A provider that has moved is
+    /// not to blame for what failed where it was.
+    pub(super) fn adopt(&mut self, before: &Config, config: &Config) {
         let running = |usage: &Usage| usage.running > 0;
         self.clients.retain(|name, usage| {
             let mut limited = config.clients.iter().filter(|client| client.is_limited());
             running(usage) || limited.any(|client| client.name == *name)
         });
         self.circuits.retain(|(name, _), _| {
-            let mut provider = config.providers.iter();
-            provider.any(|provider| provider.name == *name && provider.breaker.is_some())
+            let of = |config: &Config| {
+                let mut providers = config.providers.iter();
+                providers.find(|provider| provider.name == *name).cloned()
+            };
+            let stays = |(before, now): (Arc<Provider>, Arc<Provider>)| {
+                now.breaker.is_some() && now.is_same_origin(&before)
+            };
+            of(before).zip(of(config)).is_some_and(stays)
         });
     }
 

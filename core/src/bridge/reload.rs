@@ -52,7 +52,7 @@ impl Bridge {
             }
         }
         self.tools.adopt(registry, ending);
-        self.admission.adopt(&self.config);
+        self.admission.adopt(&before, &self.config);
         self.forget_departed();
         self.idle.expire(now);
         Ok(())

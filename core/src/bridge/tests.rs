@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     api::Vendor,
+    config::Capacity,
     interception::{Answer as Told, Query as Asks},
     keypool::{Exhausted, Fate, Reason, Verdict, Walker},
     target::Target,
@@ -173,6 +174,42 @@ fn bad_keys_are_named_with_their_provider() {
     };
     let error = Bridge::new(Arc::new(config), 1).unwrap_err();
     assert_eq!(error, Invalid::Keys("p".into(), PoolError::Duplicate(1)));
+}
+
+#[test]
+fn what_running_requests_add_is_counted_and_never_refused() {
+    let config = Config {
+        capacity: Capacity {
+            buffered: 100,
+            ..Capacity::default()
+        },
+        ..Config::default()
+    };
+    let mut bridge = Bridge::new(Arc::new(config), 1).unwrap();
+    let admit = |bridge: &mut Bridge, bytes| match bridge.answer(NOW, Query::Admit { bytes }) {
+        Answer::Admit(admitted) => admitted.map(|(_, ticket)| ticket),
+        answer => panic!("{answer:?}"),
+    };
+    let ticket = admit(&mut bridge, 60).unwrap();
+    let bytes = 150;
+    bridge.answer(NOW, Query::Held { ticket, bytes });
+    assert_eq!(bridge.load().buffered, 150);
+
+    let busy = Refused::Busy(Duration::from_secs(1));
+    assert_eq!(admit(&mut bridge, 1), Err(busy.clone()));
+    let other = admit(&mut bridge, 0).expect("it holds nothing");
+    let query = Query::Hold {
+        ticket: other,
+        bytes: 1,
+    };
+    let Answer::Granted(granted) = bridge.answer(NOW, query) else {
+        panic!("no answer");
+    };
+    assert_eq!(granted, Err(busy));
+
+    bridge.answer(NOW, Query::Release(ticket));
+    assert_eq!(bridge.load().buffered, 0);
+    assert!(admit(&mut bridge, 100).is_ok());
 }
 
 #[test]

@@ -373,10 +373,13 @@ impl Whole {
     }
 }
 
+/// Whether a body must be decoded before it can be looked into (RFC 9110 §8.4).
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let fields = headers.get_all(CONTENT_ENCODING).into_iter();
+    let mut codings = fields
+        .flat_map(|field| field.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// By what upstream says; where it says nothing, by what was asked for.
@@ -399,5 +402,29 @@ pub(super) const fn keep_alive(api: Api) -> &'static [u8] {
     match api.vendor() {
         Vendor::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
         Vendor::OpenAi => b": keep-alive\n\n",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_codings_that_change_something_encode() {
+        for (fields, expected) in [
+            (&[][..], false),
+            (&[""], false),
+            (&["identity"], false),
+            (&["Identity , identity"], false),
+            (&["gzip"], true),
+            (&["identity, br"], true),
+            (&["identity", "gzip"], true),
+        ] {
+            let field = |text: &&'static str| (CONTENT_ENCODING, HeaderValue::from_static(text));
+            let headers = fields.iter().map(field).collect();
+            assert_eq!(is_encoded(&headers), expected, "{fields:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! From a request's target to a provider and a route: what is bridged, what is passed through, and what is refused.
+//! From a request's target to a provider and a route: what is bridged, what is passed through, and
+//! what is refused.
 //!
 //! Paths are matched after normalising (RFC 3986 §6.2.2): percent-encoded unreserved characters are
 //! decoded. What could mean one path to us and another to upstream is refused: dot segments, and
@@ -134,7 +135,7 @@ fn route(vendor: Vendor, path: &str) -> Option<Route> {
         (Vendor::OpenAi, "/chat/completions") => Some(Api::ChatCompletions),
         (Vendor::OpenAi, "/responses") => Some(Api::Responses),
         // Some providers take it for the one above, which would not be recorded then.
-        (Vendor::OpenAi, "/responses/") => return None,
+        (Vendor::OpenAi, path) if path.trim_end_matches('/') == "/responses" => return None,
         _ => None,
     };
     if let Some(api) = bridged {
@@ -332,6 +333,7 @@ mod tests {
             ("/openai/v1", 404, openai),
             ("/openai/v1x/responses", 404, openai),
             ("/openai/v1/responses/", 404, openai),
+            ("/openai/v1/responses//", 404, openai),
             ("/anthropic/v1/../v1/messages", 400, None),
             ("/anthropic/v1/models/%2e%2E/x", 400, None),
             ("/anthropic/v1/models/x/..%2F..%5Cadmin", 400, None),

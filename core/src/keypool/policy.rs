@@ -211,12 +211,13 @@ pub struct Candidate<'a> {
     pub index: usize,
     /// What may be shown of it.
     pub hint: &'a str,
-    /// When its last cooldown ended, those of single models left out; the epoch if it never had one.
+    /// When its last cooldown ended, those of single models left out; the epoch if it never had
+    /// one.
     pub limited_until: Instant,
 }
 
 /// The shipped policy: a 429 cools the key, a 401 or 403 retires it or cools it, and the next one is
-/// tried; all else is relayed.
+/// tried; unless these are configured to be [relayed](Rejected::Relay), as all else is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failover {
     /// What a 401 does to the key.

@@ -32,6 +32,9 @@ use crate::{
 const PROGRESS: usize = 16 << 10;
 /// When a client is to come back that met too many connections.
 const CROWDED: Duration = Duration::from_secs(1);
+/// How many bytes a request may grow by before the bridge is told, so that it is not asked for the
+/// sake of a member such as `stream_options`.
+const UNTOLD: u64 = 1 << 10;
 
 /// Where a session stands with its client.
 #[derive(Debug)]
@@ -358,12 +361,12 @@ impl Session {
         None
     }
 
-    /// What is sent to upstream may be larger than what came: it has tools in it, and what was said
-    /// of them.
+    /// What is sent to upstream may be larger than what came: it has tools in it, and their
+    /// results.
     fn tell_size(&mut self, bytes: u64) {
         if let Flow::Running(running) = &mut self.flow
             && let Some(ticket) = self.ticket
-            && bytes > running.held
+            && bytes > running.held + UNTOLD
         {
             running.held = bytes;
             self.ask(Asked::Told, Query::Held { ticket, bytes });

@@ -306,8 +306,8 @@ impl Turns {
     /// The body of the next request: the one before, and after its conversation the turn's own
     /// messages as received and the results. Where the client insisted on a tool and only injected
     /// ones can be meant, the model is free from here on. Of a `conversation` that the provider
-    /// keeps, only the results are new; where it stores nothing, thoughts that are not in the reply
-    /// itself are left out. `results` answer the calls of [`TurnEnd::Calls`], in their order. The
+    /// keeps, only the results are new; where it stores nothing, thoughts that came by their id alone
+    /// are left out. `results` answer the calls of [`TurnEnd::Calls`], in their order. The
     /// next turn begins.
     pub fn continuation(&mut self, results: &[CallResult]) -> Bytes {
         let turn = &mut self.turn;
@@ -320,7 +320,7 @@ impl Turns {
         let is_kept = self.request.is_kept();
         if is_kept {
             added.clear();
-        } else if self.request.is_forgotten() {
+        } else if self.request.stores_nothing() {
             added = responses::without_bare_thoughts(added);
         }
         result::append(self.api, results, &mut added);

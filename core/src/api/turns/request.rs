@@ -67,7 +67,7 @@ impl Request {
     }
 
     /// Whether the provider stores nothing, so that it knows no item by its id alone.
-    pub(super) fn is_forgotten(&self) -> bool {
+    pub(super) fn stores_nothing(&self) -> bool {
         self.says("store", |scan| {
             scan.bool_or_skip().map(|store| store == Some(false))
         })

@@ -57,8 +57,8 @@ pub(super) struct Item<'a> {
     pub(super) name: Option<Str<'a>>,
     pub(super) arguments: Option<Str<'a>>,
     pub(super) phase: Option<Str<'a>>,
-    /// What it has to say is in it, for the provider alone to read.
-    is_sealed: bool,
+    /// What it says is in it: for the provider alone to read, or openly.
+    is_whole: bool,
 }
 
 impl<'a> Item<'a> {
@@ -70,7 +70,7 @@ impl<'a> Item<'a> {
             name: None,
             arguments: None,
             phase: None,
-            is_sealed: false,
+            is_whole: false,
         };
         read::document(text, |scan| {
             read::object(scan, |scan, name| {
@@ -80,7 +80,16 @@ impl<'a> Item<'a> {
                     "name" => item.name = scan.string_or_skip()?,
                     "arguments" => item.arguments = scan.string_or_skip()?,
                     "phase" => item.phase = scan.string_or_skip()?,
-                    "encrypted_content" => item.is_sealed = scan.string_or_skip()?.is_some(),
+                    "encrypted_content" => {
+                        let sealed = scan.string_or_skip()?;
+                        item.is_whole |= sealed.is_some_and(|text| !text.raw().is_empty());
+                    }
+                    "content" => {
+                        read::array(scan, |scan| {
+                            item.is_whole = true;
+                            skip(scan)
+                        })?;
+                    }
                     _ => skip(scan)?,
                 }
                 Ok(())
@@ -94,9 +103,9 @@ impl<'a> Item<'a> {
             && turn.is_injected(&decoded(self.name))
     }
 
-    /// Its id is all that there is of it.
+    /// Its id, and a summary perhaps, is all that there is of it.
     pub(super) fn is_bare_thought(&self) -> bool {
-        !self.is_sealed && self.kind.is_some_and(|kind| kind.is("reasoning"))
+        !self.is_whole && self.kind.is_some_and(|kind| kind.is("reasoning"))
     }
 
     pub(super) fn note(&self, turn: &mut Turn) {

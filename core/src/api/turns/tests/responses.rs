@@ -275,8 +275,11 @@ fn blocking_turns_are_one_response() {
 #[test]
 fn thoughts_that_nobody_keeps_are_left_out_of_the_next_request() {
     let sealed = THOUGHT;
-    let open = r#"{"type":"reasoning","id":"rs_1","summary":[]}"#;
+    let bare = r#"{"type":"reasoning","id":"rs_1","summary":[]}"#;
     let null = r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":null}"#;
+    let empty = r#"{"type":"reasoning","id":"rs_1","content":[],"encrypted_content":""}"#;
+    let open =
+        r#"{"type":"reasoning","id":"rs_1","content":[{"type":"reasoning_text","text":"x"}]}"#;
     let item = call_item("a", "bmcp_t", "{}");
     for (store, is_kept) in [
         ("", true),
@@ -284,7 +287,13 @@ fn thoughts_that_nobody_keeps_are_left_out_of_the_next_request() {
         (r#""store":null,"#, true),
         (r#""store":false,"#, false),
     ] {
-        for (thought, is_sealed) in [(sealed, true), (open, false), (null, false)] {
+        for (thought, is_whole) in [
+            (sealed, true),
+            (open, true),
+            (bare, false),
+            (null, false),
+            (empty, false),
+        ] {
             let first = stream_of(&[
                 created("r1"),
                 done(0, thought),
@@ -299,7 +308,7 @@ fn thoughts_that_nobody_keeps_are_left_out_of_the_next_request() {
             let first = body(&format!("{thought},\n {MESSAGE},{item}"));
             let blocking = block(Api::Responses, &request, &[&first, &body(MESSAGE)]);
             for played in [streamed, blocking] {
-                let history = if is_kept || is_sealed {
+                let history = if is_kept || is_whole {
                     format!("{thought},{MESSAGE},{item}")
                 } else {
                     format!("{MESSAGE},{item}")
