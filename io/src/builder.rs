@@ -50,8 +50,8 @@ impl<R: Runtime> Builder<R> {
         }
     }
 
-    /// What all identifiers derive from, for tests and replays: two servers with one seed give the
-    /// same ids. By default it is drawn at random.
+    /// What all identifiers derive from, for tests: two servers with one seed give the same ids.
+    /// By default it is drawn at random.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self

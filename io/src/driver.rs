@@ -30,7 +30,7 @@ const TURN: usize = 256;
 pub(crate) struct Driver<R: Runtime> {
     shared: Arc<Shared<R>>,
     session: Watched,
-    /// Few: the client's, and one per call to upstream.
+    /// Few: the client's first, and one per call to upstream.
     connections: Vec<Connection<R>>,
     timer: Timer<R::Sleep>,
     running: Running,
@@ -221,9 +221,15 @@ impl<R: Runtime> Driver<R> {
     }
 
     fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
-        for connection in &mut self.connections {
+        for at in 0..self.connections.len() {
+            let connection = &mut self.connections[at];
             let wants_read = self.session.wants_read(connection.id);
             if let Poll::Ready(event) = connection.poll(context, wants_read) {
+                // The client comes first, always. Of the others, who has had its turn comes last:
+                // one that always has more to say holds up none of them.
+                if !connection.id.is_client() {
+                    self.connections[at..].rotate_left(1);
+                }
                 return Poll::Ready(Wake::Connection(event));
             }
         }

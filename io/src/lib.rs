@@ -1,4 +1,4 @@
-//! What the adapters of [`aibridge_core`] share: all but the calls of their runtime's.
+//! What the adapters of [`aibridge_core`] share: everything but the calls to their runtime.
 //!
 //! Every client connection is one task, which owns a [`Session`](aibridge_core::Session) and its
 //! sockets, and goes round one loop: do what the session wants done, answer what it asks, wait for
@@ -10,8 +10,8 @@
 //! its own for [`Server`] and [`Builder`]. `aibridge-tokio` and `aibridge-smol` are such; use one
 //! of them, or write the one that you need.
 //!
-//! This crate knows bytes and time. What they mean is the core's business. It is none of the
-//! core's, because it reads clocks, takes locks and draws keys for TLS.
+//! This crate knows bytes and time. What they mean is the core's business. It is no part of the
+//! core, because it reads clocks, takes locks and draws keys for TLS.
 
 mod arena;
 mod builder;

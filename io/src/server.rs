@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    sync::{Arc, Once, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Poll,
     time::{self, Duration},
 };
@@ -40,7 +40,7 @@ pub struct Server<R: Runtime> {
     /// They outlast the clients, whose calls of tools run in what they keep.
     keepers: Arc<Sessions>,
     /// Whether what runs beside the clients does.
-    begun: Once,
+    background: Mutex<bool>,
 }
 
 impl<R: Runtime> Server<R> {
@@ -57,11 +57,14 @@ impl<R: Runtime> Server<R> {
             shared: Arc::new(shared),
             clients: Arc::default(),
             keepers: Arc::default(),
-            begun: Once::new(),
+            background: Mutex::default(),
         }
     }
 
     /// Accepts connections until the server is drained. Several listeners may be served at once.
+    ///
+    /// What runs in the background, for all clients, runs in the runtime in which the server is
+    /// used first, by this or by [`serve_connection`](Self::serve_connection).
     ///
     /// Cancel safe: a connection accepted is a connection served.
     pub async fn serve(&self, listener: R::Listener) {
@@ -78,7 +81,7 @@ impl<R: Runtime> Server<R> {
     }
 
     async fn accept(&self, listener: R::Listener, begin: impl Fn(R::Stream)) {
-        self.begin();
+        self.start_background();
         let runtime = &*self.shared.runtime;
         let mut watcher = self.clients.watch();
         loop {
@@ -102,6 +105,9 @@ impl<R: Runtime> Server<R> {
     }
 
     /// Serves a connection that was accepted elsewhere, in a task of its own.
+    ///
+    /// What runs in the background does so where the server is used first; see
+    /// [`serve`](Self::serve).
     pub fn serve_connection(&self, stream: R::Stream) {
         // Fails where the peer has gone already, which the session finds out.
         let _ = R::set_nodelay(&stream);
@@ -116,19 +122,31 @@ impl<R: Runtime> Server<R> {
     }
 
     fn run(&self, client: Connection<R>) {
-        self.begin();
+        self.start_background();
         let driver = Driver::new(Arc::clone(&self.shared), self.clients.begin(), client);
         self.shared.runtime.spawn(driver.run());
     }
 
     /// Begins what runs beside the clients, once.
-    fn begin(&self) {
-        self.begun.call_once(|| {
-            self.run_keepers();
-            let runtime = Arc::clone(&self.shared.runtime);
-            let housekeeping = keep_house(runtime, Arc::downgrade(&self.shared));
-            self.shared.runtime.spawn(housekeeping);
-        });
+    ///
+    /// Outside of a runtime, some panic when they are to spawn. That is so before anything else is
+    /// done, and the next call tries again.
+    fn start_background(&self) {
+        let mut background = self.background();
+        if *background {
+            return;
+        }
+        let runtime = Arc::clone(&self.shared.runtime);
+        let housekeeping = keep_house(runtime, Arc::downgrade(&self.shared));
+        self.shared.runtime.spawn(housekeeping);
+        self.run_keepers();
+        *background = true;
+    }
+
+    fn background(&self) -> MutexGuard<'_, bool> {
+        self.background
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run_keepers(&self) {
@@ -148,7 +166,7 @@ impl<R: Runtime> Server<R> {
         let now = self.now();
         self.shared
             .with_bridge(|bridge| bridge.reload(now, Arc::new(config)))?;
-        if self.begun.is_completed() && self.clients.phase() == Phase::Serving {
+        if *self.background() && self.clients.phase() == Phase::Serving {
             self.run_keepers();
         }
         Ok(())

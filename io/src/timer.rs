@@ -1,6 +1,9 @@
 //! A session's one timer.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    task::{Context, Poll, ready},
+    time,
+};
 
 use aibridge_core::Instant;
 
@@ -13,14 +16,15 @@ use crate::{clock::Clock, runtime::Runtime};
 #[derive(Debug)]
 pub(crate) struct Timer<S> {
     sleep: Option<S>,
-    armed: Instant,
+    /// In the runtime's time: the bridge's may catch up meanwhile.
+    armed: Option<time::Instant>,
 }
 
 impl<S> Timer<S> {
     pub(crate) const fn new() -> Self {
         Self {
             sleep: None,
-            armed: Instant::FAR_FUTURE,
+            armed: None,
         }
     }
 
@@ -35,23 +39,23 @@ impl<S> Timer<S> {
         let Some(deadline) = deadline else {
             return Poll::Pending;
         };
-        if deadline < self.armed {
-            self.arm(runtime, clock, deadline);
+        let at = clock.at(deadline);
+        if self.armed.is_none_or(|armed| at < armed) {
+            self.arm(runtime, at);
         }
         while let Some(sleep) = &mut self.sleep {
             ready!(R::poll_sleep(sleep, context));
             if clock.now() >= deadline {
-                self.armed = Instant::FAR_FUTURE;
+                self.armed = None;
                 return Poll::Ready(());
             }
-            self.arm(runtime, clock, deadline);
+            self.arm(runtime, clock.at(deadline));
         }
         Poll::Pending
     }
 
-    fn arm<R: Runtime<Sleep = S>>(&mut self, runtime: &R, clock: &Clock, deadline: Instant) {
-        self.armed = deadline;
-        let at = clock.at(deadline);
+    fn arm<R: Runtime<Sleep = S>>(&mut self, runtime: &R, at: time::Instant) {
+        self.armed = Some(at);
         match &mut self.sleep {
             Some(sleep) => R::reset_sleep(sleep, at),
             None => self.sleep = Some(runtime.sleep_until(at)),
@@ -82,11 +86,11 @@ mod tests {
     #[derive(Clone, Default)]
     struct OneWait {
         over: Arc<AtomicBool>,
-        armed: Arc<Mutex<Vec<std::time::Instant>>>,
+        armed: Arc<Mutex<Vec<time::Instant>>>,
     }
 
     impl OneWait {
-        fn arm(&self, at: std::time::Instant) {
+        fn arm(&self, at: time::Instant) {
             self.over.store(false, Relaxed);
             self.armed.lock().unwrap().push(at);
         }
@@ -97,7 +101,7 @@ mod tests {
         type Sleep = Self;
         type Stream = ();
 
-        fn sleep_until(&self, at: std::time::Instant) -> Self {
+        fn sleep_until(&self, at: time::Instant) -> Self {
             self.arm(at);
             self.clone()
         }
@@ -110,7 +114,7 @@ mod tests {
             }
         }
 
-        fn reset_sleep(sleep: &mut Self, at: std::time::Instant) {
+        fn reset_sleep(sleep: &mut Self, at: time::Instant) {
             sleep.arm(at);
         }
 
@@ -190,5 +194,26 @@ mod tests {
         // The next is armed anew.
         assert!(poll(after(300)).is_pending());
         assert_eq!(armed()[3..], [at(0), at(300)]);
+    }
+
+    #[test]
+    fn a_deadline_stays_where_it_was_set_when_the_clock_catches_up() {
+        let (runtime, clock, mut timer) = (OneWait::default(), Clock::new(), Timer::new());
+        let now = clock.now();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut poll = |deadline| timer.poll(&mut context, &runtime, &clock, Some(deadline));
+        let (soon, later) = (
+            now + Duration::from_secs(3_600),
+            now + Duration::from_secs(3_700),
+        );
+        assert!(poll(soon).is_pending());
+        let before = clock.at(soon);
+        // The machine sleeps for an hour, less ten seconds.
+        let awake = now + Duration::from_secs(3_592);
+        clock.after(Duration::from_secs(2), || awake);
+        assert!(poll(later).is_pending());
+        let armed = runtime.armed.lock().unwrap().clone();
+        assert_eq!(armed, [before, clock.at(later)]);
+        assert!(armed[1] < armed[0], "nearer than it was, though later");
     }
 }

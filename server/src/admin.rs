@@ -2,8 +2,9 @@
 //! and their tools.
 //!
 //! It listens apart from the clients' address, on loopback unless a token protects it. Every reply
-//! is built whole, so it needs no router and no streams; not by the tasks that serve clients, as a
-//! store may take its time to find interceptions.
+//! is built whole, so it needs no router and no streams. What waits for files, a search of the store
+//! or a reload, is done by threads that may block; nothing else, as a resolver that does not answer
+//! can keep all of them busy, and probes are to be answered then too.
 
 use std::{
     borrow::Cow,
@@ -164,6 +165,9 @@ impl Admin {
             let admin = Arc::clone(&self);
             async move {
                 let request = request.map(drop);
+                if !blocks(&request) {
+                    return Ok(admin.answer(&request));
+                }
                 let reply = task::spawn_blocking(move || admin.answer(&request)).await;
                 let failed = |_| {
                     let body = json!({"error": "the bridge could not answer"});
@@ -326,6 +330,11 @@ impl Admin {
         reply.headers_mut().insert(header::CONTENT_TYPE, kind);
         reply
     }
+}
+
+/// Whether a request may wait for files.
+fn blocks<B>(request: &Request<B>) -> bool {
+    matches!(request.uri().path(), "/interceptions" | "/reload")
 }
 
 async fn shake_hands(identity: &Identity, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {

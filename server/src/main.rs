@@ -16,6 +16,7 @@ mod records;
 mod reload;
 mod replay;
 mod serve;
+mod system;
 mod trace;
 
 use std::{fmt, io, process::ExitCode};

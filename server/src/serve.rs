@@ -30,6 +30,7 @@ use crate::{
     config::{self, OnFull, Overrides, Place, Records, Settings},
     records::Recorder,
     reload::Reloader,
+    system,
     trace::Traces,
 };
 
@@ -43,6 +44,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// # Errors
 /// The configuration is wrong, or an address cannot be listened on.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    system::prepare();
     let overrides = Overrides {
         listen: args.listen,
         admin: args.admin,

@@ -342,6 +342,27 @@ async fn whoever_holds_all_connections_keeps_no_probe_out() {
     drop(holding);
 }
 
+#[test]
+fn probes_are_answered_while_all_threads_that_may_block_are_busy() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (address, admin) = start(None).await;
+        admin.set_phase(Phase::Ready);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        task::spawn_blocking(move || held.recv());
+        for path in ["/healthz", "/readyz", "/metrics", "/keys", "/tools"] {
+            let asked = format!("GET {path}");
+            let answer = time::timeout(PATIENCE, ask(address, &asked, "")).await;
+            assert_eq!(answer.expect("an answer").1, 200, "{path}");
+        }
+        drop(release);
+    });
+}
+
 #[tokio::test]
 async fn metrics_are_text_and_need_the_token() {
     let (address, _) = start(Some("the-token")).await;

@@ -8,7 +8,7 @@ use std::{
 use aibridge_core::{
     Duration,
     api::Vendor,
-    config::Metadata,
+    config::{Metadata, PLACEHOLDER},
     keypool::{Failover, Rejected},
     secret::Digest,
 };
@@ -21,7 +21,6 @@ use super::{
     resolve::Check,
     units,
 };
-use aibridge_core::config::PLACEHOLDER;
 
 impl Check<'_, '_> {
     pub(super) fn clients(

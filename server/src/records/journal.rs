@@ -37,6 +37,7 @@ use std::{
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{Acquire, Relaxed, Release, SeqCst},
+            fence,
         },
     },
     task::{Context, Poll, Waker},
@@ -424,13 +425,18 @@ impl Journal {
         let _ = self.importer.set(thread);
     }
 
-    /// The importer says that it is about to sleep, or no longer is.
+    /// The importer says that it is about to sleep, or no longer is. It looks once more at what
+    /// [waits](Self::waiting) before it sleeps.
     pub(super) fn importer_sleeps(&self, sleeps: bool) {
-        self.importer_sleeps.store(sleeps, SeqCst);
+        self.importer_sleeps.store(sleeps, Relaxed);
+        // One says that it sleeps and then looks at what is written; the other writes and then looks
+        // whether that one sleeps. With a fence between in both, one of the two sees the other.
+        fence(SeqCst);
     }
 
     fn wake_importer(&self) {
-        if self.importer_sleeps.swap(false, SeqCst)
+        fence(SeqCst);
+        if self.importer_sleeps.swap(false, Relaxed)
             && let Some(importer) = self.importer.get()
         {
             importer.unpark();
@@ -452,11 +458,23 @@ impl Journal {
             }
             self.wrote(due.mark, batch.len(), fault);
             if due.is_last {
-                return;
+                return self.give_up(due.mark);
             }
             if batch.capacity() > HELD && batch.is_empty() {
                 batch = Vec::new();
             }
+        }
+    }
+
+    /// Nobody tries again to write what of these lines is not written yet.
+    fn give_up(&self, mark: u64) {
+        let lines = mark - self.written.lines.load(Relaxed);
+        if lines > 0 {
+            self.lost(lines);
+            warn!(
+                lines,
+                "records could not be written before the end: they are lost"
+            );
         }
     }
 

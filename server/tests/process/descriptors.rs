@@ -37,6 +37,38 @@ fn it_runs_out_of_descriptors_and_recovers() {
     assert!(log.matches("cannot accept").count() < 300, "{log}");
 }
 
+/// Each request takes two: a limit that whoever starts it may raise is not what it runs into.
+#[test]
+fn it_takes_all_descriptors_that_it_may_have() {
+    let folder = folder("soft-limit");
+    let file = folder.join("aibridge.toml");
+    let text = "[[provider]]\nname = \"anthropic\"\napi = \"anthropic\"\nbase_url = \"http://127.0.0.1:9\"\n";
+    fs::write(&file, text).unwrap();
+    let bridge = Bridge::start(&file, "warn", "ulimit -H -n 512; ulimit -S -n 48;");
+    let crowd: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(&bridge.clients).unwrap())
+        .collect();
+    bridge.until("all are in", |bridge| {
+        bridge.metric("aibridge_client_connections") == 100
+    });
+    drop(crowd);
+    assert!(!bridge.stop().contains("cannot accept"));
+}
+
+/// Of each that the kernel makes, all 2 MiB are resident.
+#[test]
+fn it_has_no_huge_pages() {
+    let folder = folder("huge-pages");
+    let file = folder.join("aibridge.toml");
+    let text = "[[provider]]\nname = \"anthropic\"\napi = \"anthropic\"\nbase_url = \"http://127.0.0.1:9\"\n";
+    fs::write(&file, text).unwrap();
+    let bridge = Bridge::start(&file, "warn", "");
+    // Linux alone tells, from 5.0 on.
+    let status = fs::read_to_string(format!("/proc/{}/status", bridge.pid())).unwrap_or_default();
+    assert!(!status.contains("THP_enabled:\t1"), "{status}");
+    bridge.stop();
+}
+
 /// One connection too many is told so.
 #[test]
 fn beyond_the_limit_connections_are_told_to_come_back() {

@@ -44,10 +44,14 @@ impl Process {
 
     /// Waits for something to become true.
     #[track_caller]
-    fn until(&self, what: &str, is: impl Fn(&Self) -> bool) {
+    fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) {
         for _ in 0..1000 {
+            let ended = self.child.try_wait().unwrap();
             if is(self) {
                 return;
+            }
+            if ended.is_some() {
+                break;
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -86,7 +90,7 @@ fn opening(name: &str) -> Process {
     assert!(made.unwrap().success());
     let args = ["serve", "--log", "info", "--config", "aibridge.toml"];
     let listeners = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    let process = Process::start(folder, &[&args[..], &listeners].concat());
+    let mut process = Process::start(folder, &[&args[..], &listeners].concat());
     process.until("opening", |it| {
         it.folder.join("records.db-spool/lock").exists()
     });
@@ -97,14 +101,15 @@ fn opening(name: &str) -> Process {
 
 #[test]
 fn a_signal_ends_it_in_order_as_soon_as_the_records_are_open() {
-    let process = opening("opening");
+    let mut process = opening("opening");
     let (pipe, moved) = (
         process.folder.join("records.db"),
         process.folder.join("pipe"),
     );
     // What it opens next under this name is a new database.
     fs::rename(pipe, &moved).unwrap();
-    let _reader = OpenOptions::new().read(true).write(true).open(moved);
+    let both = OpenOptions::new().read(true).write(true).open(moved);
+    let _reader = both.unwrap();
     process.until("open", |it| it.folder.join("records.db").exists());
     let folder = process.folder.clone();
     assert_eq!(process.ends(), Some(0));
@@ -121,7 +126,7 @@ fn a_second_signal_ends_it_at_once_though_the_records_are_not_open() {
 
 /// A demo that has been told once to stop while a client uploads its request.
 fn demo(name: &str) -> (Process, TcpStream) {
-    let process = Process::start(folder(name), &["demo", "--hold"]);
+    let mut process = Process::start(folder(name), &["demo", "--hold"]);
     process.until("held", |it| it.read("out").contains("/interceptions\n"));
     let printed = process.read("out");
     let address = |of: &str| {

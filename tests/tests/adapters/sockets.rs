@@ -12,7 +12,7 @@ use aibridge_testkit::{
 };
 use serde_json::{Value, json};
 
-use crate::Gateway;
+use crate::{Bridge, Gateway};
 
 fn start(script: &Script) -> (Server, Gateway, Client) {
     let server = Server::start(script).unwrap();
@@ -168,6 +168,16 @@ fn at_shutdown_mcp_sessions_outlast_the_loops_that_run_in_them() {
     assert_eq!(begun, 1, "{methods:?}");
     script.verify();
     tools.abandon();
+}
+
+#[test]
+fn servers_without_a_seed_draw_different_ids() {
+    let draw = || {
+        let builder = Bridge::builder(setup::config(&KEYS[..1]));
+        let server = builder.build().unwrap();
+        server.with_bridge(|bridge| bridge.fork_rng().next_u64())
+    };
+    assert_ne!(draw(), draw());
 }
 
 #[test]

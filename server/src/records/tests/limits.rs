@@ -65,6 +65,20 @@ fn what_is_older_than_it_is_kept_is_not_shown_from_memory_either() {
 }
 
 #[test]
+fn what_cannot_be_written_before_the_end_is_lost_and_counted() {
+    let recorder = Recorder::open(&records(Place::Jsonl("/dev/full".into()))).unwrap();
+    let kept = whole(1, 1_000, "alice");
+    let lines = kept.len() as u64;
+    for record in kept {
+        recorder.keep(record);
+    }
+    commit(&recorder);
+    assert_eq!(recorder.counts().lost, 0, "it is held in memory");
+    recorder.close();
+    assert_eq!(recorder.counts().lost, lines);
+}
+
+#[test]
 fn where_texts_are_not_wanted_nothing_has_what_others_say_of_errors() {
     for sqlite in [true, false] {
         let folder = Folder::new(if sqlite { "words-db" } else { "words-jsonl" });
