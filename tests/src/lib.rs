@@ -1,7 +1,7 @@
 //! What aibridge is tested with, and what is built on it can be tested with.
 //!
 //! A test writes a [`Script`], what the upstream will reply, and an [`Ask`], what a client sends;
-//! plays the two through one of three drivers; and looks at the [`Answer`], the [`Records`] and the
+//! plays the two through one of these drivers; and looks at the [`Answer`], the [`Records`] and the
 //! calls that the upstream saw.
 //!
 //! | driver | exercises | time |
