@@ -12,7 +12,8 @@ pub(crate) fn prepare() {
 }
 
 /// Of each huge page that the kernel makes, all 2 MiB are resident, minutes after its first byte
-/// was used; and requests are served no faster with them.
+/// was used, so that memory seems to leak. Small requests and streams are served no faster with
+/// them; one with a body of 1 MiB takes some 9 % less CPU time.
 #[cfg(target_os = "linux")]
 fn refuse_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {

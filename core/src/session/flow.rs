@@ -33,8 +33,8 @@ const PROGRESS: usize = 16 << 10;
 /// When a client is to come back that met too many connections.
 const CROWDED: Duration = Duration::from_secs(1);
 /// How many bytes a request may grow by before the bridge is told, so that it is not asked for the
-/// sake of a member such as `stream_options`.
-const UNTOLD: u64 = 1 << 10;
+/// sake of some tools.
+const UNTOLD: u64 = 16 << 10;
 
 /// Where a session stands with its client.
 #[derive(Debug)]
