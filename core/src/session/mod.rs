@@ -50,6 +50,7 @@ use crate::{
 mod client;
 mod flow;
 mod gather;
+mod running;
 #[cfg(test)]
 mod tests;
 mod tools;

@@ -15,10 +15,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{
-    Asked, Session,
-    flow::{Flow, ReplyTo},
-};
+use super::{Asked, Session, flow::Flow, running::ReplyTo};
 use crate::{
     api::ApiError,
     bridge::{Endpoint, Query, Refused, Ticket},

@@ -25,6 +25,7 @@
 //! in at its leisure; then an interception that begins while too much waits to be taken in is not
 //! recorded either.
 
+mod appender;
 mod files;
 #[cfg(test)]
 mod tests;
@@ -51,7 +52,7 @@ use tokio::{
     task::yield_now,
     time::timeout,
 };
-use tracing::{error, warn};
+use tracing::error;
 
 use self::files::Append;
 pub(super) use self::files::Files;
@@ -64,13 +65,8 @@ const HELD: usize = 1 << 20;
 const STALLED: usize = 16 << 20;
 /// Bytes held for company, above which they are written at once.
 const COMPANY: usize = 64 << 10;
-/// How long lines wait for company.
-const TICK: Duration = Duration::from_millis(5);
 /// How long the end of a reply waits for a write that does not return.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long nothing is tried after writing failed.
-const BACKOFF: Duration = Duration::from_millis(500);
-
 /// The journal.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -144,15 +140,6 @@ enum Health {
     Hanging,
     #[default]
     Sound,
-}
-
-/// What the thread has to do.
-struct Due {
-    /// How many lines there are in all once the batch is written.
-    mark: u64,
-    begins_another: bool,
-    /// There will be no more.
-    is_last: bool,
 }
 
 /// What the thread sleeps for. Who wakes it says so here: to wake it twice costs two system calls.
@@ -429,8 +416,9 @@ impl Journal {
     /// [waits](Self::waiting) before it sleeps.
     pub(super) fn importer_sleeps(&self, sleeps: bool) {
         self.importer_sleeps.store(sleeps, Relaxed);
-        // One says that it sleeps and then looks at what is written; the other writes and then looks
-        // whether that one sleeps. With a fence between in both, one of the two sees the other.
+        // One says that it sleeps and then looks at what is written; the other writes and then
+        // looks whether that one sleeps. With a fence between in both, one of the two sees the
+        // other.
         fence(SeqCst);
     }
 
@@ -445,151 +433,6 @@ impl Journal {
 
     fn lose(&self) {
         self.lost.fetch_add(1, Relaxed);
-    }
-
-    /// What the thread does, until the journal is closed.
-    fn write_all(&self, mut files: Files) {
-        let mut batch = Vec::new();
-        loop {
-            let due = self.gather(&mut batch);
-            let fault = self.write(&mut files, &mut batch).err();
-            if fault.is_none() {
-                files.line_is_over(due.begins_another);
-            }
-            self.wrote(due.mark, batch.len(), fault);
-            if due.is_last {
-                return self.give_up(due.mark);
-            }
-            if batch.capacity() > HELD && batch.is_empty() {
-                batch = Vec::new();
-            }
-        }
-    }
-
-    /// Nobody tries again to write what of these lines is not written yet.
-    fn give_up(&self, mark: u64) {
-        let lines = mark - self.written.lines.load(Relaxed);
-        if lines > 0 {
-            self.lost(lines);
-            warn!(
-                lines,
-                "records could not be written before the end: they are lost"
-            );
-        }
-    }
-
-    /// Waits until there is something to do, and appends what is held to what could not be written
-    /// before.
-    fn gather(&self, batch: &mut Vec<u8>) -> Due {
-        let mut state = lock(&self.state);
-        if batch.is_empty() {
-            // Lines that follow soon upon the last wake nobody: only a first one does.
-            loop {
-                state = self.sleep(state, Sleep::Company, Some(TICK), |state| {
-                    !state.is_due && !state.begins_another && state.held.len() <= COMPANY
-                });
-                if !state.held.is_empty() || state.begins_another || state.ends {
-                    break;
-                }
-                state.is_due = false;
-                state = self.sleep(state, Sleep::Line, None, |state| {
-                    state.held.is_empty() && !state.begins_another
-                });
-            }
-            std::mem::swap(batch, &mut state.held);
-        } else {
-            state = self.sleep(state, Sleep::Awake, Some(BACKOFF), |_| true);
-            batch.append(&mut state.held);
-        }
-        state.writing = batch.len();
-        state.is_due = false;
-        Due {
-            mark: self.mark(),
-            begins_another: std::mem::take(&mut state.begins_another),
-            is_last: state.ends,
-        }
-    }
-
-    /// Waits while `holds` is true and the journal is open, no longer than `limit`.
-    fn sleep<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        sleep: Sleep,
-        limit: Option<Duration>,
-        holds: impl Fn(&State) -> bool,
-    ) -> MutexGuard<'a, State> {
-        let waits = |state: &mut State| {
-            let waits = !state.ends && holds(state);
-            state.sleep = if waits { sleep } else { Sleep::Awake };
-            waits
-        };
-        state = match limit {
-            None => self
-                .work
-                .wait_while(state, waits)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(limit) => {
-                let waited = self.work.wait_timeout_while(state, limit, waits);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
-        state.sleep = Sleep::Awake;
-        state
-    }
-
-    /// Writes from the front of the batch; what is left of it was not written.
-    fn write(&self, files: &mut Files, batch: &mut Vec<u8>) -> io::Result<()> {
-        let mut done = 0;
-        let result = loop {
-            let rest = &batch[done..];
-            if rest.is_empty() {
-                break Ok(());
-            }
-            match files.write(rest) {
-                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-        };
-        batch.drain(..done);
-        self.written.bytes.fetch_add(done as u64, Relaxed);
-        result
-    }
-
-    /// Notes how a write went, and wakes who waited for it. Without a fault, all lines before
-    /// `mark` are written; with one, the last `unwritten` bytes of them are not.
-    fn wrote(&self, mark: u64, unwritten: usize, fault: Option<io::Error>) {
-        let mut state = lock(&self.state);
-        state.writing = unwritten;
-        if fault.is_none() {
-            self.written.lines.store(mark, Release);
-        }
-        let health = match fault {
-            None => Health::Sound,
-            Some(_) => Health::Failing,
-        };
-        let before = std::mem::replace(&mut state.health, health);
-        self.note_fullness(&state);
-        let is_awaited = !state.waiting.is_empty();
-        drop(state);
-        if is_awaited && self.ushered.load(Relaxed) {
-            self.news.notify_one();
-        } else if is_awaited {
-            self.done().into_iter().for_each(Waker::wake);
-        }
-        self.wake_importer();
-        match fault {
-            Some(error) if before != Health::Failing => error!(
-                %error,
-                "records cannot be written; the latest are held in memory, and beyond 1 MiB lost"
-            ),
-            None if before != Health::Sound => {
-                let lost = self.lost.load(Relaxed);
-                warn!(lost, "records can be written again");
-            }
-            _ => {}
-        }
     }
 
     fn note_fullness(&self, state: &State) {
