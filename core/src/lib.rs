@@ -14,8 +14,8 @@
 //! Beside either stands one [`Bridge`], which holds what they share: the configuration in force,
 //! key pools, idle upstream connections, the tools of MCP servers, circuit breakers, and what is
 //! counted to admit requests. It is never touched from within: they ask, and are answered at once.
-//! Limits (per client, per body, in all) and circuit breakers are enforced by a [`Session`]; whoever
-//! drives an [`Interception`] directly enforces their own.
+//! Limits (per client, per body, in all) and circuit breakers are enforced by a [`Session`];
+//! whoever drives an [`Interception`] directly enforces their own.
 //!
 //! # The contract
 //!

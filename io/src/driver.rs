@@ -111,8 +111,8 @@ impl<R: Runtime> Driver<R> {
             ready!(self.shared.sink.poll_commit(context, mark));
             self.uncommitted = None;
         }
-        // Where a connection always has more to say, the timer is never asked, or, by a runtime that
-        // makes tasks pause, never answers.
+        // Where a connection always has more to say, the timer is never asked, or, by a runtime
+        // that makes tasks pause, never answers.
         let now = self.shared.clock.now();
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
             self.session.handle_timeout(now);

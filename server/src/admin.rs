@@ -2,9 +2,9 @@
 //! and their tools.
 //!
 //! It listens apart from the clients' address, on loopback unless a token protects it. Every reply
-//! is built whole, so it needs no router and no streams. What waits for files, a search of the store
-//! or a reload, is done by threads that may block; nothing else, as a resolver that does not answer
-//! can keep all of them busy, and probes are to be answered then too.
+//! is built whole, so it needs no router and no streams. What waits for files, a search of the
+//! store or a reload, is done by threads that may block; nothing else, as a resolver that does not
+//! answer can keep all of them busy, and probes are to be answered then too.
 
 use std::{
     borrow::Cow,

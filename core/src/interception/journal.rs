@@ -295,7 +295,7 @@ impl Journal {
     pub(super) fn tool(
         &self,
         now: Instant,
-        call: impl Into<ToolCall>,
+        call: ToolCall,
         server: Option<Arc<str>>,
         trouble: Option<Trouble>,
         out: &mut Outbox,
@@ -303,7 +303,7 @@ impl Journal {
         let (error, class) = self.told_of(trouble);
         let usage = ToolUsage {
             turn: self.turn,
-            call: call.into(),
+            call,
             injected: true,
             server,
             error,

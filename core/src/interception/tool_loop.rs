@@ -28,7 +28,7 @@ use super::{
 use crate::{
     api::{
         self, Api, ApiError,
-        turns::{self, CallResult, Content, Turns},
+        turns::{CallResult, Content, Turns},
     },
     id::InterceptionId,
     keypool::Walker,
@@ -116,7 +116,7 @@ pub(super) struct Tooling {
 #[derive(Debug)]
 struct Running {
     id: ToolCallId,
-    call: turns::Call,
+    call: api::ToolCall,
     server: Option<Arc<mcp::Server>>,
     /// It has not begun.
     waits: Option<Box<ToolCall>>,
@@ -186,7 +186,7 @@ impl Interception {
         now: Instant,
         mut request: Box<Request>,
         mut agent: Box<Agent>,
-        calls: Vec<turns::Call>,
+        calls: Vec<api::ToolCall>,
     ) -> State {
         if self.journal.turn() >= request.limits.turns {
             let message = format!(
@@ -304,11 +304,10 @@ impl Interception {
         &mut self,
         now: Instant,
         agent: &Agent,
-        calls: Vec<impl Into<api::ToolCall>>,
+        calls: Vec<api::ToolCall>,
         why: &'static str,
     ) {
         for call in calls {
-            let call = call.into();
             let entry = agent.toolbox.catalog().find(&call.name);
             let server = entry.map(|entry| Arc::clone(&entry.server.name));
             let why = Some(Trouble::ours(why));
@@ -362,7 +361,7 @@ fn name(server: Option<&Arc<mcp::Server>>) -> Option<Arc<str>> {
 /// what its server was shown.
 fn told(
     api: Api,
-    call: &turns::Call,
+    call: &api::ToolCall,
     server: Option<&mcp::Server>,
     done: Result<ToolResult, Failure>,
 ) -> (CallResult, Option<Trouble>) {

@@ -309,7 +309,7 @@ impl Interception {
         &mut self,
         now: Instant,
         agent: &Agent,
-        calls: Vec<turns::Call>,
+        calls: Vec<api::ToolCall>,
         why: Refusal,
     ) {
         let what = format!("calls of injected tools were {}", refusal(why));

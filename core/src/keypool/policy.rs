@@ -216,8 +216,8 @@ pub struct Candidate<'a> {
     pub limited_until: Instant,
 }
 
-/// The shipped policy: a 429 cools the key, a 401 or 403 retires it or cools it, and the next one is
-/// tried; unless these are configured to be [relayed](Rejected::Relay), as all else is.
+/// The shipped policy: a 429 cools the key, a 401 or 403 retires it or cools it, and the next one
+/// is tried; unless these are configured to be [relayed](Rejected::Relay), as all else is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failover {
     /// What a 401 does to the key.

@@ -123,7 +123,7 @@ impl Handshake {
             Stage::Confirming(mut exchange, agreed) => match exchange.handle(now, on, input, out) {
                 None => self.stay(Stage::Confirming(exchange, agreed)),
                 Some(Err(failure @ (Failure::Fault(_) | Failure::SessionLost))) => {
-                    delete(now, &self.server, agreed.terms, out);
+                    Peer::new(&self.server, Some(agreed.terms)).delete(now, out);
                     Some(Err(failure))
                 }
                 // Some servers refuse a notification they have no use for, and go on.
@@ -168,7 +168,7 @@ impl Handshake {
             exchange.abort(out);
         }
         if let Stage::Confirming(_, agreed) = std::mem::replace(&mut self.stage, Stage::Over) {
-            delete(now, &self.server, agreed.terms, out);
+            Peer::new(&self.server, Some(agreed.terms)).delete(now, out);
         }
     }
 
@@ -272,13 +272,6 @@ fn is_closed_door(status: StatusCode) -> bool {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT
     )
-}
-
-/// Tells a server that a session of its is of no use any more.
-pub(super) fn delete(now: Instant, server: &Arc<Server>, terms: Terms, out: &mut Outbox) {
-    if terms.session.is_some() {
-        out.errand(now, Peer::new(server, Some(terms)).delete());
-    }
 }
 
 fn discover(server: &Arc<Server>, out: &mut Outbox) -> Stage {

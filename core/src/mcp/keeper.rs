@@ -21,7 +21,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     failure::Failure,
-    handshake::{self, Agreed, Handshake},
+    handshake::{Agreed, Handshake},
     list::{Listed, Lister},
     listen::{Heard, Listener},
     news::{KeeperEvent, KeeperSettings, News},
@@ -152,7 +152,7 @@ impl Keeper {
         self.out.handle_timeout(now);
         while self.retired.front().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, terms)) = self.retired.pop_front() {
-                handshake::delete(now, &self.server, terms, &mut self.out);
+                self.delete(now, terms);
             }
         }
         match &mut self.state {
@@ -335,7 +335,7 @@ impl Keeper {
 
     fn renewed(&mut self, now: Instant, stale: &Terms, fresh: Terms) {
         if matches!(self.state, State::Over) {
-            return handshake::delete(now, &self.server, fresh, &mut self.out);
+            return self.delete(now, fresh);
         }
         let is_current = self.current.as_ref() == Some(stale);
         if is_current {
@@ -384,7 +384,7 @@ impl Keeper {
         let retired = std::mem::take(&mut self.retired);
         let retired = retired.into_iter().map(|(_, terms)| terms);
         for terms in retired.chain(self.current.take()) {
-            handshake::delete(now, &self.server, terms, &mut self.out);
+            self.delete(now, terms);
         }
     }
 
@@ -410,8 +410,12 @@ impl Keeper {
             && self.current.as_ref() != Some(&link.agreed.terms)
         {
             let terms = link.agreed.terms.clone();
-            handshake::delete(now, &self.server, terms, &mut self.out);
+            self.delete(now, terms);
         }
+    }
+
+    fn delete(&mut self, now: Instant, terms: Terms) {
+        Peer::new(&self.server, Some(terms)).delete(now, &mut self.out);
     }
 
     /// From now on calls begin on these terms.

@@ -91,9 +91,12 @@ impl Peer {
         self.request(Method::GET, headers, Bytes::new())
     }
 
-    /// The end of the session.
-    pub(super) fn delete(&self) -> Request {
-        self.request(Method::DELETE, self.headers(BOTH), Bytes::new())
+    /// Ends the session, where there is one.
+    pub(super) fn delete(&self, now: Instant, out: &mut Outbox) {
+        if self.has_session() {
+            let request = self.request(Method::DELETE, self.headers(BOTH), Bytes::new());
+            out.errand(now, request);
+        }
     }
 
     /// Answers a server's request. Revisions without a session have none, and forbid to answer.

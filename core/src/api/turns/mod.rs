@@ -83,6 +83,7 @@ mod usual;
 
 pub use result::{CallResult, Content};
 
+use request::{Kept, Request};
 use turn::Turn;
 
 /// Bytes of a turn that are kept for what may come of it: 32 MiB.
@@ -99,18 +100,7 @@ pub enum Passed {
     Withhold,
 }
 
-/// A call of an injected tool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// The provider's id of the call.
-    pub id: String,
-    /// The tool's name, as the model knows it.
-    pub name: String,
-    /// Whatever the model wrote: a JSON object where the call [`is_sound`](Self::is_sound).
-    pub arguments: String,
-}
-
-impl Call {
+impl ToolCall {
     /// Whether its arguments are a JSON object, so that it can be run.
     pub fn is_sound(&self) -> bool {
         history::is_object(self.arguments.as_bytes())
@@ -122,33 +112,18 @@ impl Call {
     }
 }
 
-impl From<Call> for ToolCall {
-    fn from(call: Call) -> Self {
-        let Call {
-            id,
-            name,
-            arguments,
-        } = call;
-        Self {
-            id,
-            name,
-            arguments,
-        }
-    }
-}
-
 /// How a turn ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TurnEnd {
     /// These are to be run, then comes another turn. In the model's order; at least one of them is
     /// sound. Those that are not are answered with an error.
-    Calls(Vec<Call>),
+    Calls(Vec<ToolCall>),
     /// The reply is over, and the client has all of it.
     Final,
     /// As `Final`, but these calls were left out of what the client got and are not to be run.
     Refused {
         /// The calls, in the model's order.
-        calls: Vec<Call>,
+        calls: Vec<ToolCall>,
         /// Why they are not run.
         why: Refusal,
     },
@@ -179,7 +154,7 @@ pub struct Turns {
     api: Api,
     /// As much of it as following a turn takes.
     inspected: Inspected,
-    request: request::Request,
+    request: Request,
     /// The client brought tools.
     has_own_tools: bool,
     follow: Stream,
@@ -221,7 +196,7 @@ impl Turns {
         };
         Self {
             api,
-            request: request::Request::new(api, body),
+            request: Request::new(api, body),
             has_own_tools: matches!(tools, ToolsSlot::Array(_, true)),
             follow: Stream::new(api, &inspected),
             told: None,
@@ -306,8 +281,8 @@ impl Turns {
     /// The body of the next request: the one before, and after its conversation the turn's own
     /// messages as received and the results. Where the client insisted on a tool and only injected
     /// ones can be meant, the model is free from here on. Of a `conversation` that the provider
-    /// keeps, only the results are new; where it stores nothing, thoughts that came by their id alone
-    /// are left out. `results` answer the calls of [`TurnEnd::Calls`], in their order. The
+    /// keeps, only the results are new; where it stores nothing, thoughts that came by their id
+    /// alone are left out. `results` answer the calls of [`TurnEnd::Calls`], in their order. The
     /// next turn begins.
     pub fn continuation(&mut self, results: &[CallResult]) -> Bytes {
         let turn = &mut self.turn;
@@ -317,17 +292,16 @@ impl Turns {
                 .edit(|body| choice::relax(self.api, body, is_injected, self.has_own_tools));
         }
         let mut added = std::mem::take(&mut turn.history);
-        let is_kept = self.request.is_kept();
-        if is_kept {
-            added.clear();
-        } else if self.request.stores_nothing() {
-            added = responses::without_bare_thoughts(added);
+        let kept = self.request.kept();
+        match kept {
+            Kept::All => added.clear(),
+            Kept::Items => {}
+            Kept::Nothing => added = responses::without_bare_thoughts(added),
         }
         result::append(self.api, results, &mut added);
-        let body = if is_kept {
-            self.request.replace(&added)
-        } else {
-            self.request.append(&added)
+        let body = match kept {
+            Kept::All => self.request.replace(&added),
+            Kept::Items | Kept::Nothing => self.request.append(&added),
         };
 
         let used = std::mem::take(&mut turn.used);

@@ -17,6 +17,17 @@ pub(super) struct Request {
     end: Option<End>,
 }
 
+/// What a provider keeps of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// A turn's input and output: they would be there twice if they came again.
+    All,
+    /// What it has said, by the items' ids; or it is sent all of it each time.
+    Items,
+    /// Nothing: it knows no item by its id alone.
+    Nothing,
+}
+
 /// Where a list of messages ends: before its closing bracket.
 #[derive(Clone, Copy, Debug)]
 struct End {
@@ -58,36 +69,28 @@ impl Request {
         self.body.clone()
     }
 
-    /// Whether the provider keeps the conversation: it has the turn's input and output already and
-    /// would have them twice.
-    pub(super) fn is_kept(&self) -> bool {
-        self.says("conversation", |scan| {
-            scan.kind().map(|kind| kind != Kind::Null)
-        })
-    }
-
-    /// Whether the provider stores nothing, so that it knows no item by its id alone.
-    pub(super) fn stores_nothing(&self) -> bool {
-        self.says("store", |scan| {
-            scan.bool_or_skip().map(|store| store == Some(false))
-        })
-    }
-
-    /// Whether `says` is true of a member of the request. Only the Responses API has state.
-    fn says(&self, member: &str, says: impl Fn(&mut Scanner<'_>) -> Result<bool, Error>) -> bool {
-        let mut is_said = false;
+    /// What the provider keeps of this conversation.
+    pub(super) fn kept(&self) -> Kept {
+        // Only the Responses API has state.
         if self.list != "input" {
-            return is_said;
+            return Kept::Items;
         }
+        let (mut has_conversation, mut store) = (false, None);
         read::document(&self.body, |scan| {
-            read::object(scan, |scan, name| {
-                if name == member {
-                    is_said = says(&mut scan.clone())?;
+            read::object(scan, |scan, name| match name {
+                "conversation" => {
+                    has_conversation = scan.kind()? != Kind::Null;
+                    read::skip(scan)
                 }
-                read::skip(scan)
+                "store" => scan.bool_or_skip().map(|it| store = it),
+                _ => read::skip(scan),
             })
         });
-        is_said
+        match store {
+            _ if has_conversation => Kept::All,
+            Some(false) => Kept::Nothing,
+            _ => Kept::Items,
+        }
     }
 
     /// Puts elements in the place of the input.

@@ -1,6 +1,6 @@
 //! Results of tool calls, as each API takes them.
 
-use crate::api::{Api, edits::quoted, turns::Call};
+use crate::api::{Api, edits::quoted, turns::ToolCall};
 
 /// A part of a tool's result, by MCP's kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct CallResult {
 
 impl CallResult {
     /// A result of this call. `raw` is MCP's result as JSON text.
-    pub fn new(call: &Call, content: Vec<Content>, raw: impl Into<String>) -> Self {
+    pub fn new(call: &ToolCall, content: Vec<Content>, raw: impl Into<String>) -> Self {
         Self {
             id: call.id.clone(),
             content,
@@ -53,7 +53,7 @@ impl CallResult {
     }
 
     /// The call could not be made, and why: transport, unknown tool, timeout, limit.
-    pub fn failed(call: &Call, why: &str) -> Self {
+    pub fn failed(call: &ToolCall, why: &str) -> Self {
         let text = format!("Error: calling tool: {why}");
         let is_error = true;
         let content = vec![Content::Text(text)];
@@ -67,9 +67,9 @@ impl CallResult {
     /// character, all else is left out whole. Whether there was something to cut.
     ///
     /// ```
-    /// use aibridge_core::api::turns::{Call, CallResult, Content};
+    /// use aibridge_core::api::{ToolCall, turns::{CallResult, Content}};
     ///
-    /// let call = Call { id: "c".into(), name: "t".into(), arguments: "{}".into() };
+    /// let call = ToolCall { id: "c".into(), name: "t".into(), arguments: "{}".into() };
     /// let mut result = CallResult::new(&call, vec![Content::Text("long".into())], "{}");
     /// assert!(result.limit(2));
     /// assert_eq!(result.content[0], Content::Text("lo".into()));

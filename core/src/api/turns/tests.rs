@@ -44,8 +44,8 @@ fn turns(api: Api, request: &str) -> (Turns, Bytes) {
 }
 
 /// Results that name their call.
-fn results(calls: &[Call]) -> Vec<CallResult> {
-    let result = |call: &Call| {
+fn results(calls: &[ToolCall]) -> Vec<CallResult> {
+    let result = |call: &ToolCall| {
         let text = format!("result of {}", call.id);
         CallResult::new(call, vec![Content::Text(text)], "{}")
     };
@@ -143,8 +143,8 @@ fn block(api: Api, request: &str, bodies: &[&str]) -> Played {
     played
 }
 
-fn call(id: &str, name: &str, arguments: &str) -> Call {
-    Call {
+fn call(id: &str, name: &str, arguments: &str) -> ToolCall {
+    ToolCall {
         id: id.to_owned(),
         name: name.to_owned(),
         arguments: arguments.to_owned(),

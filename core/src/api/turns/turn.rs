@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Call, Refusal, TurnEnd};
+use super::{Refusal, ToolCall, TurnEnd};
 use crate::api::{edits::Edits, read, usage::Counts};
 
 /// What all dialects know of the turn they follow.
@@ -15,7 +15,7 @@ pub(super) struct Turn {
     pub(super) earlier: Counts,
     pub(super) used: Counts,
     /// Its calls of injected tools.
-    pub(super) calls: Vec<Call>,
+    pub(super) calls: Vec<ToolCall>,
     /// It calls tools of the client's.
     pub(super) calls_own: bool,
     /// An error came, or the stream broke off.
@@ -37,7 +37,7 @@ impl Turn {
     pub(super) fn decide(
         &mut self,
         is_proper: bool,
-        history: impl FnOnce(&[Call]) -> Option<Vec<u8>>,
+        history: impl FnOnce(&[ToolCall]) -> Option<Vec<u8>>,
     ) -> &TurnEnd {
         let end = self.judge(is_proper, history);
         self.end.insert(end)
@@ -46,7 +46,7 @@ impl Turn {
     fn judge(
         &mut self,
         is_proper: bool,
-        history: impl FnOnce(&[Call]) -> Option<Vec<u8>>,
+        history: impl FnOnce(&[ToolCall]) -> Option<Vec<u8>>,
     ) -> TurnEnd {
         let mut calls = std::mem::take(&mut self.calls);
         if calls.is_empty() {
@@ -71,7 +71,7 @@ impl Turn {
         };
         // One malformed call does not keep the others from being run: the model is told of it, and
         // may mend it.
-        if !calls.iter().any(Call::is_sound) || !are_elements(&history) {
+        if !calls.iter().any(ToolCall::is_sound) || !are_elements(&history) {
             let why = Refusal::Malformed;
             return TurnEnd::Refused { calls, why };
         }

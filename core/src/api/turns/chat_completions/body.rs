@@ -6,7 +6,7 @@ use super::{Merge, chunk::Chunk, is_tool_use};
 use crate::api::{
     edits::Edits,
     read::{self, decoded},
-    turns::{Call, MAX_TURN, Turn},
+    turns::{MAX_TURN, ToolCall, Turn},
     usage::Counts,
 };
 
@@ -33,7 +33,7 @@ impl Merge {
             keep.push(!is_injected);
             turn.calls_own |= !is_injected;
             if is_injected {
-                turn.calls.push(Call {
+                turn.calls.push(ToolCall {
                     id: decoded(call.id).into_owned(),
                     name: name.into_owned(),
                     arguments: decoded(call.arguments).into_owned(),

@@ -4,14 +4,14 @@ use super::{Merge, chunk::CallDelta};
 use crate::api::{
     edits::quoted,
     read::decoded,
-    turns::{Call, history::put},
+    turns::{ToolCall, history::put},
 };
 
 /// A call whose arguments may still grow.
 #[derive(Debug)]
 pub(super) struct OpenCall {
     pub(super) index: Option<u64>,
-    pub(super) call: Call,
+    pub(super) call: ToolCall,
     pub(super) is_injected: bool,
     /// Members of the server's own, each with a comma before it.
     pub(super) others: String,
@@ -35,7 +35,7 @@ impl OpenCall {
 
 impl Merge {
     /// The assistant's message, from what was streamed. All its calls are injected ones.
-    pub(super) fn message(&self, calls: &[Call]) -> Vec<u8> {
+    pub(super) fn message(&self, calls: &[ToolCall]) -> Vec<u8> {
         let mut message = b"{\"role\":\"assistant\"".to_vec();
         if self.message.raw("content").is_none_or(<[u8]>::is_empty) {
             message.extend_from_slice(b",\"content\":null");
@@ -50,7 +50,7 @@ impl Merge {
         }
         let calls = calls.iter().zip(&self.calls);
         let calls: Vec<_> = calls
-            .map(|(Call { id, name, arguments }, OpenCall { others, .. })| {
+            .map(|(ToolCall { id, name, arguments }, OpenCall { others, .. })| {
                 format!(
                     "{{\"id\":{},\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":{}}}{others}}}",
                     quoted(id),

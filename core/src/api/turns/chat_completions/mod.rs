@@ -14,7 +14,9 @@ use bytes::Bytes;
 use chunk::{CallDelta, Chunk, Delta};
 use message::OpenCall;
 
-use super::{Call, MAX_TURN, Passed, Turn, edited, history::Strings, joined, usual::Usual, whole};
+use super::{
+    MAX_TURN, Passed, ToolCall, Turn, edited, history::Strings, joined, usual::Usual, whole,
+};
 use crate::{
     api::{
         Inspected,
@@ -459,7 +461,7 @@ impl Merge {
             index,
             is_injected,
             others: String::new(),
-            call: Call {
+            call: ToolCall {
                 id: kept(id),
                 name: kept(name),
                 arguments: String::new(),

@@ -7,7 +7,7 @@ use crate::{
         edits::{Edits, quoted},
         read::{self, decoded, skip},
         turns::{
-            Call,
+            ToolCall,
             history::{Strings, is_object, unescaped},
         },
     },
@@ -27,7 +27,7 @@ pub(super) struct Block {
     /// The citations that were added: elements of an array.
     pub(super) citations: Vec<u8>,
     /// The injected call that it is.
-    pub(super) call: Option<Call>,
+    pub(super) call: Option<ToolCall>,
 }
 
 /// The assistant's message, from blocks that were streamed.
@@ -51,7 +51,7 @@ pub(super) fn message(blocks: &[Block]) -> Vec<u8> {
 impl Block {
     /// How many bytes it keeps.
     pub(super) fn len(&self) -> usize {
-        let call = self.call.as_ref().map_or(0, Call::len);
+        let call = self.call.as_ref().map_or(0, ToolCall::len);
         self.start.len() + self.strings.len() + self.citations.len() + call
     }
 
@@ -170,7 +170,7 @@ pub(super) fn is_blank(block: &[u8]) -> bool {
 
 /// A block of the model's calling a tool that is not the provider's to run.
 pub(super) struct ToolUse {
-    pub(super) call: Call,
+    pub(super) call: ToolCall,
 }
 
 impl ToolUse {
@@ -192,7 +192,7 @@ impl ToolUse {
             return None;
         }
         let input = input.and_then(|range| str::from_utf8(block.get(range)?).ok());
-        let call = Call {
+        let call = ToolCall {
             id: decoded(id).into_owned(),
             name: decoded(name).into_owned(),
             arguments: input.unwrap_or_default().to_owned(),

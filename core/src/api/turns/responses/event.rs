@@ -6,7 +6,7 @@ use crate::{
     api::{
         edits::Edits,
         read::{self, decoded, skip},
-        turns::{Call, Turn, element::Element},
+        turns::{ToolCall, Turn, element::Element},
         usage::Counts,
     },
     json::{Kind, Str},
@@ -110,7 +110,7 @@ impl<'a> Item<'a> {
 
     pub(super) fn note(&self, turn: &mut Turn) {
         if self.is_injected(turn) {
-            turn.calls.push(Call {
+            turn.calls.push(ToolCall {
                 id: decoded(self.call_id).into_owned(),
                 name: decoded(self.name).into_owned(),
                 arguments: decoded(self.arguments).into_owned(),

@@ -172,7 +172,7 @@ fn a_conversation_is_appended_to_wherever_it_stands() {
         (Api::Responses, r#"{"k":1}"#, r#"{"input":[X],"k":1}"#),
         (Api::Messages, r#"{"messages":7}"#, r#"{"messages":7}"#),
     ] {
-        let mut request = request::Request::new(api, body.into());
+        let mut request = Request::new(api, body.into());
         assert_eq!(request.append(b"X"), expected);
         let Some((head, tail)) = expected.split_once('X') else {
             continue;
